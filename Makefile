@@ -1,0 +1,39 @@
+PYTHON ?= .venv/bin/python
+DATA ?= data
+
+.PHONY: help setup test fast lint format bench notebooks constraints
+
+help:  ## list the habits
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup:  ## make .venv with everything a developer needs, at the versions CI uses
+	python3 -m venv .venv
+	$(PYTHON) -m pip install -q -c constraints.txt -e ".[dev]"
+	$(PYTHON) -m pre_commit install
+
+test:  ## every test, as CI runs them
+	$(PYTHON) -m pytest
+
+fast:  ## the tests to run before each commit (under five minutes)
+	$(PYTHON) -m pytest -m "not slow"
+
+lint:  ## style, spelling and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m codespell_lib src tests benchmarks README.md CONTRIBUTING.md CHANGELOG.md model_cards
+	$(PYTHON) -m mypy
+
+format:  ## let ruff put the style right
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench:  ## speed against transformers on the same weights and inputs, as ratios
+	$(PYTHON) benchmarks/encoder_inference.py
+	$(PYTHON) benchmarks/masked_lm_step.py
+
+notebooks:  ## run every notebook from a clean kernel
+	$(PYTHON) -m pytest -m slow tests/test_notebooks.py
+
+constraints:  ## write constraints.txt from the present environment
+	{ echo "# Exact versions that CI and the README's commands use. Regenerate: make constraints"; \
+	  $(PYTHON) -m pip list --format=freeze --exclude pip --exclude setuptools --exclude bertlite | sed 's/+cpu//'; } > constraints.txt

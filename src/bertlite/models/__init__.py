@@ -1,0 +1,1 @@
+"""The models: the files here travel with every saved checkpoint, and import nothing of bertlite outside this folder."""

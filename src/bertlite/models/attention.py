@@ -1,0 +1,149 @@
+"""Attention, written once: it serves the encoder, the causal decoder and the decoder's look at the encoder.
+
+    Attention(Q, K, V) = softmax(Q Kᵀ / √d_k) V                                   (Vaswani et al. 2017, section 3.2.1)
+
+Shapes: `B` batch, `H` heads, `T` queries, `S` keys, `D` head size (d_k), `E` = H·D hidden size, `N` real tokens.
+"""
+
+import torch
+from torch import nn
+from transformers import EncoderDecoderCache, PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .masking import equal_length_groups
+
+
+def scaled_dot_product_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The formula, step by step; implementation "eager" and the reference for every faster one.
+
+    Args:
+        module: the calling `Attention`; its `is_causal` says what a missing mask means.
+        query: `(B, H, T, D)`; `key` and `value`: `(B, H, S, D)`.
+        attention_mask: `(B, 1, T, S)`, boolean (True: may attend) or additive; None: every allowed key is real.
+        scaling: 1 / √d_k unless given.
+        dropout: probability of dropping an attention weight (training only).
+
+    Returns:
+        Context `(B, T, H, D)` and the weights `(B, H, T, S)`.
+    """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
+    if attention_mask is None and module.is_causal and query.shape[2] > 1:
+        attention_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(dim=-1)  # (B, H, T, S)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights  # (B, T, H, D)
+
+
+def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwargs) -> torch.Tensor:
+    """Attention of sequences laid end to end: one call, without a mask, for each run of sequences of equal length.
+
+    Args:
+        attend: the attention function to call.
+        query: `(1, H, N, D)`, as `key` and `value`.
+        cu_seq_lens: `(sequences + 1,)` where each sequence begins, and the end.
+
+    Returns:
+        `(1, N, H, D)`.
+    """
+    groups = equal_length_groups(cu_seq_lens)
+    if not groups:
+        return query.transpose(1, 2)
+    sizes = [count * length for count, length in groups]
+    context = []
+    # One split of each tensor: its gradient is one concatenation, where slices would each fill a tensor with zeros.
+    pieces = zip(groups, *(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
+    for (count, length), *block in pieces:
+        block = [piece.unflatten(1, (count, length)).transpose(0, 1) for piece in block]  # (count, H, length, D)
+        context.append(attend(module, *block, None, **kwargs)[0].flatten(0, 1))  # (count * length, H, D)
+    return torch.cat(context).unsqueeze(0)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (section 3.2.2): H heads of size E / H side by side, then one output projection.
+
+    Args:
+        config: width and dropout; read on every call for the implementation, which can be switched on a live model.
+        num_heads: H.
+        is_causal: whether a query may not see later positions.
+        is_cross_attention: whether keys and values come from the encoder.
+        layer_idx: place in the stack, which the cache needs.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        *,
+        num_heads: int,
+        is_causal: bool = False,
+        is_cross_attention: bool = False,
+        layer_idx: int | None = None,
+    ):
+        super().__init__()
+        self.config = config
+        self.num_heads = num_heads
+        self.head_dim = config.hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.is_causal = is_causal  # sdpa takes a module without it as causal
+        self.is_cross_attention = is_cross_attention
+        self.layer_idx = layer_idx
+        for projection in ("query", "key", "value", "output"):
+            self.add_module(projection, nn.Linear(config.hidden_size, config.hidden_size))
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        key_value_states: torch.Tensor | None = None,
+        past_key_values=None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend from `hidden_states` `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
+
+        Returns:
+            `(B, T, E)` and the weights `(B, H, T, S)`, or None where the implementation does not give them.
+        """
+        query = self._heads(self.query(hidden_states))  # (B, H, T, D)
+        key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)  # (B, H, S, D)
+        attend = scaled_dot_product_attention
+        if not kwargs.get("output_attentions"):
+            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
+        options = {"scaling": self.scaling, "dropout": self.attention_dropout if self.training else 0.0}
+        cu_seq_lens, weights = kwargs.get("cu_seq_lens_q"), None
+        if cu_seq_lens is not None and "flash" not in (self.config._attn_implementation or ""):
+            context = attend_each_sequence(attend, self, query, key, value, cu_seq_lens, **options)
+        else:
+            context, weights = attend(self, query, key, value, attention_mask, **options, **kwargs)
+        return self.output(context.flatten(-2)), weights  # (B, T, E)
+
+    def _heads(self, projected: torch.Tensor) -> torch.Tensor:
+        return projected.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, H, S, D)
+
+    def _keys_and_values(self, hidden_states, key_value_states, past_key_values):
+        """Project keys and values, or take them from the cache; those of the encoder are projected once a source."""
+        cache = past_key_values
+        if isinstance(past_key_values, EncoderDecoderCache):
+            if self.is_cross_attention and past_key_values.is_updated.get(self.layer_idx):
+                layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
+                return layer.keys, layer.values
+            cache = past_key_values.self_attention_cache
+            if self.is_cross_attention:
+                cache = past_key_values.cross_attention_cache
+                past_key_values.is_updated[self.layer_idx] = True
+        source = key_value_states if self.is_cross_attention else hidden_states
+        key, value = self._heads(self.key(source)), self._heads(self.value(source))
+        return (key, value) if cache is None else cache.update(key, value, self.layer_idx)

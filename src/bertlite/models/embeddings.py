@@ -1,0 +1,113 @@
+"""Tokens, positions and segments as vectors: one class for BERT and for both sides of the Transformer.
+
+Shapes: `B` batch, `T` length, `E` hidden size.
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+from .masking import is_traced
+
+
+def sinusoidal_table(length: int, hidden_size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/E)), PE(pos, 2i+1) = cos(the same)  (Vaswani et al. 2017, section 3.5).
+
+    Deviation: the sines fill the first half of the vector and the cosines the second, as in Marian, where the paper
+    interleaves them. The first projection absorbs the permutation, and Marian checkpoints keep their meaning.
+
+    Returns:
+        `(length, hidden_size)`, computed in double precision.
+    """
+    exponents = torch.arange(0, hidden_size, 2, dtype=torch.float64) / hidden_size
+    angles = torch.arange(length, dtype=torch.float64)[:, None] / 10000.0**exponents  # (length, ceil(E / 2))
+    return torch.cat([angles.sin(), angles.cos()[:, : hidden_size // 2]], dim=-1).to(dtype)
+
+
+class SinusoidalPositions(nn.Module):
+    """Fixed position vectors: a table that is computed, never learned and never saved."""
+
+    def __init__(self, num_embeddings: int, hidden_size: int):
+        super().__init__()
+        self.num_embeddings = num_embeddings
+        self.register_buffer("weight", sinusoidal_table(num_embeddings, hidden_size), persistent=False)
+
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(position_ids, self.weight)
+
+
+class Embeddings(nn.Module):
+    """word · scale + position (+ segment), then (norm and) dropout.
+
+    BERT learns positions, adds segments and normalises (Devlin et al. 2018, figure 2); the Transformer scales words by
+    √E and adds sinusoids (Vaswani et al. 2017, sections 3.4 and 3.5).
+    """
+
+    def __init__(self, config: PreTrainedConfig, *, vocab_size: int, type_vocab_size: int):
+        super().__init__()
+        hidden_size, positions = config.hidden_size, config.max_position_embeddings
+        self.scale = hidden_size**0.5 if config.scale_embedding else 1.0
+        self.word_embeddings = nn.Embedding(vocab_size, hidden_size, padding_idx=config.pad_token_id)
+        fixed = config.position_embedding_type == "sinusoidal"
+        self.position_embeddings = (SinusoidalPositions if fixed else nn.Embedding)(positions, hidden_size)
+        self.token_type_embeddings = nn.Embedding(type_vocab_size, hidden_size) if type_vocab_size else None
+        norm = config.normalize_embedding
+        self.LayerNorm = nn.LayerNorm(hidden_size, config.layer_norm_eps) if norm else None
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None) -> torch.Tensor:
+        """`(B, T)` ids, or `(B, T, E)` word vectors not yet scaled, to `(B, T, E)`."""
+        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden_states = words if self.scale == 1.0 else words * self.scale
+        if self.token_type_embeddings is not None:
+            weight = self.token_type_embeddings.weight
+            hidden_states = hidden_states + (weight[0] if token_type_ids is None else weight[token_type_ids])
+        hidden_states = hidden_states + self.position_embeddings(position_ids)  # (B, T, E)
+        return self.dropout(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
+
+    def check(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None, start: int = 0) -> None:
+        """Refuse what cannot be embedded, naming it, before any work. `start`: positions already in the cache.
+
+        Raises:
+            ValueError: not exactly one of ids and vectors; nothing to encode; ids that are no integers or out of range;
+                a sequence longer than the positions.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if is_traced():
+            return
+        given, dims = (inputs_embeds, 3) if input_ids is None else (input_ids, 2)
+        name = "inputs_embeds" if input_ids is None else "input_ids"
+        if given.ndim != dims or given.shape[0] == 0 or given.shape[1] == 0:
+            expected = "(batch, length)" if dims == 2 else "(batch, length, hidden size)"
+            raise ValueError(f"{name} must have shape {expected} with no empty side, got {tuple(given.shape)}")
+        limit = self.position_embeddings.num_embeddings
+        if position_ids is None and start + given.shape[1] > limit:
+            raise ValueError(
+                f"{name} holds {start + given.shape[1]} tokens a row, but the model has {limit} positions "
+                "(max_position_embeddings); truncate with tokenizer(..., truncation=True, max_length=...)"
+            )
+        check_ids("input_ids", input_ids, self.word_embeddings.num_embeddings, "vocab_size")
+        check_ids("position_ids", position_ids, limit, "max_position_embeddings")
+        if token_type_ids is not None:
+            segments = 0 if self.token_type_embeddings is None else self.token_type_embeddings.num_embeddings
+            check_ids("token_type_ids", token_type_ids, segments, "type_vocab_size")
+            if token_type_ids.shape[-1] != given.shape[1]:
+                raise ValueError(
+                    f"token_type_ids must have {given.shape[1]} columns, got {tuple(token_type_ids.shape)}"
+                )
+
+
+def check_ids(name: str, ids: torch.Tensor | None, limit: int, limit_name: str) -> None:
+    """Refuse ids that are no integers, or outside `[0, limit)`. Meta tensors hold no values and pass.
+
+    Raises:
+        ValueError: naming the argument, the offending value and the limit.
+    """
+    if ids is None or ids.numel() == 0 or ids.device.type == "meta":
+        return
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must be int64 or int32, got {ids.dtype}")
+    low, high = (int(value) for value in ids.aminmax())
+    if low < 0 or high >= limit:
+        raise ValueError(f"{name} must lie in [0, {limit}) ({limit_name}), got {low if low < 0 else high}")

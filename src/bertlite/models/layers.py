@@ -1,0 +1,261 @@
+"""The layers of the Transformer, once: BERT's encoder is the Transformer's encoder.
+
+Shapes: `B` batch, `T` target length, `S` source length, `N` real tokens, `E` hidden size.
+"""
+
+import torch
+from torch import nn
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedConfig
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention import Attention
+from .embeddings import Embeddings
+from .masking import PADDED_ONLY_IMPLEMENTATIONS, FlatLayout, attention_masks, check_mask, is_traced, segment_ids
+from .pretrained import LitePreTrainedModel
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = act(x W₁ + b₁) W₂ + b₂, at each position alike (Vaswani et al. 2017, section 3.3; BERT uses GELU)."""
+
+    def __init__(self, config: PreTrainedConfig, *, intermediate_size: int):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, intermediate_size)
+        self.fc2 = nn.Linear(intermediate_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.activation_dropout)
+        self.chunk_size = config.chunk_size_feed_forward
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(B, T, E)` to `(B, T, E)`; `chunk_size_feed_forward` positions at a time where it is set."""
+        chunks = hidden_states.split(self.chunk_size or hidden_states.shape[1], dim=1)
+        chunks = [self.fc2(self.dropout(self.activation(self.fc1(chunk)))) for chunk in chunks]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Self-attention, then feed-forward (section 3.1): the layer of BERT and of the Transformer's encoder."""
+
+    is_decoder = False
+
+    def __init__(self, config: PreTrainedConfig, *, num_heads: int, intermediate_size: int, layer_idx: int):
+        super().__init__()
+        self.norm_first = config.norm_first
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.self_attention = Attention(config, num_heads=num_heads, is_causal=self.is_decoder, layer_idx=layer_idx)
+        self.self_attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        if self.is_decoder:
+            self.cross_attention = Attention(config, num_heads=num_heads, is_cross_attention=True, layer_idx=layer_idx)
+            self.cross_attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward = FeedForward(config, intermediate_size=intermediate_size)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def residual(self, hidden_states: torch.Tensor, norm: nn.LayerNorm, sublayer) -> torch.Tensor:
+        """The one place of the norm: LayerNorm(x + Sublayer(x)), as in the papers, or x + Sublayer(LayerNorm(x))."""
+        if self.norm_first:
+            return hidden_states + self.dropout(sublayer(norm(hidden_states)))
+        return norm(hidden_states + self.dropout(sublayer(hidden_states)))
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
+        """`(B, T, E)` to `(B, T, E)`; or `(1, N, E)`, with `cu_seq_lens_q` and its fellows in `kwargs`."""
+        hidden_states = self.residual(
+            hidden_states, self.self_attention_norm, lambda x: self.self_attention(x, attention_mask, **kwargs)[0]
+        )
+        return self.residual(hidden_states, self.feed_forward_norm, self.feed_forward)
+
+
+class DecoderLayer(EncoderLayer):
+    """Causal self-attention, attention to the encoder, feed-forward: the three sub-layers of section 3.1."""
+
+    is_decoder = True
+
+    def forward(
+        self, hidden_states, attention_mask=None, encoder_hidden_states=None, encoder_attention_mask=None, **kwargs
+    ):
+        """`(B, T, E)` targets and `(B, S, E)` encoder states to `(B, T, E)`; `past_key_values` in `kwargs`."""
+        source = (encoder_attention_mask, encoder_hidden_states)
+        hidden_states = self.residual(
+            hidden_states, self.self_attention_norm, lambda x: self.self_attention(x, attention_mask, **kwargs)[0]
+        )
+        hidden_states = self.residual(
+            hidden_states, self.cross_attention_norm, lambda x: self.cross_attention(x, *source, **kwargs)[0]
+        )
+        return self.residual(hidden_states, self.feed_forward_norm, self.feed_forward)
+
+
+class Stack(LitePreTrainedModel):
+    """Embeddings and a pile of layers; with pre-norm, a last norm, since no layer ends with one."""
+
+    layer_class: type[EncoderLayer]
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        *,
+        vocab_size: int,
+        num_layers: int,
+        num_heads: int,
+        intermediate_size: int,
+        type_vocab_size: int = 0,
+        layerdrop: float = 0.0,
+    ):
+        super().__init__(config)
+        self.layerdrop = layerdrop
+        self.embeddings = Embeddings(config, vocab_size=vocab_size, type_vocab_size=type_vocab_size)
+        sizes = {"num_heads": num_heads, "intermediate_size": intermediate_size}
+        self.layers = nn.ModuleList([self.layer_class(config, **sizes, layer_idx=i) for i in range(num_layers)])
+        self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.norm_first else None
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.word_embeddings = value
+
+    def run_layers(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        """All layers in turn; in training, each left out with probability `layerdrop` (Fan et al. 2019)."""
+        for layer in self.layers:
+            if not (self.training and self.layerdrop and torch.rand([]) < self.layerdrop):
+                hidden_states = layer(hidden_states, *args, **kwargs)
+        return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
+
+
+class Encoder(Stack):
+    """The encoder of both families.
+
+    Real tokens run through embeddings and layers end to end, without padding, and come back as `(B, T, E)` with zeros
+    at padding. The padded batch is the plain path, taken where a caller wants to see inside (hidden states, attention
+    weights), where a graph is recorded, for prepared 4D masks, and where `config.unpad_inputs` is False. A test holds
+    the two equal.
+    """
+
+    layer_class = EncoderLayer
+    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        keep_first: bool = False,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """Encode `(B, T)` ids (or `(B, T, E)` word vectors).
+
+        Args:
+            attention_mask: `(B, T)`, non-zero at real tokens, or a prepared 4D mask.
+            position_ids: `(B, T)`; where they start again within a row, another sequence begins, and neither sees the
+                other.
+            keep_first: the caller reads position 0 of every row, even one that the mask hides.
+
+        Raises:
+            ValueError: see `Embeddings.check` and `check_mask`.
+        """
+        self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        batch_size, length = given.shape[:2]
+        check_mask("attention_mask", attention_mask, batch_size, length)
+        segments = segment_ids(position_ids, batch_size)
+        if position_ids is None:
+            position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
+        kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
+        tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
+        layout, mask = self._layout(attention_mask, segments, given, keep_first, kwargs), None
+        if layout is not None:
+            tokens = tuple(layout.take(tensor) for tensor in tokens)
+            kwargs = {**kwargs, **layout.kwargs}
+        hidden_states = self.embeddings(*tokens)  # (B, T, E) or (1, N, E)
+        if kwargs.get("cu_seq_lens_q") is None:
+            mask = attention_masks(self.config, hidden_states, attention_mask, segments, **kwargs)
+        hidden_states = self.run_layers(hidden_states, mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states if layout is None else layout.put_back(hidden_states))
+
+    def _layout(self, attention_mask, segments, given, keep_first, kwargs) -> FlatLayout | None:
+        """The flat layout of the batch, or None where the padded path must, or may as well, be taken."""
+        watched = kwargs["output_attentions"] or kwargs.get("output_hidden_states", self.config.output_hidden_states)
+        if watched:  # sequences that the caller laid end to end are masked apart by their positions instead
+            for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"):
+                kwargs.pop(name, None)
+        if is_traced() or watched or not self.config.unpad_inputs or kwargs.get("cu_seq_lens_q") is not None:
+            return None
+        if self.config._attn_implementation in PADDED_ONLY_IMPLEMENTATIONS:
+            return None
+        if attention_mask is not None and (attention_mask.ndim != 2 or (keep_first and not attention_mask[:, 0].all())):
+            return None
+        if segments is None and (attention_mask is None or attention_mask.all()):
+            return None
+        return FlatLayout.of(attention_mask, segments, tuple(given.shape[:2]), given.device)
+
+
+class Decoder(Stack):
+    """The decoder of the Transformer."""
+
+    layer_class = DecoderLayer
+    _can_record_outputs = {
+        "hidden_states": DecoderLayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="self_attention"),
+        "cross_attentions": OutputRecorder(Attention, index=1, layer_name="cross_attention"),
+    }
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_position_ids: torch.Tensor | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Decode `(B, T)` ids against encoder states `(B, S, E)`.
+
+        Args:
+            attention_mask: `(B, past + T)`, or a prepared 4D mask.
+            position_ids: `(B, T)`; packed rows as in `Encoder`.
+            encoder_attention_mask: `(B, S)`.
+            encoder_position_ids: those of the encoder; target k of a packed row sees source k only.
+            past_key_values: keys and values of earlier positions, and of the encoder.
+
+        Raises:
+            ValueError: see `Embeddings.check` and `check_mask`.
+        """
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
+        start = past_key_values.get_seq_length() if past_key_values is not None else 0
+        self.embeddings.check(input_ids, None, position_ids, inputs_embeds, start)
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        batch_size, length = given.shape[:2]
+        check_mask("encoder_attention_mask", encoder_attention_mask, batch_size, encoder_hidden_states.shape[1])
+        segments = segment_ids(position_ids, batch_size)
+        if position_ids is None:
+            position_ids = (torch.arange(length, device=given.device) + start)[None]  # (1, T)
+        hidden_states = self.embeddings(input_ids, None, position_ids, inputs_embeds)
+        kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
+        own = {"is_causal": True, "past_key_values": past_key_values, **kwargs}
+        source = {"encoder_hidden_states": encoder_hidden_states, **kwargs}
+        source["key_segments"] = segment_ids(encoder_position_ids, batch_size)
+        hidden_states = self.run_layers(
+            hidden_states,
+            attention_masks(self.config, hidden_states, attention_mask, segments, **own),
+            encoder_hidden_states,
+            attention_masks(self.config, hidden_states, encoder_attention_mask, segments, **source),
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden_states, past_key_values=past_key_values
+        )

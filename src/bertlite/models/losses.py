@@ -1,0 +1,170 @@
+"""Losses that stay exact when a batch is split into pieces.
+
+Every loss is a sum over labelled items divided by how many there are: in this batch, or, when the trainer says so with
+`num_items_in_batch`, in all the pieces whose gradients are accumulated. So k accumulation steps give the gradient of
+the full batch, however unevenly the labels fall. Items labelled -100 count nowhere; a batch without labels has loss 0.
+
+Shapes: `B` batch, `T` length, `M` labelled positions, `E` hidden size, `V` vocabulary, `L` labels.
+"""
+
+import torch
+from torch import nn
+
+from .masking import is_traced
+
+IGNORED = -100
+
+
+def mean_over_items(total: torch.Tensor, count, num_items_in_batch=None) -> torch.Tensor:
+    """Divide a summed loss by the items of the full batch, or of this one where nobody says."""
+    if num_items_in_batch is None:
+        return total / (count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(total.device)
+    return total / num_items_in_batch
+
+
+def check_labels(name: str, labels: torch.Tensor, classes: int, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse labels of another shape, labels that are no integers, or labels outside the classes.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    if is_traced():
+        return
+    if shape is not None and tuple(labels.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"{name} must be integers, got {labels.dtype}")
+    wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
+    if wrong.any():
+        raise ValueError(f"{name} must lie in [0, {classes}) or be {IGNORED}, got {int(labels[wrong][0])}")
+
+
+def cross_entropy(logits, labels, num_items_in_batch=None, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy of `(..., classes)` logits against `(...)` labels, in fp32.
+
+    Label smoothing ε (Vaswani et al. 2017, section 5.4): the target puts 1 - ε on the label and spreads ε evenly over
+    all classes.
+    """
+    logits, labels = logits.flatten(0, -2).float(), labels.flatten()
+    total = nn.functional.cross_entropy(
+        logits, labels.long(), ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+    )
+    return mean_over_items(total, (labels != IGNORED).sum(), num_items_in_batch)
+
+
+def class_loss(name: str, logits: torch.Tensor, labels: torch.Tensor | None, num_items_in_batch=None):
+    """Cross-entropy of `(..., classes)` logits, or None without labels; `name` is the argument to blame."""
+    if labels is None:
+        return None
+    labels = labels.view(-1) if logits.ndim == 2 else labels
+    check_labels(name, labels, logits.shape[-1], tuple(logits.shape[:-1]))
+    return cross_entropy(logits, labels, num_items_in_batch)
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of `hidden @ weight.T + bias`, a chunk of rows at a time.
+
+    The gradient of a chunk is taken while its logits are at hand, and the logits are dropped: memory holds
+    `(chunk, V)` instead of `(M, V)`, and nothing is computed twice. `cross_entropy` is the plain form, and a test holds
+    the two equal.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, labels, chunk_size, label_smoothing, with_gradient):
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradients: list = [torch.zeros_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)]
+        for rows in torch.arange(len(labels), device=hidden.device).split(chunk_size):
+            logits = nn.functional.linear(hidden[rows], weight, bias).float()  # (chunk, V)
+            log_probabilities = logits.log_softmax(-1)
+            target = labels[rows, None]
+            total -= (1 - label_smoothing) * log_probabilities.gather(-1, target).sum()
+            if label_smoothing:
+                total -= label_smoothing * log_probabilities.mean(-1).sum()
+            if with_gradient:  # of the logits: softmax - target distribution
+                error = log_probabilities.exp_()
+                error.scatter_add_(-1, target, torch.full_like(target, label_smoothing - 1, dtype=error.dtype))
+                if label_smoothing:
+                    error -= label_smoothing / error.shape[-1]
+                error = error.to(weight.dtype)
+                gradients[0][rows] = (error @ weight).to(hidden.dtype)
+                gradients[1] += error.T @ hidden[rows]
+                gradients[2] += error.sum(0)
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        hidden, weight, bias = (saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors)
+        return hidden, weight, bias, None, None, None, None
+
+
+def vocabulary_loss(
+    hidden, labels, weight, bias, num_items_in_batch=None, chunk_size: int = 1024, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Cross-entropy over the vocabulary of `(M, E)` rows that all carry a label, `chunk_size` rows at a time.
+
+    Args:
+        labels: `(M,)` in `[0, V)`.
+        weight: `(V, E)`, the output embedding; `bias`: `(V,)`.
+        num_items_in_batch: labels in all accumulated pieces; None: M.
+    """
+    arguments = (hidden, weight, bias, labels.long(), chunk_size, label_smoothing, torch.is_grad_enabled())
+    return mean_over_items(ChunkedCrossEntropy.apply(*arguments), len(labels), num_items_in_batch)
+
+
+def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None) -> torch.Tensor:
+    """Loss of a sequence classifier, by `config.problem_type`, which is inferred once where it is None.
+
+    Args:
+        logits: `(B, L)`.
+        labels: regression: float `(B,)` or `(B, L)`; single label: int `(B,)`; multi-label: float `(B, L)`.
+        config: `num_labels` and `problem_type`.
+        num_items_in_batch: label values in all accumulated pieces.
+    """
+    if config.problem_type is None:
+        kinds = {True: "single_label_classification", False: "multi_label_classification"}
+        whole = not labels.is_floating_point() and labels.dtype != torch.bool
+        config.problem_type = "regression" if config.num_labels == 1 else kinds[whole]
+    if config.problem_type == "single_label_classification":
+        return class_loss("labels", logits, labels, num_items_in_batch)
+    if labels.numel() != logits.numel():
+        raise ValueError(
+            f"labels must have shape {tuple(logits.shape)} for {config.problem_type}, got {tuple(labels.shape)}"
+        )
+    logits, labels = logits.float(), labels.view_as(logits).float()
+    if config.problem_type == "regression":
+        total = nn.functional.mse_loss(logits, labels, reduction="sum")
+    else:
+        if not is_traced() and ((labels < 0) | (labels > 1)).any():
+            raise ValueError("labels of multi_label_classification must lie between 0 and 1")
+        total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    return mean_over_items(total, labels.numel(), num_items_in_batch)
+
+
+def span_loss(start_logits, end_logits, start_positions, end_positions, attention_mask=None, num_items_in_batch=None):
+    """Mean of the start's and the end's cross-entropy over the positions of a row.
+
+    A position at or beyond the length T, or -100, marks an answer that was cut off: it is ignored.
+
+    Deviation: padding is left out of the softmax. transformers' BERT lets padded positions compete, so that its loss
+    changes with the padding.
+
+    Args:
+        start_logits: `(B, T)`, as `end_logits`.
+        start_positions: `(B,)` or `(B, 1)`, as `end_positions`.
+        attention_mask: `(B, T)`, or None.
+        num_items_in_batch: answers in all accumulated pieces.
+    """
+    losses = []
+    pairs = {"start_positions": (start_logits, start_positions), "end_positions": (end_logits, end_positions)}
+    for name, (logits, positions) in pairs.items():
+        positions, length = positions.view(-1), logits.shape[-1]
+        positions = positions.masked_fill(positions >= length, IGNORED)
+        check_labels(name, positions, length, (len(logits),))
+        if attention_mask is not None and attention_mask.ndim == 2:
+            logits = logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)
+        losses.append(cross_entropy(logits, positions, num_items_in_batch))
+    return (losses[0] + losses[1]) / 2

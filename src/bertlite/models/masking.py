@@ -1,0 +1,170 @@
+"""Who may attend to whom, and how real tokens are laid end to end so that nobody computes padding.
+
+Shapes: `B` batch, `T` target length, `S` source length, `N` real tokens of the batch, `E` hidden size.
+A mask is boolean, `True` where attention is allowed, `(B, 1, T, S)`.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from transformers import EncoderDecoderCache, PreTrainedConfig
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_bidirectional_mask, create_causal_mask
+from transformers.utils import is_torchdynamo_compiling
+
+# The implementations whose encoder runs on sequences laid end to end. flex_attention needs one block mask a call.
+PADDED_ONLY_IMPLEMENTATIONS = ("flex_attention",)
+
+
+def is_traced() -> bool:
+    """Whether a graph is being recorded: then no decision may depend on the values of a tensor."""
+    return is_torchdynamo_compiling() or torch.jit.is_tracing()
+
+
+def segment_ids(position_ids: torch.Tensor | None, batch_size: int) -> torch.Tensor | None:
+    """Number the sequences packed in each row: a new one begins where `position_ids` stops rising.
+
+    Returns:
+        `(B, T)` numbers from 0 up, or None when no row holds more than one sequence.
+    """
+    if position_ids is None or position_ids.shape[-1] < 2:
+        return None
+    restarts = position_ids[:, 1:] <= position_ids[:, :-1]  # (B, T-1)
+    if not is_traced() and not restarts.any():
+        return None
+    return torch.nn.functional.pad(restarts.long().cumsum(-1), (1, 0)).expand(batch_size, -1)  # (B, T)
+
+
+def packed_mask(
+    query_segments: torch.Tensor, key_segments: torch.Tensor, key_mask: torch.Tensor | None, causal: bool = False
+) -> torch.Tensor:
+    """Allow attention within a segment only. A query that would see no key sees all, so that softmax stays finite.
+
+    Args:
+        query_segments: `(B, T)` from `segment_ids`; `key_segments`: `(B, S)`, the same numbering.
+        key_mask: `(B, S)`, non-zero at real tokens, or None.
+        causal: also hide later positions (self-attention, `T == S`).
+    """
+    allowed = query_segments[:, :, None] == key_segments[:, None, :]  # (B, T, S)
+    if key_mask is not None:
+        allowed = allowed & key_mask[:, None, :].bool()
+    if causal:
+        allowed = allowed.tril()
+    return (allowed | ~allowed.any(-1, keepdim=True)).unsqueeze(1)
+
+
+def check_mask(name: str, mask: torch.Tensor | None, batch_size: int, length: int) -> None:
+    """Refuse a mask that does not fit, before any work.
+
+    Raises:
+        ValueError: `mask` is neither `(B, length)` nor a prepared `(B or 1, heads or 1, T, length)`.
+    """
+    if mask is None or not isinstance(mask, torch.Tensor) or is_traced():
+        return
+    if mask.ndim == 2 and mask.shape == (batch_size, length):
+        return
+    if mask.ndim == 4 and mask.shape[0] in (1, batch_size) and mask.shape[-1] >= length:
+        return
+    raise ValueError(
+        f"{name} must have shape {(batch_size, length)} or (batch, heads, query, {length}), got {tuple(mask.shape)}"
+    )
+
+
+def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> PreTrainedConfig:
+    """The config to build masks with.
+
+    Eager's when attention weights are asked for, whatever is configured. And sdpa's for a function that a user
+    registered without a mask of its own, for which the library would build none and padding would be attended to.
+    """
+    name = config._attn_implementation or "sdpa"
+    wanted = name
+    if output_attentions:
+        wanted = "eager"
+    elif name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|"):
+        wanted = "sdpa"
+    if wanted == config._attn_implementation:
+        return config
+    config = copy.copy(config)
+    config._attn_implementation = wanted
+    return config
+
+
+def attention_masks(config, hidden_states, attention_mask, segments=None, *, output_attentions=None, **kind):
+    """The mask of one kind of attention over a padded batch, in the form that the implementation wants.
+
+    Args:
+        hidden_states: `(B, T, E)`, where queries come from.
+        attention_mask: `(B, S)`, or a prepared 4D mask, which passes through.
+        segments: `(B, T)` from `segment_ids`, for packed rows.
+        kind: `is_causal` with the cache in `past_key_values`, for the decoder's self-attention; where keys come from
+            in `encoder_hidden_states` `(B, S, E)`, and their `key_segments`, for cross-attention.
+    """
+    source, cache, is_causal = (kind.get(name) for name in ("encoder_hidden_states", "past_key_values", "is_causal"))
+    key_segments = segments if source is None else kind.get("key_segments")
+    prepared = attention_mask is not None and attention_mask.ndim != 2
+    if segments is not None and key_segments is not None and cache is None and not prepared:
+        return packed_mask(segments, key_segments, attention_mask, is_causal)
+    inputs = {"config": mask_config(config, output_attentions), "inputs_embeds": hidden_states}
+    if is_causal:
+        cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+        return create_causal_mask(attention_mask=attention_mask, past_key_values=cache, **inputs)
+    return create_bidirectional_mask(attention_mask=attention_mask, encoder_hidden_states=source, **inputs)
+
+
+@dataclass
+class FlatLayout:
+    """Where each real token of a `(B, T)` batch stands when sequences are laid end to end, shortest first.
+
+    Sorted, sequences of equal length lie side by side: attention over such a group is one call without a mask, and
+    needs no copy. The order of the sequences changes no result.
+
+    """
+
+    index: torch.Tensor  # (N,) positions in the flattened (B * T) batch
+    batch_shape: tuple[int, int]  # (B, T)
+    kwargs: dict  # the library's keyword arguments for such sequences: cu_seq_lens_q, max_length_q, ...
+
+    @classmethod
+    def of(cls, attention_mask: torch.Tensor | None, segments: torch.Tensor | None, shape: tuple[int, int], device):
+        """Lay out a batch. `attention_mask` `(B, T)` and `segments` `(B, T)` may each be None, not both."""
+        real = torch.ones(shape, dtype=torch.bool, device=device) if attention_mask is None else attention_mask.bool()
+        row = torch.arange(shape[0], device=device)[:, None].expand(shape)  # (B, T)
+        sequence = row if segments is None else row * shape[1] + segments
+        lengths = torch.bincount(sequence[real], minlength=shape[0])  # tokens of each sequence, 0 for unused numbers
+        # Stable: the tokens of one sequence keep their order.
+        keys = lengths[sequence] * (shape[0] * shape[1] + 1) + sequence
+        index = real.reshape(-1).nonzero().squeeze(-1)  # (N,)
+        index = index[keys.reshape(-1)[index].argsort(stable=True)]
+        lengths = lengths[lengths > 0].sort().values
+        ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+        longest = int(lengths[-1]) if len(lengths) else 0
+        kwargs = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+        return cls(index=index, batch_shape=shape, kwargs=kwargs)
+
+    def take(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
+        """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
+        if tensor is None:
+            return None
+        tensor = tensor.expand(self.batch_shape[0], *tensor.shape[1:])
+        return tensor.flatten(0, 1)[self.index].unsqueeze(0)
+
+    def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(1, N, E)` to `(B, T, E)`, zero at padding."""
+        batch, length = self.batch_shape
+        padded = hidden_states.new_zeros(batch * length, hidden_states.shape[-1])
+        return padded.index_copy(0, self.index, hidden_states[0]).view(batch, length, -1)  # (B, T, E)
+
+
+def equal_length_groups(cu_seq_lens: torch.Tensor) -> list[tuple[int, int]]:
+    """Runs of neighbours of equal length, as `(how many sequences, their length)`.
+
+    >>> equal_length_groups(torch.tensor([0, 2, 4, 9]))
+    [(2, 2), (1, 5)]
+    """
+    groups: list[tuple[int, int]] = []
+    for length in cu_seq_lens.diff().tolist():
+        if groups and groups[-1][1] == length:
+            groups[-1] = (groups[-1][0] + 1, length)
+        elif length:
+            groups.append((1, length))
+    return groups

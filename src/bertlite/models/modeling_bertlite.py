@@ -1,0 +1,337 @@
+"""BERT and its heads (Devlin et al. 2018) on the shared encoder.
+
+Shapes: `B` batch, `T` length, `C` choices, `E` hidden size, `V` vocabulary, `L` labels.
+"""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    NextSentencePredictorOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
+from transformers.utils import can_return_tuple
+
+from .configuration import BertLiteConfig
+from .layers import Encoder
+from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
+from .masking import is_traced
+from .pretrained import LitePreTrainedModel
+
+TASKS = ("PreTraining", "MaskedLM", "NextSentencePrediction", "SequenceClassification", "TokenClassification")
+TASKS += ("QuestionAnswering", "MultipleChoice")
+
+
+class BertLitePreTrainedModel(LitePreTrainedModel):
+    """Base of the BERT family."""
+
+    config: BertLiteConfig
+    base_model_prefix = "bert"
+    auto_map = {
+        "AutoConfig": "configuration.BertLiteConfig",
+        "AutoModel": "modeling_bertlite.BertLiteModel",
+        **{f"AutoModelFor{task}": f"modeling_bertlite.BertLiteFor{task}" for task in TASKS},
+    }
+
+
+class BertLiteModel(BertLitePreTrainedModel):
+    """BERT without a head: the Transformer's encoder and, unless told otherwise, the pooler."""
+
+    def __init__(self, config: BertLiteConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.encoder = Encoder(
+            config,
+            vocab_size=config.vocab_size,
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            type_vocab_size=config.type_vocab_size,
+        )
+        dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.pooler = nn.ModuleDict({"dense": dense}) if add_pooling_layer else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """Encode `(B, T)` ids or `(B, T, E)` vectors; arguments and errors as in `Encoder`.
+
+        Returns:
+            `last_hidden_state` `(B, T, E)`, zero at padding, and `pooler_output` `(B, E)`.
+        """
+        kwargs.update(return_dict=True, keep_first=self.pooler is not None)
+        outputs = self.encoder(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        pooled = None  # BERT's summary of a sequence: tanh(W h + b) of its first token
+        if self.pooler is not None:
+            pooled = self.pooler["dense"](outputs.last_hidden_state[:, 0]).tanh()  # (B, E)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=pooled,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class BertLiteHead(BertLitePreTrainedModel):
+    """What every head does: run BERT, then `predict` its own fields of the output."""
+
+    pooled = False  # whether the head reads the pooler
+    output_class: type
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.bert = BertLiteModel(config, add_pooling_layer=self.pooled)
+        self.build(config)
+        self.post_init()
+
+    def build(self, config: BertLiteConfig) -> None:
+        """The usual head: dropout, then one linear layer to `num_labels` classes."""
+        given = config.classifier_dropout
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
+        self.classifier = nn.Linear(config.hidden_size, self.num_outputs())
+
+    def num_outputs(self) -> int:
+        return self.config.num_labels
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask) -> dict:
+        """The head's fields of the output: `loss` (None without labels) and logits."""
+        raise NotImplementedError
+
+    def run_bert(self, *inputs, **kwargs):
+        return self.bert(*inputs, **{**kwargs, "return_dict": True})
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ):
+        """As `BertLiteModel`, with `labels` as the class says; a ValueError where they do not fit.
+
+        Args:
+            num_items_in_batch: labelled items in all the pieces whose gradients are accumulated; `Trainer` gives it.
+        """
+        outputs = self.run_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        made = self.predict(outputs, labels, num_items_in_batch, attention_mask)
+        return self.output_class(**made, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
+
+
+class VocabularyHead(nn.Module):
+    """The masked-LM head: dense, activation, norm, then the transposed word embedding and a bias."""
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__()
+        norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.transform = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.hidden_size), "LayerNorm": norm})
+        self.activation = ACT2FN[config.hidden_act]
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # the file's name for decoder.bias
+        self.chunk_size = config.loss_chunk_size
+
+    def forward(self, hidden_states, labels=None, num_items_in_batch=None):
+        """Loss and logits `(B, T, V)`. In training with labels, only labelled positions are projected: no logits."""
+        if labels is not None:
+            check_labels("labels", labels, self.decoder.out_features, tuple(hidden_states.shape[:2]))
+        chunked = labels is not None and self.training and self.chunk_size and not is_traced()
+        if chunked:
+            hidden_states = hidden_states[labels != IGNORED]  # (labelled, E)
+        hidden_states = self.transform["LayerNorm"](self.activation(self.transform["dense"](hidden_states)))
+        if chunked:
+            output = (self.decoder.weight, self.decoder.bias, num_items_in_batch, self.chunk_size)
+            return vocabulary_loss(hidden_states, labels[labels != IGNORED], *output), None
+        logits = self.decoder(hidden_states)  # (B, T, V)
+        return None if labels is None else cross_entropy(logits, labels, num_items_in_batch), logits
+
+
+class BertLiteForMaskedLM(BertLiteHead):
+    """Masked language model; `labels` `(B, T)`, -100 where nothing is predicted.
+
+    In training with labels, `logits` is None: only labelled positions meet the vocabulary, `config.loss_chunk_size` at
+    a time. Set that to 0, or call `eval()`, for full logits.
+    """
+
+    output_class = MaskedLMOutput
+    _tied_weights_keys = {
+        "cls.predictions.decoder.weight": "bert.encoder.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.cls["predictions"].decoder
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.cls["predictions"].decoder = value
+        self.cls["predictions"].bias = value.bias
+
+    def build(self, config: BertLiteConfig) -> None:
+        self.cls = nn.ModuleDict({"predictions": VocabularyHead(config)})
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        loss, logits = self.cls["predictions"](outputs.last_hidden_state, labels, num_items_in_batch)
+        return {"loss": loss, "logits": logits}
+
+
+class BertLiteForNextSentencePrediction(BertLiteHead):
+    """Does sentence B follow sentence A? `labels` `(B,)`: 0 it does, 1 it is a random one."""
+
+    pooled = True
+    output_class = NextSentencePredictorOutput
+
+    def build(self, config: BertLiteConfig) -> None:
+        self.cls = nn.ModuleDict({"seq_relationship": nn.Linear(config.hidden_size, 2)})
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        logits = self.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
+        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
+
+
+class BertLiteForSequenceClassification(BertLiteHead):
+    """Classes or scores of a sequence; `labels` as in `sequence_loss`."""
+
+    pooled = True
+    output_class = SequenceClassifierOutput
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, L)
+        loss = None if labels is None else sequence_loss(logits, labels, self.config, num_items_in_batch)
+        return {"loss": loss, "logits": logits}
+
+
+class BertLiteForTokenClassification(BertLiteHead):
+    """A class for each token; `labels` `(B, T)`, -100 for tokens without one."""
+
+    output_class = TokenClassifierOutput
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L)
+        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
+
+
+class BertLiteForMultipleChoice(BertLiteHead):
+    """Scores of C choices; inputs `(B, C, T)`, `labels` `(B,)` in `[0, C)`. The choices are encoded as rows."""
+
+    pooled = True
+    output_class = MultipleChoiceModelOutput
+
+    def num_outputs(self) -> int:
+        return 1
+
+    def run_bert(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs):
+        given, sides = (inputs_embeds, 4) if input_ids is None else (input_ids, 3)
+        if given is None or given.ndim != sides or 0 in given.shape:
+            came = None if given is None else tuple(given.shape)
+            raise ValueError(f"input_ids must have shape (batch, choices, length) with no empty side, got {came}")
+        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        rows = tuple(None if tensor is None else tensor.flatten(0, 1) for tensor in rows)  # (B * C, T, ...)
+        outputs = super().run_bert(*rows, **kwargs)
+        outputs.pooler_output = outputs.pooler_output.unflatten(0, given.shape[:2])  # (B, C, E)
+        return outputs
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        logits = self.classifier(self.dropout(outputs.pooler_output)).squeeze(-1)  # (B, C)
+        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
+
+
+class BertLiteForQuestionAnswering(BertLiteHead):
+    """Where the answer begins and ends in the row: `(B, T)` logits each, and `span_loss` given both positions."""
+
+    output_class = QuestionAnsweringModelOutput
+
+    def build(self, config: BertLiteConfig) -> None:
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """As the other heads; the labels are `start_positions` and `end_positions`, `(B,)`."""
+        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        return super().forward(*rows, labels=(start_positions, end_positions), **kwargs)
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        start, end = (each.contiguous() for each in self.qa_outputs(outputs.last_hidden_state).unbind(-1))  # (B, T)
+        given = labels[0] is not None and labels[1] is not None
+        loss = span_loss(start, end, *labels, attention_mask, num_items_in_batch) if given else None
+        return {"loss": loss, "start_logits": start, "end_logits": end}
+
+
+class BertLiteForPreTraining(BertLiteForMaskedLM):
+    """Both pretraining tasks (section 3.1): the loss is the sum of their means, for whichever labels are given."""
+
+    pooled = True
+    output_class = BertForPreTrainingOutput
+
+    def build(self, config: BertLiteConfig) -> None:
+        relationship = nn.Linear(config.hidden_size, 2)
+        self.cls = nn.ModuleDict({"predictions": VocabularyHead(config), "seq_relationship": relationship})
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        next_sentence_label: torch.Tensor | None = None,
+        num_sequences_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> BertForPreTrainingOutput:
+        """As the other heads; `labels` as for masked LM, `next_sentence_label` `(B,)`: 0 follows, 1 random.
+
+        Args:
+            num_sequences_in_batch: sentence pairs in all accumulated pieces. `Trainer` counts masked words only:
+                without this, a piece weighs by its share of them, which is exact where every row has as many.
+        """
+        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        return super().forward(*rows, labels=(labels, next_sentence_label, num_sequences_in_batch), **kwargs)
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        labels, next_sentence_label, count = labels
+        relationship = self.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
+        loss, logits = self.cls["predictions"](outputs.last_hidden_state, labels, num_items_in_batch)
+        if next_sentence_label is not None:
+            if count is None and num_items_in_batch is not None and labels is not None:
+                share = (labels != IGNORED).sum() / num_items_in_batch
+                count = (next_sentence_label != IGNORED).sum() / share.clamp(min=1e-9)
+            sentence_loss = class_loss("next_sentence_label", relationship, next_sentence_label, count)
+            loss = sentence_loss if loss is None else loss + sentence_loss
+        return {"loss": loss, "prediction_logits": logits, "seq_relationship_logits": relationship}
+
+
+BertLiteModel.register_for_auto_class("AutoModel")
+for _task in TASKS:
+    globals()[f"BertLiteFor{_task}"].register_for_auto_class(f"AutoModelFor{_task}")
+BertLiteConfig.register_for_auto_class()

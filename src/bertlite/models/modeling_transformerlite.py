@@ -1,0 +1,212 @@
+"""The Transformer of 'Attention Is All You Need' (Vaswani et al. 2017), for translation and summarisation.
+
+Shapes: `B` batch, `S` source length, `T` target length, `E` hidden size, `V` vocabulary.
+"""
+
+import torch
+from torch import nn
+from transformers import GenerationMixin
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.utils import can_return_tuple
+
+from .configuration import TransformerLiteConfig
+from .layers import Decoder, Encoder
+from .losses import IGNORED, check_labels, cross_entropy, vocabulary_loss
+from .masking import is_traced
+from .pretrained import LitePreTrainedModel
+
+
+def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
+    """What the decoder reads to predict `labels` `(B, T)`: the start token, then the labels but the last."""
+    shifted = labels.roll(1, dims=-1)
+    shifted[:, 0] = decoder_start_token_id
+    return shifted.masked_fill(shifted == IGNORED, pad_token_id)
+
+
+class TransformerLitePreTrainedModel(LitePreTrainedModel):
+    """Base of the encoder-decoder family."""
+
+    config: TransformerLiteConfig
+    base_model_prefix = "model"
+    auto_map = {
+        "AutoConfig": "configuration.TransformerLiteConfig",
+        "AutoModel": "modeling_transformerlite.TransformerLiteModel",
+        "AutoModelForSeq2SeqLM": "modeling_transformerlite.TransformerLiteForConditionalGeneration",
+    }
+    _keys_to_ignore_on_load_missing = ["final_logits_bias"]
+
+
+class TransformerLiteModel(TransformerLitePreTrainedModel):
+    """Encoder and decoder without the output layer; one embedding for both where the config shares it."""
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__(config)
+        self._tied_weights_keys = None
+        if config.share_encoder_decoder_embeddings:
+            self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+            sides = ("encoder", "decoder")
+            self._tied_weights_keys = {f"{s}.embeddings.word_embeddings.weight": "shared.weight" for s in sides}
+        self.encoder = Encoder(
+            config,
+            vocab_size=config.vocab_size,
+            num_layers=config.encoder_layers,
+            num_heads=config.encoder_attention_heads,
+            intermediate_size=config.encoder_ffn_dim,
+            type_vocab_size=config.type_vocab_size,
+            layerdrop=config.encoder_layerdrop,
+        )
+        self.decoder = Decoder(
+            config,
+            vocab_size=config.decoder_vocab_size,
+            num_layers=config.decoder_layers,
+            num_heads=config.decoder_attention_heads,
+            intermediate_size=config.decoder_ffn_dim,
+            layerdrop=config.decoder_layerdrop,
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+        if self.config.share_encoder_decoder_embeddings:
+            self.shared = value
+            self.decoder.set_input_embeddings(value)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Encode `(B, S)` ids and decode `(B, T)` ids against them; arguments and errors as in `Encoder`, `Decoder`.
+
+        Packed rows: where `position_ids` and `decoder_position_ids` start again, target k sees source k only.
+        """
+        kwargs["return_dict"] = True
+        if encoder_outputs is None:
+            source = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+            encoder_outputs = self.encoder(*source, **kwargs)
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        decoder_outputs = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            position_ids=decoder_position_ids,
+            encoder_hidden_states=encoder_outputs[0],
+            encoder_attention_mask=attention_mask,
+            encoder_position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **{name: value for name, value in kwargs.items() if "seq_len" not in name and "max_length" not in name},
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoder_outputs.last_hidden_state,
+            past_key_values=decoder_outputs.past_key_values,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, GenerationMixin):
+    """The Transformer with its output layer, which shares the embedding's weight (section 3.4).
+
+    `labels` `(B, T)` are what is to be written, -100 where nothing is; the decoder's input is made from them. In
+    training with labels, `logits` is None: only labelled positions meet the vocabulary, `config.loss_chunk_size` at a
+    time. Set that to 0, or call `eval()`, for full logits.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embeddings.word_embeddings.weight"}
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__(config)
+        self.model = TransformerLiteModel(config)
+        if config.share_encoder_decoder_embeddings:
+            tied = ("lm_head", "model.encoder.embeddings.word_embeddings", "model.decoder.embeddings.word_embeddings")
+            self._tied_weights_keys = {f"{name}.weight": "model.shared.weight" for name in tied}
+        self.register_buffer("final_logits_bias", torch.zeros(1, config.decoder_vocab_size))  # Marian's
+        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size, bias=False)
+        self.post_init()
+
+    def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if self.config.share_encoder_decoder_embeddings:
+            self.config.decoder_vocab_size = size = embeddings.num_embeddings
+            bias = self.final_logits_bias[:, :size]
+            self.final_logits_bias = nn.functional.pad(bias, (0, size - bias.shape[1]))
+        return embeddings
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> Seq2SeqLMOutput:
+        """As `TransformerLiteModel`.
+
+        Args:
+            labels: `(B, T)`; not shifted by the caller.
+            logits_to_keep: compute logits of the last so many positions only; 0: of all.
+            num_items_in_batch: labels in all accumulated pieces; `Trainer` gives it.
+        """
+        if labels is not None:
+            check_labels("labels", labels, self.config.decoder_vocab_size)
+            use_cache = False
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        target = {"decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask}
+        kwargs.update(source, **target, decoder_inputs_embeds=decoder_inputs_embeds, use_cache=use_cache)
+        kwargs.update(encoder_outputs=encoder_outputs, past_key_values=past_key_values, return_dict=True)
+        outputs = self.model(**kwargs)
+        loss, logits = self._predict(outputs.last_hidden_state, labels, num_items_in_batch, logits_to_keep)
+        rest = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return Seq2SeqLMOutput(loss=loss, logits=logits, **rest)
+
+    def _predict(self, hidden_states, labels, num_items_in_batch, logits_to_keep):
+        smoothing, chunk_size = self.config.label_smoothing, self.config.loss_chunk_size
+        if labels is not None and self.training and chunk_size and not is_traced():
+            rows, bias = hidden_states[labels != IGNORED], self.final_logits_bias[0]  # (labelled, E), (V,)
+            output = (self.lm_head.weight, bias, num_items_in_batch, chunk_size, smoothing)
+            return vocabulary_loss(rows, labels[labels != IGNORED], *output), None
+        if labels is None:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            hidden_states = hidden_states[:, kept]
+        logits = self.lm_head(hidden_states) + self.final_logits_bias  # (B, T, V)
+        return None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing), logits
+
+
+TransformerLiteModel.register_for_auto_class("AutoModel")
+TransformerLiteForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
+TransformerLiteConfig.register_for_auto_class()

@@ -1,0 +1,196 @@
+"""What every model does around its layers: tensor names, loading, saving, initialising.
+
+Files keep the standard BERT and Marian tensor names; the mappings below turn them into the names of the shared layers on
+loading and back on saving, so that transformers' own classes read what we write.
+"""
+
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+
+from .configuration import LiteConfig
+from .embeddings import SinusoidalPositions, sinusoidal_table
+
+
+class LoadOnlyRenaming(WeightRenaming):
+    """A rename for names that old files use and new ones do not: saving does not bring them back."""
+
+    __slots__ = ()
+
+    def reverse_transform(self) -> WeightRenaming:
+        return WeightRenaming("(?!)", "")  # a pattern that matches nothing
+
+
+# In this order on loading, in the opposite order on saving.
+BERT_NAMES = {
+    r"(?<!encoder\.)embeddings\.": "encoder.embeddings.",
+    r"encoder\.layer\.": "encoder.layers.",
+    r"attention\.self\.": "self_attention.",
+    "attention.output.dense": "self_attention.output",
+    "attention.output.LayerNorm": "self_attention_norm",
+    "intermediate.dense": "feed_forward.fc1",
+    "output.dense": "feed_forward.fc2",
+    "output.LayerNorm": "feed_forward_norm",
+}
+MARIAN_NAMES = {
+    "embed_tokens": "embeddings.word_embeddings",
+    "embed_positions": "embeddings.position_embeddings",
+    "self_attn_layer_norm": "self_attention_norm",
+    "encoder_attn_layer_norm": "cross_attention_norm",
+    "final_layer_norm": "feed_forward_norm",
+    "self_attn": "self_attention",
+    "encoder_attn": "cross_attention",
+    r"(?<!feed_forward)\.fc1": ".feed_forward.fc1",
+    r"(?<!feed_forward)\.fc2": ".feed_forward.fc2",
+    "q_proj": "query",
+    "k_proj": "key",
+    "v_proj": "value",
+    "out_proj": "output",
+}
+
+
+def register_names(model_type: str, names: dict[str, str]) -> None:
+    """Tell the library how files name our tensors. A travelled copy of this code registers a second time."""
+    old = [
+        LoadOnlyRenaming("LayerNorm.gamma", "LayerNorm.weight"),
+        LoadOnlyRenaming("LayerNorm.beta", "LayerNorm.bias"),
+    ]
+    renamings = [WeightRenaming(file_name, ours) for file_name, ours in names.items()]
+    register_checkpoint_conversion_mapping(model_type, old + renamings, overwrite=True)
+
+
+register_names("bertlite", BERT_NAMES)
+register_names("transformerlite", MARIAN_NAMES)
+
+
+class LitePreTrainedModel(PreTrainedModel):
+    """Base of every model. A family sets `config`, `base_model_prefix` and `auto_map`."""
+
+    supports_gradient_checkpointing = True
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _no_split_modules = ["Embeddings", "EncoderLayer", "DecoderLayer"]
+    # Old files hold position numbers, and tables that are computed here.
+    _keys_to_ignore_on_load_unexpected = (r"position_ids$", r"position_embeddings\.weight$")
+    auto_map: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, config: PreTrainedConfig, *args, **kwargs):
+        if not isinstance(config, LiteConfig):
+            expected = f"{type(self).__name__}: config must be a bertlite config; from_pretrained converts a BERT's"
+            raise ValueError(f"{expected}, got {type(config).__name__}")
+        super().__init__(config, *args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SinusoidalPositions):
+            init.copy_(module.weight, sinusoidal_table(*module.weight.shape).to(module.weight.dtype))
+        for bias in (module._parameters.get("bias"), module._buffers.get("final_logits_bias")):
+            if bias is not None:
+                init.zeros_(bias)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a folder or hub name: ours, BERT's (for BertLite) or Marian's (for TransformerLite).
+
+        Raises:
+            ValueError: another architecture; a damaged file; a file without the weights of the layers. Only a head, or
+                BERT's pooler, may be missing; the library's load report names it.
+        """
+        want_info = kwargs.pop("output_loading_info", False)
+        config = kwargs.get("config")
+        if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):
+            kwargs["config"] = cls.config_class.from_dict(cls.config_class.adopt(config.to_dict()))
+        source = str(pretrained_model_name_or_path)
+        if os.path.isdir(source):
+            for path in sorted(Path(source, kwargs.get("subfolder") or "").glob("*.safetensors")):
+                check_file(path)
+        kwargs["output_loading_info"] = True
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        missing = sorted(key for key in info["missing_keys"] if ".layers." in f".{key}" or "word_embeddings" in key)
+        if missing and pretrained_model_name_or_path is not None:
+            supported = " or ".join(cls.config_class.accepted_model_types)
+            found = f"{source}: not the weights of a {supported}: {len(missing)} tensors of the layers are missing"
+            raise ValueError(f"{found}, such as {missing[0]}; they would have stayed random")
+        return (model, info) if want_info else model
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, push_to_hub: bool = False, **kwargs):
+        """Save weights (safetensors), config and the code that a machine without bertlite needs.
+
+        All is written beside the target first and then moved into place: a killed process leaves the folder as it was.
+        """
+        if not getattr(self, "_hf_peft_config_loaded", False):
+            self.config.auto_map = dict(self.auto_map)
+        target = Path(save_directory)
+        if push_to_hub or not is_main_process or target.is_file() or kwargs.get("distributed_checkpoint"):
+            # No whole folder is made here: the library uploads, shares the work, or refuses.
+            return super().save_pretrained(save_directory, is_main_process, push_to_hub=push_to_hub, **kwargs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+            written = Path(scratch, "folder")
+            super().save_pretrained(written, is_main_process, **kwargs)
+            for path in written.glob("*.safetensors"):
+                add_checksum(path)
+            move_into_place(written, target)
+
+
+def payload_checksum(path: Path) -> str:
+    """CRC-32 of the tensor bytes of a safetensors file, which follow its header."""
+    checksum = 0
+    with path.open("rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        while block := file.read(1 << 22):
+            checksum = zlib.crc32(block, checksum)
+    return str(checksum)
+
+
+def add_checksum(path: Path) -> None:
+    """Note the checksum of the tensors in the file's own metadata: a flipped bit then shows on loading."""
+    save_file(load_file(path), path.with_suffix(".part"), metadata={"format": "pt", "crc32": payload_checksum(path)})
+    os.replace(path.with_suffix(".part"), path)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a damaged safetensors file; files of other writers carry no checksum, and only their structure is checked.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get("crc32")
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged or no safetensors file ({error})") from error
+    if expected is not None and expected != payload_checksum(path):
+        raise ValueError(f"{path}: damaged safetensors file, its tensors do not match the checksum {expected}")
+
+
+def move_into_place(written: Path, target: Path) -> None:
+    """Move a complete folder to where it belongs: at once where nothing stood there, else file by file."""
+    for path in written.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if not target.exists():
+        os.replace(written, target)
+        return
+    new = {path.name for path in written.iterdir()}
+    stale = "model*.safetensors*" if any(name.startswith("model") for name in new) else "adapter_model*.safetensors"
+    for name in sorted(new):
+        os.replace(written / name, target / name)
+    for path in target.glob(stale):  # shards of an earlier save that this one does not replace
+        if path.name not in new:
+            path.unlink()
