@@ -39,10 +39,10 @@ def warm_start_from_bert(pretrained_model_name_or_path, *, initialize_decoder: b
     bert = BertLiteModel.from_pretrained(pretrained_model_name_or_path, add_pooling_layer=False)
     config = _config_like(bert.config, overrides)
     model = TransformerLiteForConditionalGeneration(config)
-    taken = {f"model.encoder.{name}": value for name, value in bert.encoder.state_dict().items()}
+    taken = {f"model.encoder.{name}": value for name, value in bert.state_dict().items()}
     taken["model.shared.weight"] = bert.get_input_embeddings().weight.data
     if initialize_decoder:
-        for name, value in bert.encoder.state_dict().items():
+        for name, value in bert.state_dict().items():
             if "token_type" not in name:
                 taken[f"model.decoder.{name}"] = value
     own = model.state_dict()

@@ -14,7 +14,16 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import Attention
 from .embeddings import Embeddings
-from .masking import PADDED_ONLY_IMPLEMENTATIONS, FlatLayout, attention_masks, check_mask, is_traced, segment_ids
+from .masking import (
+    PADDED_ONLY_IMPLEMENTATIONS,
+    FlatLayout,
+    Ids,
+    Vectors,
+    attention_masks,
+    check_mask,
+    is_traced,
+    segment_ids,
+)
 from .pretrained import LitePreTrainedModel
 
 
@@ -26,14 +35,21 @@ class FeedForward(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, intermediate_size)
         self.fc2 = nn.Linear(intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
+        self.is_gelu = config.hidden_act == "gelu"
         self.dropout = nn.Dropout(config.activation_dropout)
         self.chunk_size = config.chunk_size_feed_forward
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(B, T, E)` to `(B, T, E)`; `chunk_size_feed_forward` positions at a time where it is set."""
         chunks = hidden_states.split(self.chunk_size or hidden_states.shape[1], dim=1)
-        chunks = [self.fc2(self.dropout(self.activation(self.fc1(chunk)))) for chunk in chunks]
+        chunks = [self.fc2(self.dropout(self.activate(self.fc1(chunk)))) for chunk in chunks]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
+
+    def activate(self, inner: torch.Tensor) -> torch.Tensor:
+        """The activation; GELU in place where no gradient and no hook needs its input, which saves a wide copy."""
+        if self.is_gelu and not (torch.is_grad_enabled() or self.fc1._forward_hooks or is_traced()):
+            return torch.ops.aten.gelu_(inner)
+        return self.activation(inner)
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -92,16 +108,9 @@ class Stack(LitePreTrainedModel):
     layer_class: type[EncoderLayer]
 
     def __init__(
-        self,
-        config: PreTrainedConfig,
-        *,
-        vocab_size: int,
-        num_layers: int,
-        num_heads: int,
-        intermediate_size: int,
-        type_vocab_size: int = 0,
-        layerdrop: float = 0.0,
-    ):
+        self, config: PreTrainedConfig, *, vocab_size: int, num_layers: int, num_heads: int, intermediate_size: int,
+        type_vocab_size: int = 0, layerdrop: float = 0.0
+    ):  # fmt: skip
         super().__init__(config)
         self.layerdrop = layerdrop
         self.embeddings = Embeddings(config, vocab_size=vocab_size, type_vocab_size=type_vocab_size)
@@ -110,12 +119,6 @@ class Stack(LitePreTrainedModel):
         self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.norm_first else None
         self.gradient_checkpointing = False
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.embeddings.word_embeddings = value
 
     def run_layers(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         """All layers in turn; in training, each left out with probability `layerdrop` (Fan et al. 2019)."""
@@ -135,27 +138,20 @@ class Encoder(Stack):
     """
 
     layer_class = EncoderLayer
+    reads_first_position = False  # whether the output depends on position 0 even where the mask hides it
     _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
 
     @merge_with_config_defaults
     @capture_outputs
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        keep_first: bool = False,
-        **kwargs,
-    ) -> BaseModelOutput:
+        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
+        inputs_embeds: Vectors = None, **kwargs
+    ) -> BaseModelOutput:  # fmt: skip
         """Encode `(B, T)` ids (or `(B, T, E)` word vectors).
 
         Args:
             attention_mask: `(B, T)`, non-zero at real tokens, or a prepared 4D mask.
-            position_ids: `(B, T)`; where they start again within a row, another sequence begins, and neither sees the
-                other.
-            keep_first: the caller reads position 0 of every row, even one that the mask hides.
+            position_ids: `(B, T)`; where they start again in a row, another sequence begins, hidden from the first.
 
         Raises:
             ValueError: see `Embeddings.check` and `check_mask`.
@@ -169,7 +165,7 @@ class Encoder(Stack):
             position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
         kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
         tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
-        layout, mask = self._layout(attention_mask, segments, given, keep_first, kwargs), None
+        layout, mask = self._layout(attention_mask, segments, given, kwargs), None
         if layout is not None:
             tokens = tuple(layout.take(tensor) for tensor in tokens)
             kwargs = {**kwargs, **layout.kwargs}
@@ -177,9 +173,12 @@ class Encoder(Stack):
         if kwargs.get("cu_seq_lens_q") is None:
             mask = attention_masks(self.config, hidden_states, attention_mask, segments, **kwargs)
         hidden_states = self.run_layers(hidden_states, mask, **kwargs)
-        return BaseModelOutput(last_hidden_state=hidden_states if layout is None else layout.put_back(hidden_states))
+        return self.make_output(hidden_states if layout is None else layout.put_back(hidden_states))
 
-    def _layout(self, attention_mask, segments, given, keep_first, kwargs) -> FlatLayout | None:
+    def make_output(self, hidden_states: torch.Tensor) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def _layout(self, attention_mask, segments, given, kwargs) -> FlatLayout | None:
         """The flat layout of the batch, or None where the padded path must, or may as well, be taken."""
         watched = kwargs["output_attentions"] or kwargs.get("output_hidden_states", self.config.output_hidden_states)
         if watched:  # sequences that the caller laid end to end are masked apart by their positions instead
@@ -189,7 +188,9 @@ class Encoder(Stack):
             return None
         if self.config._attn_implementation in PADDED_ONLY_IMPLEMENTATIONS:
             return None
-        if attention_mask is not None and (attention_mask.ndim != 2 or (keep_first and not attention_mask[:, 0].all())):
+        if attention_mask is not None and attention_mask.ndim != 2:
+            return None
+        if attention_mask is not None and self.reads_first_position and not attention_mask[:, 0].all():
             return None
         if segments is None and (attention_mask is None or attention_mask.all()):
             return None
@@ -209,18 +210,10 @@ class Decoder(Stack):
     @merge_with_config_defaults
     @capture_outputs
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        encoder_hidden_states: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
-        encoder_position_ids: torch.Tensor | None = None,
-        past_key_values=None,
-        inputs_embeds: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        **kwargs,
-    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        self, input_ids: Ids = None, attention_mask: Ids = None, position_ids: Ids = None,
+        encoder_hidden_states: Vectors = None, encoder_attention_mask: Ids = None, encoder_position_ids: Ids = None,
+        past_key_values=None, inputs_embeds: Vectors = None, use_cache: bool | None = None, **kwargs
+    ) -> BaseModelOutputWithPastAndCrossAttentions:  # fmt: skip
         """Decode `(B, T)` ids against encoder states `(B, S, E)`.
 
         Args:

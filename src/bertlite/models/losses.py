@@ -64,7 +64,7 @@ def class_loss(name: str, logits: torch.Tensor, labels: torch.Tensor | None, num
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of `hidden @ weight.T + bias`, a chunk of rows at a time.
+    """scale · summed cross-entropy of `hidden @ weight.T + bias`, a chunk of rows at a time.
 
     The gradient of a chunk is taken while its logits are at hand, and the logits are dropped: memory holds
     `(chunk, V)` instead of `(M, V)`, and nothing is computed twice. `cross_entropy` is the plain form, and a test holds
@@ -72,13 +72,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, chunk_size, label_smoothing, with_gradient):
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        gradients: list = [torch.zeros_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)]
-        for rows in torch.arange(len(labels), device=hidden.device).split(chunk_size):
-            logits = nn.functional.linear(hidden[rows], weight, bias).float()  # (chunk, V)
-            log_probabilities = logits.log_softmax(-1)
-            target = labels[rows, None]
+    def forward(ctx, hidden, weight, bias, labels, chunk_size, label_smoothing, scale, with_gradient):
+        total, of_hidden, of_weight, of_bias = hidden.new_zeros((), dtype=torch.float32), [], None, None
+        for rows, target in zip(hidden.split(chunk_size), labels[:, None].split(chunk_size), strict=True):
+            logits = nn.functional.linear(rows, weight, bias)  # (chunk, V)
+            log_probabilities = logits.float().log_softmax(-1)
             total -= (1 - label_smoothing) * log_probabilities.gather(-1, target).sum()
             if label_smoothing:
                 total -= label_smoothing * log_probabilities.mean(-1).sum()
@@ -87,18 +85,20 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 error.scatter_add_(-1, target, torch.full_like(target, label_smoothing - 1, dtype=error.dtype))
                 if label_smoothing:
                     error -= label_smoothing / error.shape[-1]
-                error = error.to(weight.dtype)
-                gradients[0][rows] = (error @ weight).to(hidden.dtype)
-                gradients[1] += error.T @ hidden[rows]
-                gradients[2] += error.sum(0)
-        ctx.save_for_backward(*gradients)
-        return total
+                error = error.mul_(scale).to(logits.dtype)
+                of_hidden.append((error @ weight).to(hidden.dtype))
+                parts = ((error.T @ rows).to(weight.dtype), error.sum(0).to(bias.dtype))
+                of_weight, of_bias = parts if of_weight is None else (of_weight + parts[0], of_bias + parts[1])
+        if with_gradient:
+            ctx.save_for_backward(torch.cat(of_hidden), of_weight, of_bias)
+        return total * scale
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        hidden, weight, bias = (saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors)
-        return hidden, weight, bias, None, None, None, None
+        # A gradient of one, the usual case, is worth a look: (V, E) is large. On a GPU the look would cost a wait.
+        unit = gradient.device.type == "cpu" and gradient == 1
+        return *(saved if unit else saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors), *[None] * 5
 
 
 def vocabulary_loss(
@@ -111,8 +111,9 @@ def vocabulary_loss(
         weight: `(V, E)`, the output embedding; `bias`: `(V,)`.
         num_items_in_batch: labels in all accumulated pieces; None: M.
     """
-    arguments = (hidden, weight, bias, labels.long(), chunk_size, label_smoothing, torch.is_grad_enabled())
-    return mean_over_items(ChunkedCrossEntropy.apply(*arguments), len(labels), num_items_in_batch)
+    scale = mean_over_items(hidden.new_ones((), dtype=torch.float32), len(labels), num_items_in_batch)
+    options = (chunk_size, label_smoothing, scale, torch.is_grad_enabled())
+    return ChunkedCrossEntropy.apply(hidden, weight, bias, labels.long(), *options)
 
 
 def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None) -> torch.Tensor:

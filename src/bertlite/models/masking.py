@@ -12,6 +12,11 @@ from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_bidirectional_mask, create_causal_mask
 from transformers.utils import is_torchdynamo_compiling
 
+# Optional tensors in signatures: of integers, such as ids, masks and labels, and of floats, such as word vectors.
+Ids = torch.Tensor | None
+Vectors = torch.Tensor | None
+Count = torch.Tensor | int | None
+
 # The implementations whose encoder runs on sequences laid end to end. flex_attention needs one block mask a call.
 PADDED_ONLY_IMPLEMENTATIONS = ("flex_attention",)
 
@@ -59,15 +64,11 @@ def check_mask(name: str, mask: torch.Tensor | None, batch_size: int, length: in
     Raises:
         ValueError: `mask` is neither `(B, length)` nor a prepared `(B or 1, heads or 1, T, length)`.
     """
-    if mask is None or not isinstance(mask, torch.Tensor) or is_traced():
+    if not isinstance(mask, torch.Tensor) or is_traced() or mask.shape == (batch_size, length):
         return
-    if mask.ndim == 2 and mask.shape == (batch_size, length):
-        return
-    if mask.ndim == 4 and mask.shape[0] in (1, batch_size) and mask.shape[-1] >= length:
-        return
-    raise ValueError(
-        f"{name} must have shape {(batch_size, length)} or (batch, heads, query, {length}), got {tuple(mask.shape)}"
-    )
+    if mask.ndim != 4 or mask.shape[0] not in (1, batch_size) or mask.shape[-1] < length:
+        expected = f"{(batch_size, length)} or (batch, heads, query, {length})"
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(mask.shape)}")
 
 
 def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> PreTrainedConfig:
@@ -77,15 +78,9 @@ def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> Pre
     registered without a mask of its own, for which the library would build none and padding would be attended to.
     """
     name = config._attn_implementation or "sdpa"
-    wanted = name
-    if output_attentions:
-        wanted = "eager"
-    elif name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|"):
-        wanted = "sdpa"
-    if wanted == config._attn_implementation:
-        return config
+    unknown = name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|")
     config = copy.copy(config)
-    config._attn_implementation = wanted
+    config._attn_implementation = "eager" if output_attentions else "sdpa" if unknown else name
     return config
 
 
@@ -117,7 +112,6 @@ class FlatLayout:
 
     Sorted, sequences of equal length lie side by side: attention over such a group is one call without a mask, and
     needs no copy. The order of the sequences changes no result.
-
     """
 
     index: torch.Tensor  # (N,) positions in the flattened (B * T) batch

@@ -21,7 +21,7 @@ from transformers.utils import can_return_tuple
 from .configuration import BertLiteConfig
 from .layers import Encoder
 from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
-from .masking import is_traced
+from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
 
 TASKS = ("PreTraining", "MaskedLM", "NextSentencePrediction", "SequenceClassification", "TokenClassification")
@@ -40,12 +40,15 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
     }
 
 
-class BertLiteModel(BertLitePreTrainedModel):
-    """BERT without a head: the Transformer's encoder and, unless told otherwise, the pooler."""
+class BertLiteModel(BertLitePreTrainedModel, Encoder):
+    """BERT without a head: the Transformer's encoder and, unless told otherwise, the pooler.
+
+    Returns `last_hidden_state` `(B, T, E)`, zero at padding, and `pooler_output` `(B, E)`: tanh(W h + b) of the first
+    token's vector, BERT's summary of a sequence.
+    """
 
     def __init__(self, config: BertLiteConfig, add_pooling_layer: bool = True):
-        super().__init__(config)
-        self.encoder = Encoder(
+        super().__init__(
             config,
             vocab_size=config.vocab_size,
             num_layers=config.num_hidden_layers,
@@ -55,46 +58,19 @@ class BertLiteModel(BertLitePreTrainedModel):
         )
         dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.pooler = nn.ModuleDict({"dense": dense}) if add_pooling_layer else None
+        self.reads_first_position = add_pooling_layer
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        **kwargs,
-    ) -> BaseModelOutputWithPooling:
-        """Encode `(B, T)` ids or `(B, T, E)` vectors; arguments and errors as in `Encoder`.
-
-        Returns:
-            `last_hidden_state` `(B, T, E)`, zero at padding, and `pooler_output` `(B, E)`.
-        """
-        kwargs.update(return_dict=True, keep_first=self.pooler is not None)
-        outputs = self.encoder(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        pooled = None  # BERT's summary of a sequence: tanh(W h + b) of its first token
-        if self.pooler is not None:
-            pooled = self.pooler["dense"](outputs.last_hidden_state[:, 0]).tanh()  # (B, E)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=outputs.last_hidden_state,
-            pooler_output=pooled,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+    def make_output(self, hidden_states: torch.Tensor) -> BaseModelOutputWithPooling:
+        pooled = None if self.pooler is None else self.pooler["dense"](hidden_states[:, 0]).tanh()  # (B, E)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
 class BertLiteHead(BertLitePreTrainedModel):
     """What every head does: run BERT, then `predict` its own fields of the output."""
 
     pooled = False  # whether the head reads the pooler
+    num_outputs: int | None = None  # of the linear layer; None: num_labels
     output_class: type
 
     def __init__(self, config: BertLiteConfig):
@@ -107,10 +83,7 @@ class BertLiteHead(BertLitePreTrainedModel):
         """The usual head: dropout, then one linear layer to `num_labels` classes."""
         given = config.classifier_dropout
         self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
-        self.classifier = nn.Linear(config.hidden_size, self.num_outputs())
-
-    def num_outputs(self) -> int:
-        return self.config.num_labels
+        self.classifier = nn.Linear(config.hidden_size, self.num_outputs or config.num_labels)
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask) -> dict:
         """The head's fields of the output: `loss` (None without labels) and logits."""
@@ -121,16 +94,9 @@ class BertLiteHead(BertLitePreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
-    ):
+        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
+        inputs_embeds: Vectors = None, labels: Ids = None, num_items_in_batch: Count = None, **kwargs
+    ):  # fmt: skip
         """As `BertLiteModel`, with `labels` as the class says; a ValueError where they do not fit.
 
         Args:
@@ -177,7 +143,7 @@ class BertLiteForMaskedLM(BertLiteHead):
 
     output_class = MaskedLMOutput
     _tied_weights_keys = {
-        "cls.predictions.decoder.weight": "bert.encoder.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
 
@@ -236,10 +202,8 @@ class BertLiteForMultipleChoice(BertLiteHead):
     """Scores of C choices; inputs `(B, C, T)`, `labels` `(B,)` in `[0, C)`. The choices are encoded as rows."""
 
     pooled = True
+    num_outputs = 1
     output_class = MultipleChoiceModelOutput
-
-    def num_outputs(self) -> int:
-        return 1
 
     def run_bert(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs):
         given, sides = (inputs_embeds, 4) if input_ids is None else (input_ids, 3)
@@ -266,16 +230,9 @@ class BertLiteForQuestionAnswering(BertLiteHead):
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        start_positions: torch.Tensor | None = None,
-        end_positions: torch.Tensor | None = None,
-        **kwargs,
-    ) -> QuestionAnsweringModelOutput:
+        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
+        inputs_embeds: Vectors = None, start_positions: Ids = None, end_positions: Ids = None, **kwargs
+    ) -> QuestionAnsweringModelOutput:  # fmt: skip
         """As the other heads; the labels are `start_positions` and `end_positions`, `(B,)`."""
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         return super().forward(*rows, labels=(start_positions, end_positions), **kwargs)
@@ -298,17 +255,10 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
         self.cls = nn.ModuleDict({"predictions": VocabularyHead(config), "seq_relationship": relationship})
 
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        next_sentence_label: torch.Tensor | None = None,
-        num_sequences_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
-    ) -> BertForPreTrainingOutput:
+        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
+        inputs_embeds: Vectors = None, labels: Ids = None, next_sentence_label: Ids = None,
+        num_sequences_in_batch: Count = None, **kwargs
+    ) -> BertForPreTrainingOutput:  # fmt: skip
         """As the other heads; `labels` as for masked LM, `next_sentence_label` `(B,)`: 0 follows, 1 random.
 
         Args:

@@ -12,7 +12,7 @@ from transformers.utils import can_return_tuple
 from .configuration import TransformerLiteConfig
 from .layers import Decoder, Encoder
 from .losses import IGNORED, check_labels, cross_entropy, vocabulary_loss
-from .masking import is_traced
+from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
 
 
@@ -76,21 +76,12 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.Tensor | None = None,
-        decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
-        past_key_values=None,
-        inputs_embeds: torch.Tensor | None = None,
-        decoder_inputs_embeds: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        position_ids: torch.Tensor | None = None,
-        decoder_position_ids: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        **kwargs,
-    ) -> Seq2SeqModelOutput:
+        self, input_ids: Ids = None, attention_mask: Ids = None, decoder_input_ids: Ids = None,
+        decoder_attention_mask: Ids = None, encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values=None, inputs_embeds: Vectors = None, decoder_inputs_embeds: Vectors = None,
+        use_cache: bool | None = None, position_ids: Ids = None, decoder_position_ids: Ids = None,
+        token_type_ids: Ids = None, **kwargs
+    ) -> Seq2SeqModelOutput:  # fmt: skip
         """Encode `(B, S)` ids and decode `(B, T)` ids against them; arguments and errors as in `Encoder`, `Decoder`.
 
         Packed rows: where `position_ids` and `decoder_position_ids` start again, target k sees source k only.
@@ -113,15 +104,15 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
             use_cache=use_cache,
             **{name: value for name, value in kwargs.items() if "seq_len" not in name and "max_length" not in name},
         )
+        encoded = {f"encoder_{name}": encoder_outputs.get(name) for name in ("hidden_states", "attentions")}
         return Seq2SeqModelOutput(
             last_hidden_state=decoder_outputs.last_hidden_state,
             past_key_values=decoder_outputs.past_key_values,
             decoder_hidden_states=decoder_outputs.hidden_states,
             decoder_attentions=decoder_outputs.attentions,
             cross_attentions=decoder_outputs.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            encoder_last_hidden_state=encoder_outputs[0],
+            **encoded,
         )
 
 
@@ -158,21 +149,12 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
 
     @can_return_tuple
     def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.Tensor | None = None,
-        decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
-        past_key_values=None,
-        inputs_embeds: torch.Tensor | None = None,
-        decoder_inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
-    ) -> Seq2SeqLMOutput:
+        self, input_ids: Ids = None, attention_mask: Ids = None, decoder_input_ids: Ids = None,
+        decoder_attention_mask: Ids = None, encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values=None, inputs_embeds: Vectors = None, decoder_inputs_embeds: Vectors = None,
+        labels: Ids = None, use_cache: bool | None = None, logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: Count = None, **kwargs
+    ) -> Seq2SeqLMOutput:  # fmt: skip
         """As `TransformerLiteModel`.
 
         Args:

@@ -1,6 +1,6 @@
 """What every model does around its layers: tensor names, loading, saving, initialising.
 
-Files keep the standard BERT and Marian tensor names; the mappings below turn them into the names of the shared layers on
+Files keep the standard BERT and Marian tensor names; the mappings below turn them into those of the shared layers on
 loading and back on saving, so that transformers' own classes read what we write.
 """
 
@@ -34,8 +34,7 @@ class LoadOnlyRenaming(WeightRenaming):
 
 # In this order on loading, in the opposite order on saving.
 BERT_NAMES = {
-    r"(?<!encoder\.)embeddings\.": "encoder.embeddings.",
-    r"encoder\.layer\.": "encoder.layers.",
+    r"encoder\.layer\.": "layers.",
     r"attention\.self\.": "self_attention.",
     "attention.output.dense": "self_attention.output",
     "attention.output.LayerNorm": "self_attention_norm",
@@ -62,12 +61,10 @@ MARIAN_NAMES = {
 
 def register_names(model_type: str, names: dict[str, str]) -> None:
     """Tell the library how files name our tensors. A travelled copy of this code registers a second time."""
-    old = [
-        LoadOnlyRenaming("LayerNorm.gamma", "LayerNorm.weight"),
-        LoadOnlyRenaming("LayerNorm.beta", "LayerNorm.bias"),
-    ]
-    renamings = [WeightRenaming(file_name, ours) for file_name, ours in names.items()]
-    register_checkpoint_conversion_mapping(model_type, old + renamings, overwrite=True)
+    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    renamings = [LoadOnlyRenaming(file_name, ours) for file_name, ours in old.items()]
+    renamings += [WeightRenaming(file_name, ours) for file_name, ours in names.items()]
+    register_checkpoint_conversion_mapping(model_type, renamings, overwrite=True)
 
 
 register_names("bertlite", BERT_NAMES)
@@ -83,6 +80,7 @@ class LitePreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    _input_embed_layer = "word_embeddings"
     _no_split_modules = ["Embeddings", "EncoderLayer", "DecoderLayer"]
     # Old files hold position numbers, and tables that are computed here.
     _keys_to_ignore_on_load_unexpected = (r"position_ids$", r"position_embeddings\.weight$")
@@ -111,8 +109,7 @@ class LitePreTrainedModel(PreTrainedModel):
             ValueError: another architecture; a damaged file; a file without the weights of the layers. Only a head, or
                 BERT's pooler, may be missing; the library's load report names it.
         """
-        want_info = kwargs.pop("output_loading_info", False)
-        config = kwargs.get("config")
+        want_info, config = kwargs.pop("output_loading_info", False), kwargs.get("config")
         if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):
             kwargs["config"] = cls.config_class.from_dict(cls.config_class.adopt(config.to_dict()))
         source = str(pretrained_model_name_or_path)
@@ -138,7 +135,8 @@ class LitePreTrainedModel(PreTrainedModel):
         target = Path(save_directory)
         if push_to_hub or not is_main_process or target.is_file() or kwargs.get("distributed_checkpoint"):
             # No whole folder is made here: the library uploads, shares the work, or refuses.
-            return super().save_pretrained(save_directory, is_main_process, push_to_hub=push_to_hub, **kwargs)
+            super().save_pretrained(save_directory, is_main_process, push_to_hub=push_to_hub, **kwargs)
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
             written = Path(scratch, "folder")
