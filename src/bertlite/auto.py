@@ -1,5 +1,7 @@
 """Tell transformers' Auto classes about the two families; done once, on `import bertlite`."""
 
+from typing import Any
+
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
@@ -15,7 +17,7 @@ def register() -> None:
     families = (modeling_bertlite.BertLitePreTrainedModel, modeling_transformerlite.TransformerLitePreTrainedModel)
     modules = (modeling_bertlite, modeling_transformerlite)
     for family, module in zip(families, modules, strict=True):
-        config_class = family.config_class
+        config_class: Any = family.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         for auto_class, path in family.auto_map.items():
             if auto_class != "AutoConfig":

@@ -10,27 +10,20 @@ from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .masking import equal_length_groups
+from .masking import Ids, Vectors, equal_length_groups
 
 
 def scaled_dot_product_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Ids = None,
+    scaling: float | None = None, dropout: float = 0.0, **kwargs
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """The formula, step by step; implementation "eager" and the reference for every faster one.
 
     Args:
         module: the calling `Attention`; its `is_causal` says what a missing mask means.
         query: `(B, H, T, D)`; `key` and `value`: `(B, H, S, D)`.
         attention_mask: `(B, 1, T, S)`, boolean (True: may attend) or additive; None: every allowed key is real.
-        scaling: 1 / √d_k unless given.
-        dropout: probability of dropping an attention weight (training only).
+        scaling: 1 / √d_k unless given; `dropout`: probability of dropping an attention weight (training only).
 
     Returns:
         Context `(B, T, H, D)` and the weights `(B, H, T, S)`.
@@ -51,13 +44,8 @@ def scaled_dot_product_attention(
 def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwargs) -> torch.Tensor:
     """Attention of sequences laid end to end: one call, without a mask, for each run of sequences of equal length.
 
-    Args:
-        attend: the attention function to call.
-        query: `(1, H, N, D)`, as `key` and `value`.
-        cu_seq_lens: `(sequences + 1,)` where each sequence begins, and the end.
-
-    Returns:
-        `(1, N, H, D)`.
+    `query`, `key` and `value` are `(1, H, N, D)`, `cu_seq_lens` says where each sequence begins and the last one ends;
+    `attend` is the attention function to call. Returns `(1, N, H, D)`.
     """
     groups = equal_length_groups(cu_seq_lens)
     if not groups:
@@ -84,14 +72,9 @@ class Attention(nn.Module):
     """
 
     def __init__(
-        self,
-        config: PreTrainedConfig,
-        *,
-        num_heads: int,
-        is_causal: bool = False,
-        is_cross_attention: bool = False,
-        layer_idx: int | None = None,
-    ):
+        self, config: PreTrainedConfig, *, num_heads: int, is_causal: bool = False, is_cross_attention: bool = False,
+        layer_idx: int | None = None
+    ):  # fmt: skip
         super().__init__()
         self.config = config
         self.num_heads = num_heads
@@ -101,17 +84,15 @@ class Attention(nn.Module):
         self.is_causal = is_causal  # sdpa takes a module without it as causal
         self.is_cross_attention = is_cross_attention
         self.layer_idx = layer_idx
-        for projection in ("query", "key", "value", "output"):
-            self.add_module(projection, nn.Linear(config.hidden_size, config.hidden_size))
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        key_value_states: torch.Tensor | None = None,
-        past_key_values=None,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self, hidden_states: torch.Tensor, attention_mask: Ids = None, key_value_states: Vectors = None,
+        past_key_values=None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
         """Attend from `hidden_states` `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
 
         Returns:

@@ -11,8 +11,6 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-POSITION_EMBEDDING_TYPES = ("absolute", "sinusoidal")
-
 
 @strict
 class LiteConfig(PreTrainedConfig):
@@ -38,25 +36,20 @@ class LiteConfig(PreTrainedConfig):
                 self._refuse(name, value, "at least 1")
         if self.hidden_act not in ACT2FN:
             self._refuse("hidden_act", self.hidden_act, f"one of {sorted(ACT2FN)}")
-        if self.position_embedding_type not in POSITION_EMBEDDING_TYPES:
-            self._refuse("position_embedding_type", self.position_embedding_type, f"one of {POSITION_EMBEDDING_TYPES}")
+        if self.position_embedding_type not in ("absolute", "sinusoidal"):
+            self._refuse("position_embedding_type", self.position_embedding_type, "'absolute' or 'sinusoidal'")
 
     def _refuse(self, name: str, got: Any, expected: str) -> None:
         raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {got!r}")
 
     @classmethod
     def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
-        """Rename an accepted folder's `model_type` to ours.
-
-        Raises:
-            ValueError: `config_dict` belongs to another architecture or lacks the fields that name the sizes.
-        """
+        """Rename an accepted folder's `model_type` to ours; a ValueError for another architecture's."""
         found = config_dict.get("model_type")
         missing = [field for field in cls.required_fields if field not in config_dict]
         if (found is None and missing) or found not in (None, *cls.accepted_model_types):
             came = f"model_type {found!r}" if found else f"no model_type, and no {', '.join(missing)}"
-            supported = " or ".join(repr(name) for name in cls.accepted_model_types)
-            raise ValueError(f"{source}: {came}; {cls.__name__} reads {supported} checkpoints only")
+            raise ValueError(f"{source}: {came}; {cls.__name__} reads only {' and '.join(cls.accepted_model_types)}")
         return {**config_dict, "model_type": cls.model_type}
 
     @classmethod

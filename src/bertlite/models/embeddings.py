@@ -27,6 +27,8 @@ def sinusoidal_table(length: int, hidden_size: int, dtype: torch.dtype = torch.f
 class SinusoidalPositions(nn.Module):
     """Fixed position vectors: a table that is computed, never learned and never saved."""
 
+    weight: torch.Tensor
+
     def __init__(self, num_embeddings: int, hidden_size: int):
         super().__init__()
         self.num_embeddings = num_embeddings
@@ -65,45 +67,37 @@ class Embeddings(nn.Module):
         hidden_states = hidden_states + self.position_embeddings(position_ids)  # (B, T, E)
         return self.dropout(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
 
-    def check(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None, start: int = 0) -> None:
-        """Refuse what cannot be embedded, naming it, before any work. `start`: positions already in the cache.
+    def check(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None, start: int = 0):
+        """Refuse what cannot be embedded, naming it; return what was given. `start`: positions already in the cache.
 
         Raises:
-            ValueError: not exactly one of ids and vectors; nothing to encode; ids that are no integers or out of range;
-                a sequence longer than the positions.
+            ValueError: not one of ids and vectors; nothing to encode; ids no integers or out of range; too many tokens.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if is_traced():
-            return
         given, dims = (inputs_embeds, 3) if input_ids is None else (input_ids, 2)
+        if is_traced():
+            return given
         name = "inputs_embeds" if input_ids is None else "input_ids"
         if given.ndim != dims or given.shape[0] == 0 or given.shape[1] == 0:
             expected = "(batch, length)" if dims == 2 else "(batch, length, hidden size)"
             raise ValueError(f"{name} must have shape {expected} with no empty side, got {tuple(given.shape)}")
         limit = self.position_embeddings.num_embeddings
         if position_ids is None and start + given.shape[1] > limit:
-            raise ValueError(
-                f"{name} holds {start + given.shape[1]} tokens a row, but the model has {limit} positions "
-                "(max_position_embeddings); truncate with tokenizer(..., truncation=True, max_length=...)"
-            )
+            advice = f"got {start + given.shape[1]}; truncate with tokenizer(..., truncation=True, max_length={limit})"
+            raise ValueError(f"{name} must hold at most {limit} tokens a row (max_position_embeddings), {advice}")
         check_ids("input_ids", input_ids, self.word_embeddings.num_embeddings, "vocab_size")
         check_ids("position_ids", position_ids, limit, "max_position_embeddings")
         if token_type_ids is not None:
             segments = 0 if self.token_type_embeddings is None else self.token_type_embeddings.num_embeddings
             check_ids("token_type_ids", token_type_ids, segments, "type_vocab_size")
-            if token_type_ids.shape[-1] != given.shape[1]:
-                raise ValueError(
-                    f"token_type_ids must have {given.shape[1]} columns, got {tuple(token_type_ids.shape)}"
-                )
+            if (found := token_type_ids.shape[-1]) != given.shape[1]:
+                raise ValueError(f"token_type_ids must have {given.shape[1]} columns, got {found}")
+        return given
 
 
 def check_ids(name: str, ids: torch.Tensor | None, limit: int, limit_name: str) -> None:
-    """Refuse ids that are no integers, or outside `[0, limit)`. Meta tensors hold no values and pass.
-
-    Raises:
-        ValueError: naming the argument, the offending value and the limit.
-    """
+    """Refuse, with a ValueError, ids that are no integers or outside `[0, limit)`. Meta tensors hold no values."""
     if ids is None or ids.numel() == 0 or ids.device.type == "meta":
         return
     if ids.dtype not in (torch.int64, torch.int32):

@@ -14,16 +14,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import Attention
 from .embeddings import Embeddings
-from .masking import (
-    PADDED_ONLY_IMPLEMENTATIONS,
-    FlatLayout,
-    Ids,
-    Vectors,
-    attention_masks,
-    check_mask,
-    is_traced,
-    segment_ids,
-)
+from .masking import FlatLayout, Ids, Vectors, attention_masks, check_mask, is_traced, segment_ids
 from .pretrained import LitePreTrainedModel
 
 
@@ -131,10 +122,9 @@ class Stack(LitePreTrainedModel):
 class Encoder(Stack):
     """The encoder of both families.
 
-    Real tokens run through embeddings and layers end to end, without padding, and come back as `(B, T, E)` with zeros
-    at padding. The padded batch is the plain path, taken where a caller wants to see inside (hidden states, attention
-    weights), where a graph is recorded, for prepared 4D masks, and where `config.unpad_inputs` is False. A test holds
-    the two equal.
+    Real tokens run through it end to end, without padding, and come back as `(B, T, E)` with zeros at padding. The
+    padded batch is the plain path, taken where a caller wants to see inside (hidden states, attention weights), where a
+    graph is recorded, for 4D masks, and where `config.unpad_inputs` is False. A test holds the two equal.
     """
 
     layer_class = EncoderLayer
@@ -156,15 +146,14 @@ class Encoder(Stack):
         Raises:
             ValueError: see `Embeddings.check` and `check_mask`.
         """
-        self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
-        given = input_ids if inputs_embeds is None else inputs_embeds
+        given = self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
         batch_size, length = given.shape[:2]
         check_mask("attention_mask", attention_mask, batch_size, length)
         segments = segment_ids(position_ids, batch_size)
         if position_ids is None:
             position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
         kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
-        tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
+        tokens: tuple = (input_ids, token_type_ids, position_ids, inputs_embeds)
         layout, mask = self._layout(attention_mask, segments, given, kwargs), None
         if layout is not None:
             tokens = tuple(layout.take(tensor) for tensor in tokens)
@@ -186,7 +175,7 @@ class Encoder(Stack):
                 kwargs.pop(name, None)
         if is_traced() or watched or not self.config.unpad_inputs or kwargs.get("cu_seq_lens_q") is not None:
             return None
-        if self.config._attn_implementation in PADDED_ONLY_IMPLEMENTATIONS:
+        if self.config._attn_implementation == "flex_attention":  # it wants one block mask a call
             return None
         if attention_mask is not None and attention_mask.ndim != 2:
             return None
@@ -210,8 +199,8 @@ class Decoder(Stack):
     @merge_with_config_defaults
     @capture_outputs
     def forward(
-        self, input_ids: Ids = None, attention_mask: Ids = None, position_ids: Ids = None,
-        encoder_hidden_states: Vectors = None, encoder_attention_mask: Ids = None, encoder_position_ids: Ids = None,
+        self, input_ids: Ids = None, attention_mask: Ids = None, position_ids: Ids = None, *,
+        encoder_hidden_states: torch.Tensor, encoder_attention_mask: Ids = None, encoder_position_ids: Ids = None,
         past_key_values=None, inputs_embeds: Vectors = None, use_cache: bool | None = None, **kwargs
     ) -> BaseModelOutputWithPastAndCrossAttentions:  # fmt: skip
         """Decode `(B, T)` ids against encoder states `(B, S, E)`.
@@ -229,8 +218,7 @@ class Decoder(Stack):
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
-        self.embeddings.check(input_ids, None, position_ids, inputs_embeds, start)
-        given = input_ids if inputs_embeds is None else inputs_embeds
+        given = self.embeddings.check(input_ids, None, position_ids, inputs_embeds, start)
         batch_size, length = given.shape[:2]
         check_mask("encoder_attention_mask", encoder_attention_mask, batch_size, encoder_hidden_states.shape[1])
         segments = segment_ids(position_ids, batch_size)

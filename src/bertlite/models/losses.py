@@ -25,11 +25,7 @@ def mean_over_items(total: torch.Tensor, count, num_items_in_batch=None) -> torc
 
 
 def check_labels(name: str, labels: torch.Tensor, classes: int, shape: tuple[int, ...] | None = None) -> None:
-    """Refuse labels of another shape, labels that are no integers, or labels outside the classes.
-
-    Raises:
-        ValueError: naming the argument, what came and what was expected.
-    """
+    """Refuse, with a ValueError, labels of another shape, that are no integers, or outside the classes."""
     if is_traced():
         return
     if shape is not None and tuple(labels.shape) != shape:
@@ -44,8 +40,7 @@ def check_labels(name: str, labels: torch.Tensor, classes: int, shape: tuple[int
 def cross_entropy(logits, labels, num_items_in_batch=None, label_smoothing: float = 0.0) -> torch.Tensor:
     """Cross-entropy of `(..., classes)` logits against `(...)` labels, in fp32.
 
-    Label smoothing ε (Vaswani et al. 2017, section 5.4): the target puts 1 - ε on the label and spreads ε evenly over
-    all classes.
+    Label smoothing ε (Vaswani et al. 2017, section 5.4) puts 1 - ε on the label and spreads ε evenly over all classes.
     """
     logits, labels = logits.flatten(0, -2).float(), labels.flatten()
     total = nn.functional.cross_entropy(
@@ -106,10 +101,7 @@ def vocabulary_loss(
 ) -> torch.Tensor:
     """Cross-entropy over the vocabulary of `(M, E)` rows that all carry a label, `chunk_size` rows at a time.
 
-    Args:
-        labels: `(M,)` in `[0, V)`.
-        weight: `(V, E)`, the output embedding; `bias`: `(V,)`.
-        num_items_in_batch: labels in all accumulated pieces; None: M.
+    `labels` are `(M,)` in `[0, V)`, `weight` is the output embedding `(V, E)`, `bias` `(V,)`.
     """
     scale = mean_over_items(hidden.new_ones((), dtype=torch.float32), len(labels), num_items_in_batch)
     options = (chunk_size, label_smoothing, scale, torch.is_grad_enabled())
@@ -119,11 +111,8 @@ def vocabulary_loss(
 def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None) -> torch.Tensor:
     """Loss of a sequence classifier, by `config.problem_type`, which is inferred once where it is None.
 
-    Args:
-        logits: `(B, L)`.
-        labels: regression: float `(B,)` or `(B, L)`; single label: int `(B,)`; multi-label: float `(B, L)`.
-        config: `num_labels` and `problem_type`.
-        num_items_in_batch: label values in all accumulated pieces.
+    `logits` are `(B, L)`; `labels` of regression float `(B,)` or `(B, L)`, of a single label int `(B,)`, of multi-label
+    float `(B, L)`.
     """
     if config.problem_type is None:
         kinds = {True: "single_label_classification", False: "multi_label_classification"}
@@ -148,16 +137,10 @@ def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_
 def span_loss(start_logits, end_logits, start_positions, end_positions, attention_mask=None, num_items_in_batch=None):
     """Mean of the start's and the end's cross-entropy over the positions of a row.
 
-    A position at or beyond the length T, or -100, marks an answer that was cut off: it is ignored.
+    A position at or beyond T, or -100, marks an answer that was cut off: it is ignored. Deviation: padding is left out
+    of the softmax, where transformers' BERT lets it compete, so that its loss changes with the padding.
 
-    Deviation: padding is left out of the softmax. transformers' BERT lets padded positions compete, so that its loss
-    changes with the padding.
-
-    Args:
-        start_logits: `(B, T)`, as `end_logits`.
-        start_positions: `(B,)` or `(B, 1)`, as `end_positions`.
-        attention_mask: `(B, T)`, or None.
-        num_items_in_batch: answers in all accumulated pieces.
+    Logits are `(B, T)`, positions `(B,)` or `(B, 1)`, `attention_mask` `(B, T)` or None.
     """
     losses = []
     pairs = {"start_positions": (start_logits, start_positions), "end_positions": (end_logits, end_positions)}

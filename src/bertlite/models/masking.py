@@ -6,6 +6,7 @@ A mask is boolean, `True` where attention is allowed, `(B, 1, T, S)`.
 
 import copy
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from transformers import EncoderDecoderCache, PreTrainedConfig
@@ -16,9 +17,6 @@ from transformers.utils import is_torchdynamo_compiling
 Ids = torch.Tensor | None
 Vectors = torch.Tensor | None
 Count = torch.Tensor | int | None
-
-# The implementations whose encoder runs on sequences laid end to end. flex_attention needs one block mask a call.
-PADDED_ONLY_IMPLEMENTATIONS = ("flex_attention",)
 
 
 def is_traced() -> bool:
@@ -59,11 +57,7 @@ def packed_mask(
 
 
 def check_mask(name: str, mask: torch.Tensor | None, batch_size: int, length: int) -> None:
-    """Refuse a mask that does not fit, before any work.
-
-    Raises:
-        ValueError: `mask` is neither `(B, length)` nor a prepared `(B or 1, heads or 1, T, length)`.
-    """
+    """Refuse, with a ValueError, a mask that is neither `(B, length)` nor prepared, `(B or 1, H or 1, T, length)`."""
     if not isinstance(mask, torch.Tensor) or is_traced() or mask.shape == (batch_size, length):
         return
     if mask.ndim != 4 or mask.shape[0] not in (1, batch_size) or mask.shape[-1] < length:
@@ -155,10 +149,5 @@ def equal_length_groups(cu_seq_lens: torch.Tensor) -> list[tuple[int, int]]:
     >>> equal_length_groups(torch.tensor([0, 2, 4, 9]))
     [(2, 2), (1, 5)]
     """
-    groups: list[tuple[int, int]] = []
-    for length in cu_seq_lens.diff().tolist():
-        if groups and groups[-1][1] == length:
-            groups[-1] = (groups[-1][0] + 1, length)
-        elif length:
-            groups.append((1, length))
-    return groups
+    lengths = (length for length in cu_seq_lens.diff().tolist() if length)
+    return [(len(list(run)), length) for length, run in groupby(lengths)]

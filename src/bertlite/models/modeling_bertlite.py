@@ -3,6 +3,8 @@
 Shapes: `B` batch, `T` length, `C` choices, `E` hidden size, `V` vocabulary, `L` labels.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
@@ -24,8 +26,8 @@ from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_l
 from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
 
-TASKS = ("PreTraining", "MaskedLM", "NextSentencePrediction", "SequenceClassification", "TokenClassification")
-TASKS += ("QuestionAnswering", "MultipleChoice")
+TASKS = ["PreTraining", "MaskedLM", "NextSentencePrediction", "SequenceClassification", "TokenClassification"]
+TASKS += ["QuestionAnswering", "MultipleChoice"]
 
 
 class BertLitePreTrainedModel(LitePreTrainedModel):
@@ -49,13 +51,10 @@ class BertLiteModel(BertLitePreTrainedModel, Encoder):
 
     def __init__(self, config: BertLiteConfig, add_pooling_layer: bool = True):
         super().__init__(
-            config,
-            vocab_size=config.vocab_size,
-            num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            type_vocab_size=config.type_vocab_size,
-        )
+            config, vocab_size=config.vocab_size, num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads, intermediate_size=config.intermediate_size,
+            type_vocab_size=config.type_vocab_size
+        )  # fmt: skip
         dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.pooler = nn.ModuleDict({"dense": dense}) if add_pooling_layer else None
         self.reads_first_position = add_pooling_layer
@@ -71,7 +70,7 @@ class BertLiteHead(BertLitePreTrainedModel):
 
     pooled = False  # whether the head reads the pooler
     num_outputs: int | None = None  # of the linear layer; None: num_labels
-    output_class: type
+    output_class: Any
 
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
@@ -83,7 +82,7 @@ class BertLiteHead(BertLitePreTrainedModel):
         """The usual head: dropout, then one linear layer to `num_labels` classes."""
         given = config.classifier_dropout
         self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
-        self.classifier = nn.Linear(config.hidden_size, self.num_outputs or config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask) -> dict:
         """The head's fields of the output: `loss` (None without labels) and logits."""
@@ -141,16 +140,16 @@ class BertLiteForMaskedLM(BertLiteHead):
     a time. Set that to 0, or call `eval()`, for full logits.
     """
 
-    output_class = MaskedLMOutput
+    output_class: Any = MaskedLMOutput
     _tied_weights_keys = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
 
-    def get_output_embeddings(self) -> nn.Module:
+    def get_output_embeddings(self):
         return self.cls["predictions"].decoder
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
+    def set_output_embeddings(self, value: nn.Linear) -> None:
         self.cls["predictions"].decoder = value
         self.cls["predictions"].bias = value.bias
 

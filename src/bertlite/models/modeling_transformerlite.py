@@ -41,34 +41,27 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
 
     def __init__(self, config: TransformerLiteConfig):
         super().__init__(config)
-        self._tied_weights_keys = None
+        self._tied_weights_keys = {}
         if config.share_encoder_decoder_embeddings:
             self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
             sides = ("encoder", "decoder")
             self._tied_weights_keys = {f"{s}.embeddings.word_embeddings.weight": "shared.weight" for s in sides}
         self.encoder = Encoder(
-            config,
-            vocab_size=config.vocab_size,
-            num_layers=config.encoder_layers,
-            num_heads=config.encoder_attention_heads,
-            intermediate_size=config.encoder_ffn_dim,
-            type_vocab_size=config.type_vocab_size,
-            layerdrop=config.encoder_layerdrop,
-        )
+            config, vocab_size=config.vocab_size, num_layers=config.encoder_layers,
+            num_heads=config.encoder_attention_heads, intermediate_size=config.encoder_ffn_dim,
+            type_vocab_size=config.type_vocab_size, layerdrop=config.encoder_layerdrop
+        )  # fmt: skip
         self.decoder = Decoder(
-            config,
-            vocab_size=config.decoder_vocab_size,
-            num_layers=config.decoder_layers,
-            num_heads=config.decoder_attention_heads,
-            intermediate_size=config.decoder_ffn_dim,
-            layerdrop=config.decoder_layerdrop,
-        )
+            config, vocab_size=config.decoder_vocab_size or config.vocab_size, num_layers=config.decoder_layers,
+            num_heads=config.decoder_attention_heads, intermediate_size=config.decoder_ffn_dim,
+            layerdrop=config.decoder_layerdrop
+        )  # fmt: skip
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.encoder.set_input_embeddings(value)
         if self.config.share_encoder_decoder_embeddings:
             self.shared = value
@@ -77,7 +70,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
     @can_return_tuple
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, decoder_input_ids: Ids = None,
-        decoder_attention_mask: Ids = None, encoder_outputs: BaseModelOutput | tuple | None = None,
+        decoder_attention_mask: Ids = None, encoder_outputs=None,
         past_key_values=None, inputs_embeds: Vectors = None, decoder_inputs_embeds: Vectors = None,
         use_cache: bool | None = None, position_ids: Ids = None, decoder_position_ids: Ids = None,
         token_type_ids: Ids = None, **kwargs
@@ -91,7 +84,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
             source = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
             encoder_outputs = self.encoder(*source, **kwargs)
         elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+            encoder_outputs = BaseModelOutput(*encoder_outputs)  # a tuple: states, then hidden states, attentions
         decoder_outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -120,8 +113,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
     """The Transformer with its output layer, which shares the embedding's weight (section 3.4).
 
     `labels` `(B, T)` are what is to be written, -100 where nothing is; the decoder's input is made from them. In
-    training with labels, `logits` is None: only labelled positions meet the vocabulary, `config.loss_chunk_size` at a
-    time. Set that to 0, or call `eval()`, for full logits.
+    training with labels, `logits` is None, as in `BertLiteForMaskedLM`.
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.decoder.embeddings.word_embeddings.weight"}
@@ -132,8 +124,8 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         if config.share_encoder_decoder_embeddings:
             tied = ("lm_head", "model.encoder.embeddings.word_embeddings", "model.decoder.embeddings.word_embeddings")
             self._tied_weights_keys = {f"{name}.weight": "model.shared.weight" for name in tied}
-        self.register_buffer("final_logits_bias", torch.zeros(1, config.decoder_vocab_size))  # Marian's
-        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
+        self.register_buffer("final_logits_bias", torch.zeros(1, self.lm_head.out_features))  # Marian's
         self.post_init()
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
@@ -145,12 +137,12 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         return embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+        return shift_tokens_right(labels, self.config.pad_token_id or 0, self.config.decoder_start_token_id)
 
     @can_return_tuple
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, decoder_input_ids: Ids = None,
-        decoder_attention_mask: Ids = None, encoder_outputs: BaseModelOutput | tuple | None = None,
+        decoder_attention_mask: Ids = None, encoder_outputs=None,
         past_key_values=None, inputs_embeds: Vectors = None, decoder_inputs_embeds: Vectors = None,
         labels: Ids = None, use_cache: bool | None = None, logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: Count = None, **kwargs
@@ -163,7 +155,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             num_items_in_batch: labels in all accumulated pieces; `Trainer` gives it.
         """
         if labels is not None:
-            check_labels("labels", labels, self.config.decoder_vocab_size)
+            check_labels("labels", labels, self.lm_head.out_features)
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)

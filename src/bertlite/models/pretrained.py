@@ -62,7 +62,7 @@ MARIAN_NAMES = {
 def register_names(model_type: str, names: dict[str, str]) -> None:
     """Tell the library how files name our tensors. A travelled copy of this code registers a second time."""
     old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-    renamings = [LoadOnlyRenaming(file_name, ours) for file_name, ours in old.items()]
+    renamings: list = [LoadOnlyRenaming(file_name, ours) for file_name, ours in old.items()]
     renamings += [WeightRenaming(file_name, ours) for file_name, ours in names.items()]
     register_checkpoint_conversion_mapping(model_type, renamings, overwrite=True)
 
@@ -83,13 +83,12 @@ class LitePreTrainedModel(PreTrainedModel):
     _input_embed_layer = "word_embeddings"
     _no_split_modules = ["Embeddings", "EncoderLayer", "DecoderLayer"]
     # Old files hold position numbers, and tables that are computed here.
-    _keys_to_ignore_on_load_unexpected = (r"position_ids$", r"position_embeddings\.weight$")
+    _keys_to_ignore_on_load_unexpected = [r"position_ids$", r"position_embeddings\.weight$"]
     auto_map: ClassVar[dict[str, str]] = {}
 
     def __init__(self, config: PreTrainedConfig, *args, **kwargs):
         if not isinstance(config, LiteConfig):
-            expected = f"{type(self).__name__}: config must be a bertlite config; from_pretrained converts a BERT's"
-            raise ValueError(f"{expected}, got {type(config).__name__}")
+            raise ValueError(f"{type(self).__name__}: config must be one of bertlite's, got {type(config).__name__}")
         super().__init__(config, *args, **kwargs)
 
     @torch.no_grad()
@@ -106,8 +105,8 @@ class LitePreTrainedModel(PreTrainedModel):
         """Load a folder or hub name: ours, BERT's (for BertLite) or Marian's (for TransformerLite).
 
         Raises:
-            ValueError: another architecture; a damaged file; a file without the weights of the layers. Only a head, or
-                BERT's pooler, may be missing; the library's load report names it.
+            ValueError: another architecture; a damaged file; weights of the layers missing. Only those of a head or of
+                the pooler may be, and the library's load report names them.
         """
         want_info, config = kwargs.pop("output_loading_info", False), kwargs.get("config")
         if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):
@@ -163,11 +162,7 @@ def add_checksum(path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a damaged safetensors file; files of other writers carry no checksum, and only their structure is checked.
-
-    Raises:
-        ValueError: naming the file and what is wrong with it.
-    """
+    """Refuse a damaged safetensors file with a ValueError. Files of other writers carry no checksum to compare."""
     try:
         with safe_open(path, framework="pt") as file:
             expected = (file.metadata() or {}).get("crc32")
@@ -185,10 +180,9 @@ def move_into_place(written: Path, target: Path) -> None:
     if not target.exists():
         os.replace(written, target)
         return
-    new = {path.name for path in written.iterdir()}
-    stale = "model*.safetensors*" if any(name.startswith("model") for name in new) else "adapter_model*.safetensors"
-    for name in sorted(new):
+    new = sorted(path.name for path in written.iterdir())
+    for name in new:
         os.replace(written / name, target / name)
-    for path in target.glob(stale):  # shards of an earlier save that this one does not replace
-        if path.name not in new:
+    for path in target.glob("model*.safetensors*"):  # shards of an earlier save that this one does not replace
+        if path.name not in new and any(name.startswith("model") for name in new):
             path.unlink()
