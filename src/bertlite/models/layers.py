@@ -32,7 +32,7 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(B, T, E)` to `(B, T, E)`; `chunk_size_feed_forward` positions at a time where it is set."""
-        chunks = hidden_states.split(self.chunk_size or hidden_states.shape[1], dim=1)
+        chunks = hidden_states.split(self.chunk_size, dim=1) if self.chunk_size else [hidden_states]
         chunks = [self.fc2(self.dropout(self.activate(self.fc1(chunk)))) for chunk in chunks]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
@@ -215,6 +215,7 @@ class Decoder(Stack):
         Raises:
             ValueError: see `Embeddings.check` and `check_mask`.
         """
+        own: dict = {"is_causal": True, "past_key_values": past_key_values}  # a cache made here hides nothing yet
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -226,12 +227,11 @@ class Decoder(Stack):
             position_ids = (torch.arange(length, device=given.device) + start)[None]  # (1, T)
         hidden_states = self.embeddings(input_ids, None, position_ids, inputs_embeds)
         kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
-        own = {"is_causal": True, "past_key_values": past_key_values, **kwargs}
         source = {"encoder_hidden_states": encoder_hidden_states, **kwargs}
         source["key_segments"] = segment_ids(encoder_position_ids, batch_size)
         hidden_states = self.run_layers(
             hidden_states,
-            attention_masks(self.config, hidden_states, attention_mask, segments, **own),
+            attention_masks(self.config, hidden_states, attention_mask, segments, **own, **kwargs),
             encoder_hidden_states,
             attention_masks(self.config, hidden_states, encoder_attention_mask, segments, **source),
             past_key_values=past_key_values,

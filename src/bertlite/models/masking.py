@@ -133,8 +133,7 @@ class FlatLayout:
         """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
         if tensor is None:
             return None
-        tensor = tensor.expand(self.batch_shape[0], *tensor.shape[1:])
-        return tensor.flatten(0, 1)[self.index].unsqueeze(0)
+        return tensor.expand(self.batch_shape[0], *tensor.shape[1:]).flatten(0, 1)[self.index].unsqueeze(0)
 
     def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(1, N, E)` to `(B, T, E)`, zero at padding."""

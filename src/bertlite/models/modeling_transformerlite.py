@@ -97,15 +97,14 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
             use_cache=use_cache,
             **{name: value for name, value in kwargs.items() if "seq_len" not in name and "max_length" not in name},
         )
-        encoded = {f"encoder_{name}": encoder_outputs.get(name) for name in ("hidden_states", "attentions")}
+        sides = {"encoder": encoder_outputs, "decoder": decoder_outputs}
+        seen = {f"{s}_{name}": out.get(name) for s, out in sides.items() for name in ("hidden_states", "attentions")}
         return Seq2SeqModelOutput(
             last_hidden_state=decoder_outputs.last_hidden_state,
             past_key_values=decoder_outputs.past_key_values,
-            decoder_hidden_states=decoder_outputs.hidden_states,
-            decoder_attentions=decoder_outputs.attentions,
             cross_attentions=decoder_outputs.cross_attentions,
             encoder_last_hidden_state=encoder_outputs[0],
-            **encoded,
+            **seen,
         )
 
 

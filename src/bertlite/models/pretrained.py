@@ -112,9 +112,8 @@ class LitePreTrainedModel(PreTrainedModel):
         if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):
             kwargs["config"] = cls.config_class.from_dict(cls.config_class.adopt(config.to_dict()))
         source = str(pretrained_model_name_or_path)
-        if os.path.isdir(source):
-            for path in sorted(Path(source, kwargs.get("subfolder") or "").glob("*.safetensors")):
-                check_file(path)
+        for path in sorted(Path(source, kwargs.get("subfolder") or "").glob("*.safetensors")):  # none for a hub name
+            check_file(path)
         kwargs["output_loading_info"] = True
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         missing = sorted(key for key in info["missing_keys"] if ".layers." in f".{key}" or "word_embeddings" in key)
