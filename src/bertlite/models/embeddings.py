@@ -68,7 +68,7 @@ class Embeddings(nn.Module):
         return self.dropout(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
 
     def check(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None, start: int = 0):
-        """Refuse, with a ValueError, what cannot be embedded; return what was given. `start`: positions in the cache."""
+        """Refuse, with a ValueError, what cannot be embedded; return what was given. `start`: length of the cache."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         given, dims = (inputs_embeds, 3) if input_ids is None else (input_ids, 2)
