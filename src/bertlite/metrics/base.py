@@ -66,8 +66,10 @@ class OfflineMetric(evaluate.Metric, ABC):
     def _build_data_dir(self) -> str:
         return "" if self.keep_in_memory else super()._build_data_dir()
 
-    def compute(self, *, predictions=None, references=None, **kwargs) -> dict[str, Any] | None:
+    def compute(self, *, predictions=None, references=None, **kwargs) -> dict[str, Any]:
         """Compute the metric of the rows given here and of those added before.
+
+        Of several processes (`num_process`), all but the first get an empty dict.
 
         Raises:
             ValueError: no rows at all, or see `add_batch`.
@@ -75,7 +77,7 @@ class OfflineMetric(evaluate.Metric, ABC):
         """
         if predictions is None and references is None and not len(self):
             raise ValueError(f"{type(self).__name__}: predictions and references are missing, and none were added")
-        return super().compute(predictions=predictions, references=references, **kwargs)
+        return super().compute(predictions=predictions, references=references, **kwargs) or {}
 
     def add_batch(self, *, predictions=None, references=None, **kwargs) -> None:
         """Store a batch of rows for `compute`.

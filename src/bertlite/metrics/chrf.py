@@ -1,5 +1,7 @@
 """chrF and chrF++, by sacrebleu."""
 
+from typing import Any
+
 from datasets import Features, List, Value
 
 from bertlite.metrics.base import OfflineMetric, string_lists, strings
@@ -49,7 +51,7 @@ class Chrf(OfflineMetric):
             from sacrebleu.metrics import CHRF
         except ImportError as error:
             raise ImportError("chrF needs sacrebleu: pip install 'bertlite[metrics]'") from error
-        options = {"char_order": char_order, "word_order": word_order, "beta": beta}
+        options: dict[str, Any] = {"char_order": char_order, "word_order": word_order, "beta": beta}
         chrf = CHRF(**options, lowercase=lowercase, whitespace=whitespace, eps_smoothing=eps_smoothing)
         score = chrf.corpus_score(predictions, by_position(references)).score
         return {"score": score, **options, "signature": str(chrf.get_signature())}

@@ -1,10 +1,14 @@
 """Scores of named entities, by seqeval."""
 
 import warnings
+from typing import Any
 
 from datasets import Features, List, Value
 
 from bertlite.metrics.base import OfflineMetric, string_lists
+
+REPORTED = ("precision", "recall", "f1-score")  # in seqeval's report
+AVERAGES = {"micro avg", "macro avg", "weighted avg"}
 
 
 class EntityScores(OfflineMetric):
@@ -52,36 +56,33 @@ class EntityScores(OfflineMetric):
             raise ValueError(f"mode must be None without a scheme or 'strict' with one, got {mode!r} and {scheme!r}")
         _check_tags(predictions, references, suffix, "BILU" if scheme == "BILOU" else "BIES")
         options = {"suffix": suffix, "scheme": scheme_class, "mode": mode, "zero_division": zero_division}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # seqeval averages over no types where there are no entities
-            if any(tag != "O" for rows in (predictions, references) for row in rows for tag in row):
-                report = seqeval_metrics.classification_report(references, predictions, output_dict=True, **options)
-            else:  # seqeval has no average over no types
-                report = {"micro avg": dict.fromkeys(("precision", "recall", "f1-score"), zero_division)}
-        overall = report.pop("micro avg")
-        types = {name: scores for name, scores in report.items() if name not in ("macro avg", "weighted avg")}
-        made = {
-            name: {
-                "precision": float(scores["precision"]),
-                "recall": float(scores["recall"]),
-                "f1": float(scores["f1-score"]),
-                "number": int(scores["support"]),
-            }
-            for name, scores in types.items()
-        }
-        return {
-            **made,
-            "overall_precision": float(overall["precision"]),
-            "overall_recall": float(overall["recall"]),
-            "overall_f1": float(overall["f1-score"]),
-            "overall_accuracy": float(seqeval_metrics.accuracy_score(references, predictions)),
-        }
+        report = _report(seqeval_metrics, references, predictions, options)
+        made: dict[str, Any] = {f"overall_{name}": score for name, score in _scores(report["micro avg"]).items()}
+        for name in sorted(report.keys() - AVERAGES):
+            made[name] = {**_scores(report[name]), "number": int(report[name]["support"])}
+        made["overall_accuracy"] = float(seqeval_metrics.accuracy_score(references, predictions))
+        return made
+
+
+def _scores(scores: dict) -> dict[str, float]:
+    """The numbers of one entry of seqeval's report, under this metric's names."""
+    return {name: float(scores[key]) for name, key in zip(("precision", "recall", "f1"), REPORTED, strict=True)}
+
+
+def _report(seqeval_metrics, references, predictions, options: dict) -> dict[str, dict]:
+    """Seqeval's report, also where there are no entities, over which it has no average."""
+    if all(tag == "O" for rows in (predictions, references) for row in rows for tag in row):
+        return {"micro avg": dict.fromkeys(REPORTED, options["zero_division"])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's notices about types that occur on one side only
+        return seqeval_metrics.classification_report(references, predictions, output_dict=True, **options)
 
 
 def _import_seqeval(scheme: str | None):
     """Seqeval's metrics, and the class of a scheme."""
     try:
-        from seqeval import metrics, scheme as schemes
+        from seqeval import metrics
+        from seqeval import scheme as schemes
     except ImportError as error:
         raise ImportError("entity scores need seqeval: pip install 'bertlite[metrics]'") from error
     known = ("IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU")

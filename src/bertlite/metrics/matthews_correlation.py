@@ -1,5 +1,7 @@
 """Matthews' correlation, the measure of CoLA."""
 
+import warnings
+
 from datasets import Features, Value
 
 from bertlite.metrics.base import OfflineMetric, class_numbers
@@ -30,4 +32,7 @@ class MatthewsCorrelation(OfflineMetric):
         """
         from sklearn.metrics import matthews_corrcoef
 
-        return {"matthews_correlation": float(matthews_corrcoef(references, predictions, sample_weight=sample_weight))}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's notice that there is one class only
+            score = matthews_corrcoef(references, predictions, sample_weight=sample_weight)
+        return {"matthews_correlation": float(score)}

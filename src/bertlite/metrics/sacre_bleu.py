@@ -60,7 +60,7 @@ class SacreBleu(OfflineMetric):
         return {**{name: getattr(result, name) for name in fields}, "signature": str(bleu.get_signature())}
 
 
-def by_position(references: list[list[str]]) -> list[list[str | None]]:
+def by_position(references: list[list[str]]) -> list[list]:
     """Sacrebleu's order: the first references of all rows, then the second ones, None where a row has no more."""
     most = max(len(row) for row in references)
     return [[row[place] if place < len(row) else None for row in references] for place in range(most)]

@@ -65,8 +65,8 @@ class _Row:
     """The scores of one prediction, before any threshold."""
 
     def __init__(self, prediction: dict, answers: list[str]):
-        answers = [answer for answer in answers if normalize_answer(answer)]
         self.has_answer = bool(answers)
+        answers = [answer for answer in answers if normalize_answer(answer)]
         self.text = prediction["prediction_text"]
         self.no_answer_probability = prediction["no_answer_probability"]
         self.exact = max(exact_match(self.text, answer) for answer in answers or [""])

@@ -143,8 +143,7 @@ class Encoder(Stack):
             attention_mask: `(B, T)`, non-zero at real tokens, or a prepared 4D mask.
             position_ids: `(B, T)`; where they start again in a row, another sequence begins, hidden from the first.
 
-        Raises:
-            ValueError: see `Embeddings.check` and `check_mask`.
+        Raises ValueErrors: see `Embeddings.check` and `check_mask`.
         """
         given = self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
         batch_size, length = given.shape[:2]
@@ -173,9 +172,8 @@ class Encoder(Stack):
         if watched:  # sequences that the caller laid end to end are masked apart by their positions instead
             for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"):
                 kwargs.pop(name, None)
-        if is_traced() or watched or not self.config.unpad_inputs or kwargs.get("cu_seq_lens_q") is not None:
-            return None
-        if self.config._attn_implementation == "flex_attention":  # it wants one block mask a call
+        padded_only = not self.config.unpad_inputs or self.config._attn_implementation == "flex_attention"
+        if padded_only or is_traced() or watched or kwargs.get("cu_seq_lens_q") is not None:
             return None
         if attention_mask is not None and attention_mask.ndim != 2:
             return None
@@ -210,10 +208,7 @@ class Decoder(Stack):
             position_ids: `(B, T)`; packed rows as in `Encoder`.
             encoder_attention_mask: `(B, S)`.
             encoder_position_ids: those of the encoder; target k of a packed row sees source k only.
-            past_key_values: keys and values of earlier positions, and of the encoder.
-
-        Raises:
-            ValueError: see `Embeddings.check` and `check_mask`.
+            past_key_values: keys and values of earlier positions, and of the encoder. Errors are those of `Encoder`.
         """
         own: dict = {"is_causal": True, "past_key_values": past_key_values}  # a cache made here hides nothing yet
         if use_cache and past_key_values is None:

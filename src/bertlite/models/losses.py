@@ -1,8 +1,8 @@
 """Losses that stay exact when a batch is split into pieces.
 
-Every loss is a sum over labelled items divided by how many there are: in this batch, or, when the trainer says so with
+Every loss is a sum over labelled items divided by their number: in this batch, or, where the trainer gives
 `num_items_in_batch`, in all the pieces whose gradients are accumulated. So k accumulation steps give the gradient of
-the full batch, however unevenly the labels fall. Items labelled -100 count nowhere; a batch without labels has loss 0.
+the full batch, however unevenly labels fall. Items labelled -100 count nowhere; a batch without labels has loss 0.
 
 Shapes: `B` batch, `T` length, `M` labelled positions, `E` hidden size, `V` vocabulary, `L` labels.
 """
@@ -99,10 +99,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 def vocabulary_loss(
     hidden, labels, weight, bias, num_items_in_batch=None, chunk_size: int = 1024, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Cross-entropy over the vocabulary of `(M, E)` rows that all carry a label, `chunk_size` rows at a time.
-
-    `labels` are `(M,)` in `[0, V)`, `weight` is the output embedding `(V, E)`, `bias` `(V,)`.
-    """
+    """Cross-entropy over the vocabulary of `(M, E)` rows that all carry a label `(M,)`, `chunk_size` rows at a time."""
     scale = mean_over_items(hidden.new_ones((), dtype=torch.float32), len(labels), num_items_in_batch)
     options = (chunk_size, label_smoothing, scale, torch.is_grad_enabled())
     return ChunkedCrossEntropy.apply(hidden, weight, bias, labels.long(), *options)

@@ -119,10 +119,9 @@ class FlatLayout:
         row = torch.arange(shape[0], device=device)[:, None].expand(shape)  # (B, T)
         sequence = row if segments is None else row * shape[1] + segments
         lengths = torch.bincount(sequence[real], minlength=shape[0])  # tokens of each sequence, 0 for unused numbers
-        # Stable: the tokens of one sequence keep their order.
         keys = lengths[sequence] * (shape[0] * shape[1] + 1) + sequence
         index = real.reshape(-1).nonzero().squeeze(-1)  # (N,)
-        index = index[keys.reshape(-1)[index].argsort(stable=True)]
+        index = index[keys.reshape(-1)[index].argsort(stable=True)]  # the tokens of a sequence keep their order
         lengths = lengths[lengths > 0].sort().values
         ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         longest = int(lengths[-1]) if len(lengths) else 0

@@ -8,7 +8,6 @@ import os
 import tempfile
 import zlib
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+from transformers.conversion_mapping import get_model_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from .configuration import LiteConfig
 from .embeddings import SinusoidalPositions, sinusoidal_table
@@ -84,7 +83,7 @@ class LitePreTrainedModel(PreTrainedModel):
     _no_split_modules = ["Embeddings", "EncoderLayer", "DecoderLayer"]
     # Old files hold position numbers, and tables that are computed here.
     _keys_to_ignore_on_load_unexpected = [r"position_ids$", r"position_embeddings\.weight$"]
-    auto_map: ClassVar[dict[str, str]] = {}
+    auto_map: dict[str, str] = {}
 
     def __init__(self, config: PreTrainedConfig, *args, **kwargs):
         if not isinstance(config, LiteConfig):
@@ -122,6 +121,14 @@ class LitePreTrainedModel(PreTrainedModel):
             found = f"{source}: not the weights of a {supported}: {len(missing)} tensors of the layers are missing"
             raise ValueError(f"{found}, such as {missing[0]}; they would have stayed random")
         return (model, info) if want_info else model
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+        """Also understands a file's tensor names, which `Trainer` hands over when it resumes or reloads the best."""
+        own, renamings = self.state_dict(), get_model_conversion_mapping(self, add_legacy=False)
+        named = {n if n in own else apply_renamings(n, renamings): tensor for n, tensor in state_dict.items()}
+        ties = self.all_tied_weights_keys.items()  # a file holds a tied tensor once
+        named |= {target: named[source] for target, source in ties if source in named and target not in named}
+        return super().load_state_dict(named, strict, assign)
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, push_to_hub: bool = False, **kwargs):
         """Save weights (safetensors), config and the code that a machine without bertlite needs.
