@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 
-def natural_lengths(count: int, longest: int, mean: float = 35.0, spread: float = 0.65, seed: int = 0) -> np.ndarray:
+def natural_lengths(count: int, longest: int, mean: float = 35.0, spread: float = 0.5, seed: int = 0) -> np.ndarray:
     """Log-normal sentence lengths in tokens, with the given mean before they are cut to [3, longest]."""
     generator = np.random.default_rng(seed)
     lengths = generator.lognormal(np.log(mean) - spread**2 / 2, spread, count)

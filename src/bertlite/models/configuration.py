@@ -32,8 +32,11 @@ class LiteConfig(PreTrainedConfig):
         for name, value in vars(self).items():
             if ("dropout" in name or "layerdrop" in name) and value is not None and not 0 <= value < 1:
                 self._refuse(name, value, "at least 0 and below 1")
-            if name in ("vocab_size", "max_position_embeddings") and value < 1:
-                self._refuse(name, value, "at least 1")
+            if name in ("vocab_size", "max_position_embeddings", "intermediate_size") or name.endswith("_ffn_dim"):
+                if value < 1:
+                    self._refuse(name, value, "at least 1")
+            elif (name in ("loss_chunk_size", "layer_norm_eps") or name.endswith("_layers")) and value < 0:
+                self._refuse(name, value, "at least 0")
         if self.hidden_act not in ACT2FN:
             self._refuse("hidden_act", self.hidden_act, f"one of {sorted(ACT2FN)}")
         if self.position_embedding_type not in ("absolute", "sinusoidal"):
@@ -66,7 +69,6 @@ class BertLiteConfig(LiteConfig):
     model_type = "bertlite"
     accepted_model_types = ("bertlite", "bert")
     required_fields = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    # What the other family can choose and BERT cannot.
     activation_dropout: ClassVar[float] = 0.0
     normalize_embedding: ClassVar[bool] = True
     scale_embedding: ClassVar[bool] = False

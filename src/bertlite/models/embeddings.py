@@ -15,9 +15,6 @@ def sinusoidal_table(length: int, hidden_size: int, dtype: torch.dtype = torch.f
 
     Deviation: the sines fill the first half of the vector and the cosines the second, as in Marian, where the paper
     interleaves them. The first projection absorbs the permutation, and Marian checkpoints keep their meaning.
-
-    Returns:
-        `(length, hidden_size)`, computed in double precision.
     """
     exponents = torch.arange(0, hidden_size, 2, dtype=torch.float64) / hidden_size
     angles = torch.arange(length, dtype=torch.float64)[:, None] / 10000.0**exponents  # (length, ceil(E / 2))
@@ -82,20 +79,20 @@ class Embeddings(nn.Module):
         if position_ids is None and start + given.shape[1] > limit:
             advice = f"got {start + given.shape[1]}; truncate with tokenizer(..., truncation=True, max_length={limit})"
             raise ValueError(f"{name} must hold at most {limit} tokens a row (max_position_embeddings), {advice}")
-        check_ids("input_ids", input_ids, self.word_embeddings.num_embeddings, "vocab_size")
-        check_ids("position_ids", position_ids, limit, "max_position_embeddings")
-        if token_type_ids is not None:
-            segments = 0 if self.token_type_embeddings is None else self.token_type_embeddings.num_embeddings
-            check_ids("token_type_ids", token_type_ids, segments, "type_vocab_size")
-            if (found := token_type_ids.shape[-1]) != given.shape[1]:
-                raise ValueError(f"token_type_ids must have {given.shape[1]} columns, got {found}")
+        shape, segments = given.shape[:2], self.token_type_embeddings
+        check_ids("input_ids", input_ids, shape, self.word_embeddings.num_embeddings, "vocab_size")
+        check_ids("position_ids", position_ids, shape, limit, "max_position_embeddings")
+        kinds = 0 if segments is None else segments.num_embeddings
+        check_ids("token_type_ids", token_type_ids, shape, kinds, "type_vocab_size")
         return given
 
 
-def check_ids(name: str, ids: torch.Tensor | None, limit: int, limit_name: str) -> None:
-    """Refuse, with a ValueError, ids that are no integers or outside `[0, limit)`. Meta tensors hold no values."""
-    if ids is None or ids.numel() == 0 or ids.device.type == "meta":
+def check_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int], limit: int, limit_name: str) -> None:
+    """Refuse, with a ValueError, ids of another shape (one row may serve all), no integers, or outside `[0, limit)`."""
+    if ids is None or ids.device.type == "meta":  # which holds no values
         return
+    if tuple(ids.shape) not in (tuple(shape), (1, shape[1])):
+        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(ids.shape)}")
     if ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"{name} must be int64 or int32, got {ids.dtype}")
     low, high = (int(value) for value in ids.aminmax())

@@ -103,7 +103,7 @@ class Stack(LitePreTrainedModel):
         type_vocab_size: int = 0, layerdrop: float = 0.0
     ):  # fmt: skip
         super().__init__(config)
-        self.layerdrop = layerdrop
+        self.layerdrop, self.num_heads = layerdrop, num_heads
         self.embeddings = Embeddings(config, vocab_size=vocab_size, type_vocab_size=type_vocab_size)
         sizes = {"num_heads": num_heads, "intermediate_size": intermediate_size}
         self.layers = nn.ModuleList([self.layer_class(config, **sizes, layer_idx=i) for i in range(num_layers)])
@@ -122,9 +122,8 @@ class Stack(LitePreTrainedModel):
 class Encoder(Stack):
     """The encoder of both families.
 
-    Real tokens run through it end to end, without padding, and come back as `(B, T, E)` with zeros at padding. The
-    padded batch is the plain path, taken where a caller wants to see inside (hidden states, attention weights), where a
-    graph is recorded, for 4D masks, and where `config.unpad_inputs` is False. A test holds the two equal.
+    Real tokens run through it end to end and come back as `(B, T, E)`, zero at padding. The padded batch is the plain
+    path, taken where a caller looks inside or a graph is recorded, and for 4D masks. A test holds the two equal.
     """
 
     layer_class = EncoderLayer
@@ -147,7 +146,7 @@ class Encoder(Stack):
         """
         given = self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
         batch_size, length = given.shape[:2]
-        check_mask("attention_mask", attention_mask, batch_size, length)
+        check_mask("attention_mask", attention_mask, batch_size, self.num_heads, length, length)
         segments = segment_ids(position_ids, batch_size)
         if position_ids is None:
             position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
@@ -216,7 +215,10 @@ class Decoder(Stack):
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
         given = self.embeddings.check(input_ids, None, position_ids, inputs_embeds, start)
         batch_size, length = given.shape[:2]
-        check_mask("encoder_attention_mask", encoder_attention_mask, batch_size, encoder_hidden_states.shape[1])
+        sizes = (batch_size, self.num_heads, length)
+        check_mask("encoder_attention_mask", encoder_attention_mask, *sizes, encoder_hidden_states.shape[1])
+        if own["past_key_values"] is None:  # a cache may hold more keys than it has seen
+            check_mask("decoder_attention_mask", attention_mask, *sizes, length)
         segments = segment_ids(position_ids, batch_size)
         if position_ids is None:
             position_ids = (torch.arange(length, device=given.device) + start)[None]  # (1, T)

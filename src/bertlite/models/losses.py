@@ -20,8 +20,8 @@ def mean_over_items(total: torch.Tensor, count, num_items_in_batch=None) -> torc
     if num_items_in_batch is None:
         return total / (count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
     if isinstance(num_items_in_batch, torch.Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
+        return total / num_items_in_batch.to(total.device).clamp(min=1)
+    return total / max(num_items_in_batch, 1)
 
 
 def check_labels(name: str, labels: torch.Tensor, classes: int, shape: tuple[int, ...] | None = None) -> None:
@@ -61,9 +61,8 @@ def class_loss(name: str, logits: torch.Tensor, labels: torch.Tensor | None, num
 class ChunkedCrossEntropy(torch.autograd.Function):
     """scale · summed cross-entropy of `hidden @ weight.T + bias`, a chunk of rows at a time.
 
-    The gradient of a chunk is taken while its logits are at hand, and the logits are dropped: memory holds
-    `(chunk, V)` instead of `(M, V)`, and nothing is computed twice. `cross_entropy` is the plain form, and a test holds
-    the two equal.
+    A chunk's gradient is taken while its logits are at hand: memory holds `(chunk, V)` instead of `(M, V)`, and nothing
+    is computed twice. `cross_entropy` is the plain form, and a test holds the two equal.
     """
 
     @staticmethod
@@ -111,23 +110,23 @@ def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_
     `logits` are `(B, L)`; `labels` of regression float `(B,)` or `(B, L)`, of a single label int `(B,)`, of multi-label
     float `(B, L)`.
     """
-    if config.problem_type is None:
-        kinds = {True: "single_label_classification", False: "multi_label_classification"}
-        whole = not labels.is_floating_point() and labels.dtype != torch.bool
-        config.problem_type = "regression" if config.num_labels == 1 else kinds[whole]
-    if config.problem_type == "single_label_classification":
-        return class_loss("labels", logits, labels, num_items_in_batch)
+    kinds = {True: "single_label_classification", False: "multi_label_classification"}
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    kind = config.problem_type or ("regression" if config.num_labels == 1 else kinds[whole])
+    if kind == "single_label_classification":
+        loss = class_loss("labels", logits, labels, num_items_in_batch)
+        config.problem_type = kind
+        return loss
     if labels.numel() != logits.numel():
-        raise ValueError(
-            f"labels must have shape {tuple(logits.shape)} for {config.problem_type}, got {tuple(labels.shape)}"
-        )
+        raise ValueError(f"labels must have shape {tuple(logits.shape)} for {kind}, got {tuple(labels.shape)}")
     logits, labels = logits.float(), labels.view_as(logits).float()
-    if config.problem_type == "regression":
+    if kind == "regression":
         total = nn.functional.mse_loss(logits, labels, reduction="sum")
     else:
         if not is_traced() and ((labels < 0) | (labels > 1)).any():
             raise ValueError("labels of multi_label_classification must lie between 0 and 1")
         total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    config.problem_type = kind
     return mean_over_items(total, labels.numel(), num_items_in_batch)
 
 

@@ -56,13 +56,13 @@ def packed_mask(
     return (allowed | ~allowed.any(-1, keepdim=True)).unsqueeze(1)
 
 
-def check_mask(name: str, mask: torch.Tensor | None, batch_size: int, length: int) -> None:
-    """Refuse, with a ValueError, a mask that is neither `(B, length)` nor prepared, `(B or 1, H or 1, T, length)`."""
-    if not isinstance(mask, torch.Tensor) or is_traced() or mask.shape == (batch_size, length):
+def check_mask(name: str, mask: torch.Tensor | None, batch: int, heads: int, queries: int, keys: int) -> None:
+    """Refuse, with a ValueError, a mask that is neither `(batch, keys)` nor fits `(batch, heads, queries, keys)`."""
+    if not isinstance(mask, torch.Tensor) or is_traced() or mask.shape == (batch, keys):
         return
-    if mask.ndim != 4 or mask.shape[0] not in (1, batch_size) or mask.shape[-1] < length:
-        expected = f"{(batch_size, length)} or (batch, heads, query, {length})"
-        raise ValueError(f"{name} must have shape {expected}, got {tuple(mask.shape)}")
+    prepared = (batch, heads, queries, keys)
+    if mask.ndim != 4 or any(found not in (1, size) for found, size in zip(mask.shape, prepared, strict=True)):
+        raise ValueError(f"{name} must have shape {(batch, keys)} or {prepared}, got {tuple(mask.shape)}")
 
 
 def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> PreTrainedConfig:
@@ -118,7 +118,7 @@ class FlatLayout:
         real = torch.ones(shape, dtype=torch.bool, device=device) if attention_mask is None else attention_mask.bool()
         row = torch.arange(shape[0], device=device)[:, None].expand(shape)  # (B, T)
         sequence = row if segments is None else row * shape[1] + segments
-        lengths = torch.bincount(sequence[real], minlength=shape[0])  # tokens of each sequence, 0 for unused numbers
+        lengths = torch.bincount(sequence[real], minlength=shape[0] * shape[1])  # 0 for unused numbers
         keys = lengths[sequence] * (shape[0] * shape[1] + 1) + sequence
         index = real.reshape(-1).nonzero().squeeze(-1)  # (N,)
         index = index[keys.reshape(-1)[index].argsort(stable=True)]  # the tokens of a sequence keep their order

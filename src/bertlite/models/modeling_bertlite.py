@@ -273,7 +273,7 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
         loss, logits = self.cls["predictions"](outputs.last_hidden_state, labels, num_items_in_batch)
         if next_sentence_label is not None:
             if count is None and num_items_in_batch is not None and labels is not None:
-                share = (labels != IGNORED).sum() / num_items_in_batch
+                share = (labels != IGNORED).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
                 count = (next_sentence_label != IGNORED).sum() / share.clamp(min=1e-9)
             sentence_loss = class_loss("next_sentence_label", relationship, next_sentence_label, count)
             loss = sentence_loss if loss is None else loss + sentence_loss

@@ -154,7 +154,8 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             num_items_in_batch: labels in all accumulated pieces; `Trainer` gives it.
         """
         if labels is not None:
-            check_labels("labels", labels, self.lm_head.out_features)
+            shape = None if decoder_input_ids is None else tuple(decoder_input_ids.shape)
+            check_labels("labels", labels, self.lm_head.out_features, shape)
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)

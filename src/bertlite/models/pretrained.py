@@ -124,7 +124,8 @@ class LitePreTrainedModel(PreTrainedModel):
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """Also understands a file's tensor names, which `Trainer` hands over when it resumes or reloads the best."""
-        own, renamings = self.state_dict(), get_model_conversion_mapping(self, add_legacy=False)
+        own = self.state_dict()
+        renamings: list = get_model_conversion_mapping(self, add_legacy=False)
         named = {n if n in own else apply_renamings(n, renamings): tensor for n, tensor in state_dict.items()}
         ties = self.all_tied_weights_keys.items()  # a file holds a tied tensor once
         named |= {target: named[source] for target, source in ties if source in named and target not in named}
@@ -180,9 +181,6 @@ def check_file(path: Path) -> None:
 
 def move_into_place(written: Path, target: Path) -> None:
     """Move a complete folder to where it belongs: at once where nothing stood there, else file by file."""
-    for path in written.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
     if not target.exists():
         os.replace(written, target)
         return

@@ -1,0 +1,154 @@
+"""What the caller gives, checked and loaded before any work: texts, numbers, the model, its tokenizer."""
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from ..models import modeling_bertlite
+from ..models.configuration import BertLiteConfig, TransformerLiteConfig
+from ..models.modeling_transformerlite import TransformerLiteForConditionalGeneration
+
+SEQ2SEQ = "ForSeq2SeqLM"  # the ending of the Auto class that loads models that write text
+NO_LIMIT = 10**6  # tokens a row, for models whose positions do not end
+
+
+def as_texts(name: str, value: Any) -> tuple[list[str], bool]:
+    """The texts of argument `name` as a list, and whether one string was given.
+
+    Raises:
+        ValueError: neither a string nor a list of strings; an empty or blank text; a text that is not valid Unicode.
+    """
+    if isinstance(value, str):
+        check_text(name, value)
+        return [value], True
+    if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
+        raise ValueError(f"{name} must be a string or a list of strings, got {type(value).__name__}")
+    texts = list(value)
+    for index, text in enumerate(texts):
+        check_text(f"{name}[{index}]", text)
+    return texts, False
+
+
+def check_text(name: str, text: Any) -> None:
+    """Refuse, with a ValueError, what is no string, holds nothing to read, or cannot be written as UTF-8."""
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a string, got {type(text).__name__}: {text!r:.80}")
+    if not text.strip():
+        raise ValueError(f"{name} must hold some text, got {text!r:.80}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} must be valid Unicode, got {text[error.start]!a} at character {error.start}"
+        ) from None
+
+
+def check_counts(at_least: int, **values: Any) -> None:
+    """Refuse, with a ValueError, arguments that are no whole numbers or below `at_least`; None passes."""
+    for name, value in values.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < at_least):
+            raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuse, with a ValueError, what is no number between `low` and `high`."""
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+
+
+def load(function: str, model: Any, tokenizer: Any, head: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Model and tokenizer to use; arguments and errors as in `load_model` and `load_tokenizer`."""
+    model = load_model(function, model, head)
+    return model, load_tokenizer(function, model, tokenizer, fast=head != SEQ2SEQ)
+
+
+def load_model(function: str, model: Any, head: str) -> nn.Module:
+    """The model to use: loaded from a folder or the hub, or as it is where an object was given.
+
+    A BERT or Marian folder is loaded with bertlite's classes, any other with the library's Auto class.
+
+    Args:
+        function: who asks, for the errors.
+        model: a folder, a hub name, or a model.
+        head: the ending of the class that can do the task, such as "ForQuestionAnswering".
+
+    Raises:
+        ValueError: the model has another head, or weights that the task needs are not in the folder.
+    """
+    if not isinstance(model, str | os.PathLike):
+        check_head(function, model, head)
+        return model
+    source = os.fspath(model)
+    config, _ = PreTrainedConfig.get_config_dict(source)
+    found = config.get("architectures") or []
+    if found and head != SEQ2SEQ and not any(name.endswith(head) for name in found):
+        raise ValueError(f"{function}: model must be a ...{head}, got {' and '.join(found)} in {source}")
+    loaded, info = model_class(function, source, config, head).from_pretrained(source, output_loading_info=True)
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"]))
+        raise ValueError(f"{function}: {source} holds no trained {head}: {missing} would be random; fine-tune it first")
+    return loaded
+
+
+def model_class(function: str, source: str, config: dict[str, Any], head: str) -> Any:
+    """The class that loads a folder: ours for the families that we read, else the library's Auto class."""
+    family = config.get("model_type")
+    writes = head == SEQ2SEQ
+    ours, other = (TransformerLiteConfig, BertLiteConfig) if writes else (BertLiteConfig, TransformerLiteConfig)
+    if family in other.accepted_model_types:
+        needed = "an encoder-decoder" if writes else f"a ...{head}"
+        raise ValueError(f"{function}: model must be {needed}, got model_type {family!r} in {source}")
+    if family is None or family in ours.accepted_model_types:  # a folder without a type: our config says if it fits
+        return TransformerLiteForConditionalGeneration if writes else getattr(modeling_bertlite, f"BertLite{head}")
+    return getattr(transformers, f"AutoModel{head}")
+
+
+def check_head(function: str, model: Any, head: str) -> None:
+    """Refuse, with a ValueError, an object that is no model or has another head."""
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    came = type(model).__name__
+    if head == SEQ2SEQ:
+        config = getattr(model, "config", None)
+        if not (getattr(config, "is_encoder_decoder", False) and hasattr(model, "generate")):
+            raise ValueError(f"{function}: model must be a folder, a hub name or an encoder-decoder, got {came}")
+    elif not any(base.__name__.endswith(head) for base in type(model).__mro__):
+        raise ValueError(f"{function}: model must be a folder, a hub name or a ...{head}, got {came}")
+
+
+def load_tokenizer(function: str, model: Any, tokenizer: Any, *, fast: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer given, or that of the folder which the model was loaded from.
+
+    Args:
+        fast: whether character offsets are needed, which only tokenizers of the `tokenizers` library know.
+
+    Raises:
+        ValueError: there is none, it has no vocabulary, or it knows no offsets.
+    """
+    source = getattr(model, "name_or_path", None) if tokenizer is None else tokenizer
+    if source is None or source == "":
+        raise ValueError(f"{function}: tokenizer must be given with a model that was not loaded from a folder")
+    if isinstance(source, str | os.PathLike):
+        try:
+            source = AutoTokenizer.from_pretrained(source)
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{function}: no tokenizer can be loaded from {source}: {error}") from error
+    if not isinstance(source, PreTrainedTokenizerBase):
+        raise ValueError(f"{function}: tokenizer must be a folder, a hub name or a tokenizer, got {source!r:.80}")
+    # A folder without tokenizer files loads, without a word, as one that knows the special tokens only.
+    if len(source) <= len(source.all_special_ids):
+        raise ValueError(f"{function}: the tokenizer of {source.name_or_path or model!r} has no vocabulary")
+    if fast and not source.is_fast:
+        raise ValueError(f"{function}: tokenizer must know character offsets, {type(source).__name__} does not")
+    return source
+
+
+def position_limit(model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> int:
+    """Tokens that a row may hold: what was asked for, and no more than tokenizer and model can take."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    given = (max_length, tokenizer.model_max_length, positions, NO_LIMIT)
+    return int(min(limit for limit in given if limit is not None))

@@ -1,0 +1,280 @@
+"""What the library and the house ask of classes, sizes, imports and files, beyond what a forward pass shows."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from cases import bert_config, transformer_config
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.utils.generic import find_labels
+
+import bertlite
+from bertlite.models.attention import Attention
+
+SOURCE = Path(bertlite.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+TRAVELLING = sorted((SOURCE / "models").glob("*.py"))
+CLASSES = {
+    name: value
+    for name, value in vars(bertlite).items()
+    if inspect.isclass(value) and issubclass(value, PreTrainedModel)
+}
+EVERY_CLASS = pytest.mark.parametrize("name", CLASSES)
+LABELS = {
+    "BertLiteModel": [],
+    "BertLiteForPreTraining": ["labels", "next_sentence_label"],
+    "BertLiteForQuestionAnswering": ["start_positions", "end_positions"],
+    "TransformerLiteModel": [],
+}
+
+
+def config_of(name: str, **overrides):
+    return (transformer_config if name.startswith("Transformer") else bert_config)(**overrides)
+
+
+@EVERY_CLASS
+def test_label_names(name):
+    """Those that `Trainer` looks for, by signature and by class name."""
+    assert find_labels(CLASSES[name]) == LABELS.get(name, ["labels"])
+
+
+@EVERY_CLASS
+def test_class_attributes(name):
+    model_class = CLASSES[name]
+    model = model_class(config_of(name))
+    assert model_class.main_input_name == "input_ids"
+    assert model_class.base_model_prefix == ("model" if name.startswith("Transformer") else "bert")
+    assert model.base_model is (model if name.endswith("Model") else getattr(model, model_class.base_model_prefix))
+    assert type(model_class._tied_weights_keys) in (dict, type(None))
+    assert model_class.supports_gradient_checkpointing
+    assert model_class._can_compile_fullgraph
+    assert model_class._supports_sdpa
+    assert model_class._supports_flash_attn
+    assert model_class._supports_flex_attn
+    assert model_class._supports_attention_backend
+
+
+def test_generation_is_inherited_directly():
+    generates = [name for name, model_class in CLASSES.items() if GenerationMixin in model_class.__bases__]
+    assert generates == ["TransformerLiteForConditionalGeneration"]
+    assert [name for name, model_class in CLASSES.items() if model_class.can_generate()] == generates
+
+
+def test_the_library_finds_the_attention_interface_in_the_source():
+    module = inspect.getsource(inspect.getmodule(Attention))
+    assert "ALL_ATTENTION_FUNCTIONS.get_interface(" in module
+
+
+@EVERY_CLASS
+def test_every_attention_says_whether_it_is_causal(name):
+    """Sdpa takes a module without `is_causal` as causal; only the decoder's look at itself is."""
+    model = CLASSES[name](config_of(name))
+    found = {path: module.is_causal for path, module in model.named_modules() if isinstance(module, Attention)}
+    assert found
+    assert found == {path: "decoder" in path and path.endswith("self_attention") for path in found}
+
+
+@EVERY_CLASS
+def test_every_tensor_is_a_parameter_or_a_buffer(name):
+    for path, module in CLASSES[name](config_of(name)).named_modules():
+        loose = [key for key, value in vars(module).items() if isinstance(value, torch.Tensor)]
+        assert not loose, f"{path}: {loose}"
+
+
+@EVERY_CLASS
+def test_initial_weights(name):
+    """N(0, 0.02) for matrices and embeddings, 0 for biases and padding, 1 for the scale of a norm."""
+    model = CLASSES[name](config_of(name, vocab_size=997))
+    for path, parameter in model.named_parameters():
+        if path.endswith("bias"):
+            assert not parameter.any(), path
+        elif "norm" in path.lower():
+            assert (parameter == 1).all(), path
+        elif parameter.numel() > 500:
+            assert abs(parameter.std() - 0.02) < 0.003, path
+            assert abs(parameter.mean()) < 0.005, path
+    words = model.get_input_embeddings()
+    assert not words.weight[words.padding_idx].any()
+
+
+@EVERY_CLASS
+def test_weights_missing_from_a_file_are_initialised(name, tmp_path):
+    """As from the meta device: a head that the file lacks, and the tables that no file holds."""
+    family = "TransformerLite" if name.startswith("Transformer") else "BertLite"
+    CLASSES[f"{family}Model"](config_of(name)).save_pretrained(tmp_path)
+    model = CLASSES[name].from_pretrained(tmp_path)
+    for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        assert not tensor.is_meta, path
+        assert tensor.isfinite().all(), path
+        assert tensor.abs().max() < 2, path
+    if family == "TransformerLite":
+        expected = transformers.models.marian.modeling_marian.MarianSinusoidalPositionalEmbedding(40, 32)
+        for stack in (model.get_encoder(), model.get_decoder()):
+            torch.testing.assert_close(stack.embeddings.position_embeddings.weight, expected.create_weight())
+
+
+@pytest.mark.parametrize("make", [bert_config, transformer_config])
+def test_config_survives_json(make, tmp_path):
+    config = make(num_labels=4, id2label={i: f"label {i}" for i in range(4)}, norm_first=True)
+    config.save_pretrained(tmp_path)
+    loaded = type(config).from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert loaded.num_labels == 4
+    assert loaded.id2label[3] == "label 3"
+    loaded._attn_implementation = "eager"
+    assert loaded._attn_implementation == "eager"
+
+
+@EVERY_CLASS
+def test_auto_classes_know_the_class(name):
+    family = bertlite.TransformerLiteConfig if name.startswith("Transformer") else bertlite.BertLiteConfig
+    task = {"ForConditionalGeneration": "ForSeq2SeqLM", "Model": ""}
+    suffix = name.removeprefix("TransformerLite").removeprefix("BertLite")
+    auto = getattr(transformers, f"AutoModel{task.get(suffix, suffix)}")
+    assert type(auto.from_config(config_of(name))) is CLASSES[name]
+    assert isinstance(transformers.AutoConfig.for_model(family.model_type), family)
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "rounding"),
+    [
+        ("transformer-base", 65e6, 1e6),
+        ("transformer-big", 213e6, 1e6),
+        ("bert-base", 110e6, 10e6),
+        ("bert-large", 340e6, 10e6),
+        ("bert-medium", 41.4e6, 0.1e6),
+        ("bert-small", 28.8e6, 0.1e6),
+        ("bert-mini", 11.2e6, 0.1e6),
+        ("bert-tiny", 4.4e6, 0.1e6),
+    ],
+)
+def test_parameters_of_the_presets(name, published, rounding):
+    """As published (Vaswani et al. table 3; Devlin et al. section 3; Turc et al. table 1 for the small ones)."""
+    config = bertlite.preset(name)
+    generates = config.is_encoder_decoder
+    with torch.device("meta"):
+        model = (bertlite.TransformerLiteForConditionalGeneration if generates else bertlite.BertLiteModel)(config)
+        model.tie_weights()
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert round(count / rounding) == round(published / rounding), f"{count:,}"
+
+
+def test_unknown_presets_are_refused():
+    with pytest.raises(ValueError, match="bert-base.*'bert-huge'"):
+        bertlite.preset("bert-huge")
+
+
+# What a module of the models may import; everything else of the package may import them all, and none may import cli.
+DIRECTION = {
+    "configuration": set(),
+    "masking": {"configuration"},
+    "attention": {"configuration", "masking"},
+    "embeddings": {"configuration", "masking"},
+    "losses": {"configuration", "masking"},
+    "pretrained": {"configuration", "masking", "attention", "embeddings", "losses"},
+}
+DIRECTION["layers"] = {*DIRECTION["pretrained"], "pretrained"}
+DIRECTION["modeling_bertlite"] = DIRECTION["modeling_transformerlite"] = {*DIRECTION["layers"], "layers"}
+
+
+def imports_of(path: Path) -> list[tuple[ast.stmt, str]]:
+    """Every import of the package's own, in functions too, as a full module name."""
+    here = ["bertlite", *path.relative_to(SOURCE).with_suffix("").parts]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = here[: -node.level] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            found += [(node, base if node.module else f"{base}.{alias.name}") for alias in node.names]
+    return [(node, name) for node, name in found if name.split(".")[0] == "bertlite"]
+
+
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
+def test_models_import_downwards(path):
+    """Configuration ← masking, attention, embeddings, losses ← pretrained, layers ← modelling."""
+    allowed = {f"bertlite.models.{name}" for name in DIRECTION.get(path.stem, set())}
+    assert {name for _, name in imports_of(path)} <= allowed
+    assert path.stem in DIRECTION or path.stem == "__init__", "a new file: say in DIRECTION where it stands"
+
+
+def test_auto_stands_on_the_models_only():
+    found = {name for _, name in imports_of(SOURCE / "auto.py")}
+    assert all(name.startswith("bertlite.models") for name in found)
+    assert found
+
+
+def test_nothing_imports_the_command_line():
+    for path in FILES:
+        assert not [name for _, name in imports_of(path) if name.startswith("bertlite.cli")], path.name
+
+
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
+def test_travelling_files_import_flatly(path):
+    """`from .x import Y` on the file's own level; anything else is not copied, or breaks, when a model is saved."""
+    for node, name in imports_of(path):
+        assert isinstance(node, ast.ImportFrom), name
+        assert node.level == 1, name
+        assert node.module, name
+        assert "." not in node.module, name
+        assert node.col_offset == 0, f"{name} is imported inside a function"
+    text = path.read_text()
+    lines = re.findall(r"^\s*(?:from\s+\.\S*\s+import|import\s+\.)", text, re.MULTILINE)
+    assert len(lines) == len({node.lineno for node, _ in imports_of(path)}), "an import line in a docstring counts"
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def test_models_are_small():
+    assert sum(map(lines_of, TRAVELLING)) < 1600
+
+
+def test_files_are_small():
+    too_long = {path.name: lines_of(path) for path in FILES}
+    too_long = {name: count for name, count in too_long.items() if count >= (600 if name.startswith("model") else 400)}
+    assert not too_long
+
+
+def test_functions_are_small():
+    """Under 40 lines, without the signature and the docstring."""
+    too_long = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                count = body[-1].end_lineno - body[0].lineno + 1
+                if count >= 40:
+                    too_long[f"{path.name}:{node.name}"] = count
+    assert not too_long
+
+
+TIMING = """
+import time
+import torch, transformers
+{warm}
+start = time.perf_counter()
+import bertlite
+print(time.perf_counter() - start)
+"""
+
+
+def seconds_to_import(warm: str = "") -> float:
+    """The best of three fresh processes."""
+    code = TIMING.format(warm=warm)
+    runs = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3))
+    return min(float(run.stdout) for run in runs)
+
+
+@pytest.mark.slow
+def test_import_adds_little():
+    """To `import torch, transformers`, which loads most of transformers only when it is used."""
+    assert seconds_to_import() < 0.3
