@@ -209,10 +209,11 @@ class Decoder(Stack):
             encoder_position_ids: those of the encoder; target k of a packed row sees source k only.
             past_key_values: keys and values of earlier positions, and of the encoder. Errors are those of `Encoder`.
         """
-        own: dict = {"is_causal": True, "past_key_values": past_key_values}  # a cache made here hides nothing yet
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
+        growing_and_empty = past_key_values is None or (not past_key_values.is_compileable and start == 0)
+        own: dict = {"is_causal": True, "past_key_values": None if growing_and_empty else past_key_values}
         given = self.embeddings.check(input_ids, None, position_ids, inputs_embeds, start)
         batch_size, length = given.shape[:2]
         sizes = (batch_size, self.num_heads, length)
