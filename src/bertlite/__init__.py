@@ -2,24 +2,32 @@
 
 >>> import bertlite
 >>> model = bertlite.BertLiteForMaskedLM(bertlite.preset("bert-tiny"))
+
+Names are imported when they are first used, as in transformers: `import bertlite` itself costs next to nothing.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .auto import register
-from .models.configuration import BertLiteConfig, TransformerLiteConfig
-from .models.modeling_bertlite import (
-    BertLiteForMaskedLM,
-    BertLiteForMultipleChoice,
-    BertLiteForNextSentencePrediction,
-    BertLiteForPreTraining,
-    BertLiteForQuestionAnswering,
-    BertLiteForSequenceClassification,
-    BertLiteForTokenClassification,
-    BertLiteModel,
-)
-from .models.modeling_transformerlite import TransformerLiteForConditionalGeneration, TransformerLiteModel
-from .presets import PRESETS, preset
 from .version import VERSION
-from .warm_start import warm_start_from_bert
+
+if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
+    from .inference import answer, classify, summarize, tag, translate
+    from .models.configuration import BertLiteConfig, TransformerLiteConfig
+    from .models.modeling_bertlite import (
+        BertLiteForMaskedLM,
+        BertLiteForMultipleChoice,
+        BertLiteForNextSentencePrediction,
+        BertLiteForPreTraining,
+        BertLiteForQuestionAnswering,
+        BertLiteForSequenceClassification,
+        BertLiteForTokenClassification,
+        BertLiteModel,
+    )
+    from .models.modeling_transformerlite import TransformerLiteForConditionalGeneration, TransformerLiteModel
+    from .presets import PRESETS, preset
+    from .warm_start import warm_start_from_bert
 
 __version__ = VERSION
 
@@ -37,8 +45,46 @@ __all__ = [
     "TransformerLiteConfig",
     "TransformerLiteForConditionalGeneration",
     "TransformerLiteModel",
+    "answer",
+    "classify",
     "preset",
+    "summarize",
+    "tag",
+    "translate",
     "warm_start_from_bert",
 ]
+
+# Where each public name lives.
+NAMES = {
+    ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
+    ".presets": ["PRESETS", "preset"],
+    ".warm_start": ["warm_start_from_bert"],
+    ".inference": ["answer", "classify", "summarize", "tag", "translate"],
+    ".models.modeling_transformerlite": ["TransformerLiteForConditionalGeneration", "TransformerLiteModel"],
+    ".models.modeling_bertlite": [
+        "BertLiteForMaskedLM",
+        "BertLiteForMultipleChoice",
+        "BertLiteForNextSentencePrediction",
+        "BertLiteForPreTraining",
+        "BertLiteForQuestionAnswering",
+        "BertLiteForSequenceClassification",
+        "BertLiteForTokenClassification",
+        "BertLiteModel",
+    ],
+}
+MODULES = {name: module for module, names in NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module 'bertlite' has no attribute {name!r}")
+    value = getattr(importlib.import_module(MODULES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 register()
