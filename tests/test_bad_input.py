@@ -65,7 +65,7 @@ def test_too_many_tokens(case, attention):
     model, batch = case.model(attention), case.batch()
     longer = batch["input_ids"].repeat_interleave(5, dim=-1)
     given = {name: tensor for name, tensor in batch.items() if name.startswith("decoder")}
-    refused(model, given, "input_ids", "40", "45", "truncat", input_ids=longer)
+    refused(model, given, "input_ids", "40", "45", "truncation", input_ids=longer)
 
 
 def test_as_many_tokens_as_positions_are_right(attention):

@@ -5,7 +5,6 @@ import pytest
 import torch
 from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
-from transformers import EncoderDecoderCache
 
 from bertlite.models import attention, layers
 from bertlite.models.masking import FlatLayout
@@ -58,7 +57,12 @@ def test_ignored_padding_in_the_flat_layout_is_noticed(case):
 
 
 def test_positions_that_ignore_the_cache_are_noticed(monkeypatch):
-    monkeypatch.setattr(EncoderDecoderCache, "get_seq_length", lambda self, layer_idx=0: 0)
+    right = layers.Embeddings.forward
+
+    def broken(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None):
+        return right(self, input_ids, token_type_ids, position_ids - position_ids.min(), inputs_embeds)
+
+    monkeypatch.setattr(layers.Embeddings, "forward", broken)
     must_notice(contracts.check_cache, SEQ2SEQ)
 
 

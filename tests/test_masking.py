@@ -37,15 +37,15 @@ def test_query_without_any_key_sees_all():
     assert allowed[0, 0].int().tolist() == [[1, 1, 0], [0, 0, 1], [1, 1, 1]]
 
 
-@pytest.mark.parametrize("shape", [(2, 5), (2, 1, 3, 5), (1, 1, 5, 5), (2, 4, 5, 5)])
+@pytest.mark.parametrize("shape", [(2, 5), (2, 1, 3, 5), (1, 1, 1, 5), (2, 4, 3, 5)])
 def test_masks_that_fit(shape):
-    check_mask("attention_mask", torch.ones(shape), 2, 5)
+    check_mask("attention_mask", torch.ones(shape), batch=2, heads=4, queries=3, keys=5)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (5,), (1, 5), (2, 5, 5), (3, 1, 5, 5), (2, 1, 5, 4)])
+@pytest.mark.parametrize("shape", [(2, 4), (5,), (1, 5), (2, 3, 5), (3, 1, 3, 5), (2, 1, 3, 4), (2, 1, 5, 5)])
 def test_masks_that_do_not_fit(shape):
     with pytest.raises(ValueError, match=r"attention_mask.*\(2, 5\)"):
-        check_mask("attention_mask", torch.ones(shape), 2, 5)
+        check_mask("attention_mask", torch.ones(shape), batch=2, heads=4, queries=3, keys=5)
 
 
 @pytest.mark.parametrize(

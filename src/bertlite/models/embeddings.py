@@ -72,8 +72,9 @@ class Embeddings(nn.Module):
         if is_traced():
             return given
         name = "inputs_embeds" if input_ids is None else "input_ids"
-        if given.ndim != dims or given.shape[0] == 0 or given.shape[1] == 0:
-            expected = "(batch, length)" if dims == 2 else "(batch, length, hidden size)"
+        width = self.word_embeddings.embedding_dim
+        if given.ndim != dims or 0 in given.shape or given.shape[2:] not in ((), (width,)):
+            expected = "(batch, length)" if dims == 2 else f"(batch, length, {width})"
             raise ValueError(f"{name} must have shape {expected} with no empty side, got {tuple(given.shape)}")
         limit = self.position_embeddings.num_embeddings
         if position_ids is None and start + given.shape[1] > limit:

@@ -148,6 +148,9 @@ class Encoder(Stack):
         batch_size, length = given.shape[:2]
         check_mask("attention_mask", attention_mask, batch_size, self.num_heads, length, length)
         segments = segment_ids(position_ids, batch_size)
+        if (ends := kwargs.get("cu_seq_lens_q")) is not None:  # sequences that the caller laid end to end
+            places = torch.arange(length, device=ends.device, dtype=ends.dtype)
+            segments = torch.searchsorted(ends[1:], places, right=True)[None]
         if position_ids is None:
             position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
         kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
@@ -168,7 +171,7 @@ class Encoder(Stack):
     def _layout(self, attention_mask, segments, given, kwargs) -> FlatLayout | None:
         """The flat layout of the batch, or None where the padded path must, or may as well, be taken."""
         watched = kwargs["output_attentions"] or kwargs.get("output_hidden_states", self.config.output_hidden_states)
-        if watched:  # sequences that the caller laid end to end are masked apart by their positions instead
+        if watched:  # sequences that the caller laid end to end are masked apart instead
             for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"):
                 kwargs.pop(name, None)
         padded_only = not self.config.unpad_inputs or self.config._attn_implementation == "flex_attention"
@@ -227,14 +230,8 @@ class Decoder(Stack):
         kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
         source = {"encoder_hidden_states": encoder_hidden_states, **kwargs}
         source["key_segments"] = segment_ids(encoder_position_ids, batch_size)
-        hidden_states = self.run_layers(
-            hidden_states,
-            attention_masks(self.config, hidden_states, attention_mask, segments, **own, **kwargs),
-            encoder_hidden_states,
-            attention_masks(self.config, hidden_states, encoder_attention_mask, segments, **source),
-            past_key_values=past_key_values,
-            **kwargs,
-        )
-        return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=hidden_states, past_key_values=past_key_values
-        )
+        mask = attention_masks(self.config, hidden_states, attention_mask, segments, **own, **kwargs)
+        source_mask = attention_masks(self.config, hidden_states, encoder_attention_mask, segments, **source)
+        states = (hidden_states, mask, encoder_hidden_states, source_mask)
+        hidden_states = self.run_layers(*states, past_key_values=past_key_values, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(hidden_states, past_key_values=past_key_values)

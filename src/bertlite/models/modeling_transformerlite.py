@@ -86,26 +86,18 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs)  # a tuple: states, then hidden states, attentions
         decoder_outputs = self.decoder(
-            input_ids=decoder_input_ids,
-            attention_mask=decoder_attention_mask,
-            position_ids=decoder_position_ids,
-            encoder_hidden_states=encoder_outputs[0],
-            encoder_attention_mask=attention_mask,
-            encoder_position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=decoder_inputs_embeds,
-            use_cache=use_cache,
-            **{name: value for name, value in kwargs.items() if "seq_len" not in name and "max_length" not in name},
-        )
+            decoder_input_ids, decoder_attention_mask, decoder_position_ids,
+            encoder_hidden_states=encoder_outputs[0], encoder_attention_mask=attention_mask,
+            encoder_position_ids=position_ids, past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds, use_cache=use_cache,
+            **{name: value for name, value in kwargs.items() if "seq_len" not in name and "max_length" not in name}
+        )  # fmt: skip
         sides = {"encoder": encoder_outputs, "decoder": decoder_outputs}
         seen = {f"{s}_{name}": out.get(name) for s, out in sides.items() for name in ("hidden_states", "attentions")}
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoder_outputs.last_hidden_state,
-            past_key_values=decoder_outputs.past_key_values,
-            cross_attentions=decoder_outputs.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs[0],
-            **seen,
-        )
+        seen |= {
+            name: decoder_outputs.get(name) for name in ("last_hidden_state", "past_key_values", "cross_attentions")
+        }
+        return Seq2SeqModelOutput(encoder_last_hidden_state=encoder_outputs[0], **seen)
 
 
 class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, GenerationMixin):
@@ -115,6 +107,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
     training with labels, `logits` is None, as in `BertLiteForMaskedLM`.
     """
 
+    final_logits_bias: torch.Tensor
     _tied_weights_keys = {"lm_head.weight": "model.decoder.embeddings.word_embeddings.weight"}
 
     def __init__(self, config: TransformerLiteConfig):
@@ -128,11 +121,28 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         self.post_init()
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
-        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        """Of both sides where they share one vocabulary, else of the source alone, as in Marian."""
+        shared = self.config.share_encoder_decoder_embeddings
+        owner = super() if shared else self.model
+        embeddings = owner.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        return self._follow(embeddings) if shared else embeddings
+
+    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Module:
+        """Of the target alone, with the output layer."""
         if self.config.share_encoder_decoder_embeddings:
-            self.config.decoder_vocab_size = size = embeddings.num_embeddings
-            bias = self.final_logits_bias[:, :size]
-            self.final_logits_bias = nn.functional.pad(bias, (0, size - bias.shape[1]))
+            raise ValueError("source and target share one vocabulary: use resize_token_embeddings")
+        source_size = self.config.vocab_size
+        embeddings = self.model.decoder.resize_token_embeddings(new_num_tokens)
+        self.config.vocab_size = source_size
+        self.lm_head = self._get_resized_lm_head(self.lm_head, new_num_tokens)
+        self.tie_weights()
+        return self._follow(embeddings)
+
+    def _follow(self, embeddings: nn.Embedding) -> nn.Embedding:
+        """Give config and output bias the size of the target's embeddings."""
+        self.config.decoder_vocab_size = size = embeddings.num_embeddings
+        bias = self.final_logits_bias[:, :size]
+        self.final_logits_bias = nn.functional.pad(bias, (0, size - bias.shape[1]))
         return embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:

@@ -47,15 +47,10 @@ MARIAN_NAMES = {
     "self_attn_layer_norm": "self_attention_norm",
     "encoder_attn_layer_norm": "cross_attention_norm",
     "final_layer_norm": "feed_forward_norm",
-    "self_attn": "self_attention",
-    "encoder_attn": "cross_attention",
-    r"(?<!feed_forward)\.fc1": ".feed_forward.fc1",
-    r"(?<!feed_forward)\.fc2": ".feed_forward.fc2",
-    "q_proj": "query",
-    "k_proj": "key",
-    "v_proj": "value",
-    "out_proj": "output",
-}
+    "self_attn": "self_attention", "encoder_attn": "cross_attention",
+    r"(?<!feed_forward)\.fc1": ".feed_forward.fc1", r"(?<!feed_forward)\.fc2": ".feed_forward.fc2",
+    "q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output",
+}  # fmt: skip
 
 
 def register_names(model_type: str, names: dict[str, str]) -> None:
