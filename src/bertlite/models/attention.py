@@ -5,6 +5,8 @@
 Shapes: `B` batch, `H` heads, `T` queries, `S` keys, `D` head size (d_k), `E` = H·D hidden size, `N` real tokens.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
@@ -60,13 +62,22 @@ def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwarg
     return torch.cat(context).unsqueeze(0)
 
 
+def attend_padded_source(attend, module, query, key, value, key_mask, **kwargs) -> tuple[torch.Tensor, None]:
+    """Flash attention to a padded source, whose mask `(B, S)` the library's wrapper would lay on the queries too."""
+    real, length = key_mask.bool(), query.shape[2]
+    key, value = (tensor.transpose(1, 2)[real].transpose(0, 1)[None] for tensor in (key, value))  # (1, H, N, D)
+    counts = torch.stack([torch.full_like(real.sum(-1), length), real.sum(-1)])  # (2, B) of queries, of keys
+    ends = nn.functional.pad(counts.cumsum(-1), (1, 0)).to(torch.int32)
+    names = {"cu_seq_lens_q": ends[0], "cu_seq_lens_k": ends[1], "max_length_q": length}
+    return attend(module, query, key, value, None, **{**kwargs, **names, "max_length_k": int(counts[1].max())})
+
+
 class Attention(nn.Module):
     """Multi-head attention (section 3.2.2): H heads of size E / H side by side, then one output projection.
 
     Args:
         config: width and dropout; read on every call for the implementation, which can be switched on a live model.
-        is_causal: whether a query may not see later positions.
-        is_cross_attention: whether keys and values come from the encoder.
+        is_causal: whether a query may not see later positions; `is_cross_attention`: whether it sees the encoder.
         layer_idx: place in the stack, which the cache needs.
     """
 
@@ -83,10 +94,8 @@ class Attention(nn.Module):
         self.is_causal = is_causal  # sdpa takes a module without it as causal
         self.is_cross_attention = is_cross_attention
         self.layer_idx = layer_idx
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        size = config.hidden_size
+        self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: Ids = None, key_value_states: Vectors = None,
@@ -103,10 +112,13 @@ class Attention(nn.Module):
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         options = {"scaling": self.scaling, "dropout": self.attention_dropout if self.training else 0.0}
         cu_seq_lens, weights = kwargs.get("cu_seq_lens_q"), None
-        if cu_seq_lens is not None and "flash" not in (self.config._attn_implementation or ""):
+        flash = "flash" in (self.config._attn_implementation or "") and attend is not scaled_dot_product_attention
+        if cu_seq_lens is not None and not flash:
             context = attend_each_sequence(attend, self, query, key, value, cu_seq_lens, **options)
         else:
-            context, weights = attend(self, query, key, value, attention_mask, **options, **kwargs)
+            padded_source = flash and self.is_cross_attention and attention_mask is not None
+            run = partial(attend_padded_source, attend) if padded_source else attend
+            context, weights = run(self, query, key, value, attention_mask, **options, **kwargs)
         return self.output(context.flatten(-2)), weights  # (B, T, E)
 
     def _heads(self, projected: torch.Tensor) -> torch.Tensor:

@@ -206,9 +206,8 @@ class Decoder(Stack):
         """Decode `(B, T)` ids against encoder states `(B, S, E)`.
 
         Args:
-            attention_mask: `(B, past + T)`, or a prepared 4D mask.
+            attention_mask: `(B, past + T)`, or a prepared 4D mask; `encoder_attention_mask`: `(B, S)`.
             position_ids: `(B, T)`; packed rows as in `Encoder`.
-            encoder_attention_mask: `(B, S)`.
             encoder_position_ids: those of the encoder; target k of a packed row sees source k only.
             past_key_values: keys and values of earlier positions, and of the encoder. Errors are those of `Encoder`.
         """

@@ -66,10 +66,9 @@ def check_mask(name: str, mask: torch.Tensor | None, batch: int, heads: int, que
 
 
 def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> PreTrainedConfig:
-    """The config to build masks with.
+    """The config to build masks with: eager's when attention weights are asked for, whatever is configured.
 
-    Eager's when attention weights are asked for, whatever is configured. And sdpa's for a function that a user
-    registered without a mask of its own, for which the library would build none and padding would be attended to.
+    And sdpa's for a function that a user registered without a mask: the library would build none, and padding be seen.
     """
     name = config._attn_implementation or "sdpa"
     unknown = name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|")
@@ -91,9 +90,16 @@ def attention_masks(config, hidden_states, attention_mask, segments=None, *, out
     source, cache, is_causal = (kind.get(name) for name in ("encoder_hidden_states", "past_key_values", "is_causal"))
     key_segments = segments if source is None else kind.get("key_segments")
     prepared = attention_mask is not None and attention_mask.ndim != 2
-    if segments is not None and key_segments is not None and cache is None and not prepared:
-        return packed_mask(segments, key_segments, attention_mask, is_causal)
+    packed = segments is not None and key_segments is not None and cache is None and not prepared
     inputs = {"config": mask_config(config, output_attentions), "inputs_embeds": hidden_states}
+    name = inputs["config"]._attn_implementation
+    if (packed or prepared) and "flash" in name or prepared and name == "flex_attention":
+        came = "a 4D attention_mask" if prepared else "packed position_ids"
+        raise ValueError(f"{came} must come with attn_implementation 'eager' or 'sdpa', got {name!r}")
+    if packed and name != "flex_attention":
+        return packed_mask(segments, key_segments, attention_mask, is_causal)
+    if packed:  # it takes a rule, not a tensor
+        inputs["and_mask_function"] = lambda row, head, query, key: segments[row, query] == key_segments[row, key]
     if is_causal:
         cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
         return create_causal_mask(attention_mask=attention_mask, past_key_values=cache, **inputs)
@@ -104,8 +110,7 @@ def attention_masks(config, hidden_states, attention_mask, segments=None, *, out
 class FlatLayout:
     """Where each real token of a `(B, T)` batch stands when sequences are laid end to end, shortest first.
 
-    Sorted, sequences of equal length lie side by side: attention over such a group is one call without a mask, and
-    needs no copy. The order of the sequences changes no result.
+    So sequences of equal length lie side by side: attention over them is one call, without a mask and without a copy.
     """
 
     index: torch.Tensor  # (N,) positions in the flattened (B * T) batch

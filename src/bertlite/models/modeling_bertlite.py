@@ -7,16 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import modeling_outputs
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPooling,
-    MaskedLMOutput,
-    MultipleChoiceModelOutput,
-    NextSentencePredictorOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)  # fmt: skip
 from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.utils import can_return_tuple
 
@@ -60,9 +52,9 @@ class BertLiteModel(BertLitePreTrainedModel, Encoder):
         self.reads_first_position = add_pooling_layer
         self.post_init()
 
-    def make_output(self, hidden_states: torch.Tensor) -> BaseModelOutputWithPooling:
+    def make_output(self, hidden_states: torch.Tensor) -> modeling_outputs.BaseModelOutputWithPooling:
         pooled = None if self.pooler is None else self.pooler["dense"](hidden_states[:, 0]).tanh()  # (B, E)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+        return modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
 class BertLiteHead(BertLitePreTrainedModel):
@@ -140,7 +132,7 @@ class BertLiteForMaskedLM(BertLiteHead):
     a time. Set that to 0, or call `eval()`, for full logits.
     """
 
-    output_class: Any = MaskedLMOutput
+    output_class: Any = modeling_outputs.MaskedLMOutput
     _tied_weights_keys = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -165,7 +157,7 @@ class BertLiteForNextSentencePrediction(BertLiteHead):
     """Does sentence B follow sentence A? `labels` `(B,)`: 0 it does, 1 it is a random one."""
 
     pooled = True
-    output_class = NextSentencePredictorOutput
+    output_class = modeling_outputs.NextSentencePredictorOutput
 
     def build(self, config: BertLiteConfig) -> None:
         self.cls = nn.ModuleDict({"seq_relationship": nn.Linear(config.hidden_size, 2)})
@@ -179,7 +171,7 @@ class BertLiteForSequenceClassification(BertLiteHead):
     """Classes or scores of a sequence; `labels` as in `sequence_loss`."""
 
     pooled = True
-    output_class = SequenceClassifierOutput
+    output_class = modeling_outputs.SequenceClassifierOutput
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, L)
@@ -190,7 +182,7 @@ class BertLiteForSequenceClassification(BertLiteHead):
 class BertLiteForTokenClassification(BertLiteHead):
     """A class for each token; `labels` `(B, T)`, -100 for tokens without one."""
 
-    output_class = TokenClassifierOutput
+    output_class = modeling_outputs.TokenClassifierOutput
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L)
@@ -202,7 +194,7 @@ class BertLiteForMultipleChoice(BertLiteHead):
 
     pooled = True
     num_outputs = 1
-    output_class = MultipleChoiceModelOutput
+    output_class = modeling_outputs.MultipleChoiceModelOutput
 
     def run_bert(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs):
         given, sides = (inputs_embeds, 4) if input_ids is None else (input_ids, 3)
@@ -223,7 +215,7 @@ class BertLiteForMultipleChoice(BertLiteHead):
 class BertLiteForQuestionAnswering(BertLiteHead):
     """Where the answer begins and ends in the row: `(B, T)` logits each, and `span_loss` given both positions."""
 
-    output_class = QuestionAnsweringModelOutput
+    output_class = modeling_outputs.QuestionAnsweringModelOutput
 
     def build(self, config: BertLiteConfig) -> None:
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
@@ -231,7 +223,7 @@ class BertLiteForQuestionAnswering(BertLiteHead):
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
         inputs_embeds: Vectors = None, start_positions: Ids = None, end_positions: Ids = None, **kwargs
-    ) -> QuestionAnsweringModelOutput:  # fmt: skip
+    ) -> modeling_outputs.QuestionAnsweringModelOutput:  # fmt: skip
         """As the other heads; the labels are `start_positions` and `end_positions`, `(B,)`."""
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         return super().forward(*rows, labels=(start_positions, end_positions), **kwargs)

@@ -33,19 +33,14 @@ class LoadOnlyRenaming(WeightRenaming):
 
 # In this order on loading, in the opposite order on saving.
 BERT_NAMES = {
-    r"encoder\.layer\.": "layers.",
-    r"attention\.self\.": "self_attention.",
-    "attention.output.dense": "self_attention.output",
-    "attention.output.LayerNorm": "self_attention_norm",
-    "intermediate.dense": "feed_forward.fc1",
-    "output.dense": "feed_forward.fc2",
+    r"encoder\.layer\.": "layers.", r"attention\.self\.": "self_attention.",
+    "attention.output.dense": "self_attention.output", "attention.output.LayerNorm": "self_attention_norm",
+    "intermediate.dense": "feed_forward.fc1", "output.dense": "feed_forward.fc2",
     "output.LayerNorm": "feed_forward_norm",
-}
+}  # fmt: skip
 MARIAN_NAMES = {
-    "embed_tokens": "embeddings.word_embeddings",
-    "embed_positions": "embeddings.position_embeddings",
-    "self_attn_layer_norm": "self_attention_norm",
-    "encoder_attn_layer_norm": "cross_attention_norm",
+    "embed_tokens": "embeddings.word_embeddings", "embed_positions": "embeddings.position_embeddings",
+    "self_attn_layer_norm": "self_attention_norm", "encoder_attn_layer_norm": "cross_attention_norm",
     "final_layer_norm": "feed_forward_norm",
     "self_attn": "self_attention", "encoder_attn": "cross_attention",
     r"(?<!feed_forward)\.fc1": ".feed_forward.fc1", r"(?<!feed_forward)\.fc2": ".feed_forward.fc2",
