@@ -9,12 +9,17 @@ from .version import VERSION
 # Name: module, which has `main(argv) -> exit status`, and the line of the help.
 COMMANDS = {
     "demo": ("bertlite.demo", "fine-tune a real BERT on film reviews, and classify your sentences with it"),
+    "finetune": ("bertlite.tasks.finetune_command", "train a model for one of six tasks on your data, and measure it"),
+    "evaluate": ("bertlite.tasks.evaluate_command", "measure a trained model on labelled rows"),
+    "predict": ("bertlite.tasks.predict_command", "a trained model's answers to texts or to a file of rows"),
 }
 
 EPILOG = """examples:
   bertlite demo                                        the whole way in about four minutes, without a network
   bertlite demo "A dull, lifeless film." "I laughed."  the same, and classify these two sentences
   bertlite demo --help                                 its options
+  bertlite finetune --help                             train on your own data
+  bertlite predict out/demo --text "A fine film."      ask a trained model
 
 Each command explains its options: bertlite COMMAND --help
 """

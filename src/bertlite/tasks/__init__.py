@@ -1,0 +1,13 @@
+"""From data to a trained model that answers, one module a family of tasks behind the registry `TASKS`.
+
+>>> from bertlite.tasks import TASKS
+>>> sorted(TASKS)[:2]
+['multiple-choice', 'question-answering']
+"""
+
+from .base import Task, TaskOptions
+from .evaluation import evaluate, predict
+from .finetuning import FinetuneResult, finetune
+from .registry import TASKS
+
+__all__ = ["TASKS", "FinetuneResult", "Task", "TaskOptions", "evaluate", "finetune", "predict"]

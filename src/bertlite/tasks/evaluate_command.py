@@ -1,0 +1,5 @@
+"""The command `bertlite evaluate`."""
+
+from .measure_command import evaluate_main as main
+
+__all__ = ["main"]

@@ -1,0 +1,112 @@
+"""Classes or scores of texts and of pairs of texts: one label, several labels, or numbers."""
+
+from typing import Any
+
+import numpy as np
+from transformers import DataCollatorWithPadding
+
+from .. import metrics
+from ..inference import classify
+from ..inference.sequence_classification import encode
+from .base import Task
+
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+
+
+class SequenceClassification(Task):
+    """Rows have `text`, perhaps `text_pair`, and `label`: a class, a number, or one number a label."""
+
+    name = "sequence-classification"
+    head = "ForSequenceClassification"
+    columns = ("text", "text_pair", "label")
+    labelled = True
+    main_metric = "accuracy"
+    pipeline_tag = "text-classification"
+
+    def encode(self, rows, tokenizer, model, options):
+        limit = self.limit(model, tokenizer, options)
+        texts, pairs = texts_of(rows)
+        if options.long_texts == "windows":
+            encoded = encode(tokenizer, texts, pairs, limit, self.stride(options))
+            inputs = [[window.inputs for window in text.windows] for text in encoded]
+        else:
+            batch = tokenizer(texts, pairs, truncation=True, max_length=limit)
+            names = [name for name in tokenizer.model_input_names if name in batch]
+            inputs = [[{name: batch[name][place] for name in names}] for place in range(len(rows))]
+        whole = model.config.problem_type == SINGLE
+        labels = [row["label"] if whole else np.asarray(row["label"], dtype=float).tolist() for row in rows]
+        return [
+            {**window, "labels": label} for windows, label in zip(inputs, labels, strict=True) for window in windows
+        ]
+
+    def collator(self, tokenizer, model):
+        return DataCollatorWithPadding(tokenizer)
+
+    def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
+        texts, pairs = texts_of(rows)
+        found = classify(
+            texts, model, tokenizer, text_pair=pairs, threshold=options.threshold,
+            max_length=options.max_length, doc_stride=self.stride(options),
+            batch_size=options.prediction_batch_size, device=device, show_progress=show_progress
+        )  # fmt: skip
+        return [each if isinstance(each, dict) else {"labels": each} for each in found]
+
+    def score(self, rows, predictions, model):
+        kind, labels = model.config.problem_type, [row["label"] for row in rows]
+        if kind == SINGLE or (kind is None and model.config.num_labels > 1):
+            chosen = [model.config.label2id[each["label"]] for each in predictions]
+            return single_label_figures(chosen, labels)
+        if kind == MULTI:
+            marks = np.zeros((len(rows), model.config.num_labels), dtype=int)
+            for row, each in zip(marks, predictions, strict=True):
+                row[[model.config.label2id[label["label"]] for label in each["labels"]]] = 1
+            return multi_label_figures(marks, np.asarray(labels).round().astype(int))
+        scores = [[part["score"] for part in each.get("labels", [each])] for each in predictions]
+        return regression_figures(np.asarray(scores), np.asarray(labels, dtype=float).reshape(len(rows), -1))
+
+    def best_metric(self, problem_type):
+        return {MULTI: "f1_micro", "regression": "pearsonr"}.get(problem_type or SINGLE, "accuracy")
+
+
+def texts_of(rows) -> tuple[list[str], list[str] | None]:
+    """The texts, and their partners where the rows are pairs."""
+    pairs = [row["text_pair"] for row in rows] if rows and rows[0].get("text_pair") is not None else None
+    return [row["text"] for row in rows], pairs
+
+
+def single_label_figures(chosen: list[int], labels: list[int]) -> dict[str, float]:
+    """Accuracy, F1 (of class 1 where there are no others than 0 and 1; macro else) and Matthews' correlation."""
+    given = {"predictions": chosen, "references": labels}
+    binary = set(chosen) | set(labels) <= {0, 1}
+    return {
+        **metrics.load("accuracy").compute(**given),
+        **({"f1": metrics.load("f1").compute(**given)["f1"]} if binary else {}),
+        "f1_macro": metrics.load("f1").compute(**given, average="macro")["f1"],
+        **metrics.load("matthews_correlation").compute(**given),
+    }
+
+
+def multi_label_figures(chosen: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """F1 over all marks and over labels, and how many rows are wholly right, of `(N, L)` marks."""
+    given = {"predictions": chosen, "references": labels}
+    f1 = metrics.load("f1", "multilabel")
+    return {
+        **metrics.load("accuracy", "multilabel").compute(**given),
+        **{f"f1_{average}": f1.compute(**given, average=average)["f1"] for average in ("micro", "macro")},
+    }
+
+
+def regression_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Mean squared error, and both correlations (their means over the outputs), of `(N, L)` numbers.
+
+    A correlation that is not defined, as with constant predictions or a single row, counts as 0.
+    """
+    found: dict[str, Any] = {"mse": float(np.square(scores - labels).mean())}
+    for name, key in (("pearson", "pearsonr"), ("spearman", "spearmanr")):
+        values = []
+        for score, label in zip(scores.T, labels.T, strict=True):
+            defined = len(set(score.tolist())) > 1 and len(set(label.tolist())) > 1
+            value = metrics.load(name).compute(predictions=score, references=label)[key] if defined else 0.0
+            values.append(value)
+        found[key] = float(np.mean(values))
+    return found
