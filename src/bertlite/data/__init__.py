@@ -1,0 +1,16 @@
+"""Data of every task, from files or data sets of any usual shape to checked rows of one shape a task.
+
+    from bertlite.data import prepare
+
+    data = prepare("sequence-classification", train="train.csv", validation="dev.csv")
+    data.train[0]       # {"text": …, "label": 1}
+    data.labels         # ["negative", "positive"]
+    print(data.problems)  # bad rows, with their lines
+
+`prepare` says what it reads; `TaskData` is what it gives; `Problems` is the report of bad rows.
+"""
+
+from .preparing import TASKS, TaskData, prepare
+from .problems import Problems
+
+__all__ = ["TASKS", "Problems", "TaskData", "prepare"]
