@@ -80,7 +80,7 @@ def finetune(
     target = check_output_dir(output_dir, task, resume or bool(of_arguments(arguments, "resume_from_checkpoint")))
     start = Start.check(chosen, model, tokenizer, model_options)
     data = data_options.prepare(task, labels=list(data_options.labels) or start.known_labels())
-    check_rows(chosen, data, arguments)
+    check_rows(data, arguments)
     best = None if data.validation is None else chosen.best_metric(data.problem_type)
     made = make_arguments(chosen, arguments, str(target), best, bool(model_options.average_last))
     built = start.build(data.labels, data.problem_type, made.seed)
@@ -131,7 +131,7 @@ def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) ->
     return path
 
 
-def check_rows(task: Task, data: Any, arguments: Any) -> None:
+def check_rows(data: Any, arguments: Any) -> None:
     """Refuse, with a ValueError, rows that cannot be trained on."""
     if data.train is None:
         raise ValueError("train must hold rows to train on, got none")
@@ -140,13 +140,6 @@ def check_rows(task: Task, data: Any, arguments: Any) -> None:
             raise ValueError("max_steps must be given with streaming, where nobody knows how long an epoch is")
     elif not len(data.train):
         raise ValueError("train must hold rows to train on, got none")
-    elif task.name == "multiple-choice":
-        counts: dict[int, int] = {}
-        for number, choices in enumerate(data.train["choices"]):
-            counts.setdefault(len(choices), number)
-        if len(counts) > 1:
-            came = " and ".join(f"{count} in row {number}" for count, number in counts.items())
-            raise ValueError(f"choices must be of one number in every row of train, got {came}")
 
 
 def write_run(target: Path, record: dict[str, Any], arguments: TrainingArguments) -> None:
