@@ -345,7 +345,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train, measure and save one", description=DESCRIPTION, epilog=EPILOG,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    add = train.add_argument
+
+    def add(name: str, **options: Any) -> None:
+        """Add an option in both spellings, as `bertlite finetune` has them."""
+        names = dict.fromkeys([name, name[:2] + name[2:].replace("-", "_")])
+        train.add_argument(*names, **options)
+
     add("type", choices=sorted(VOCAB_SIZES), help="which kind, see above")
     add("files", nargs="+", help="plain text (one a line), or JSON lines, CSV, TSV, Parquet with --field; also .gz")
     add("--output-dir", required=True, metavar="FOLDER", help="where it is saved; new or empty")

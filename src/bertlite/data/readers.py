@@ -14,7 +14,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +22,6 @@ from .problems import BadRow, shown
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | BadRow]]
 
-PEEKED = 1 << 20  # characters that are looked at to tell JSON from JSON lines
 COMPRESSION: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -129,9 +127,8 @@ def read_json(path: Path) -> Rows:
         ValueError: the file holds something else.
     """
     with open_text(path) as file:
-        start = "".join(islice(file, 2))[:PEEKED]
-    first, _, second = start.partition("\n")
-    if is_object(first) and is_object(second):
+        first, second = file.readline(), file.readline()
+    if is_object(second) and first.strip() != "[":
         yield from read_json_lines(path)
         return
     with open_text(path) as file:
@@ -211,11 +208,13 @@ def with_end(lines: Iterable[str]) -> Iterator[str]:
 
 
 def conll_row(sentence: list[list[str]]) -> Row | BadRow:
-    """Columns of one sentence; every line must have as many."""
+    """Columns of one sentence; every line must have as many. Words alone, for prediction, have no tags."""
     widths = {len(fields) for fields in sentence}
-    if len(widths) > 1 or widths == {1}:
+    if widths == {1}:
+        return {"tokens": [fields[0] for fields in sentence]}
+    if len(widths) > 1:
         short = min(sentence, key=len)
-        return BadRow("tokens and tags of unequal length", f"a line holds {shown(' '.join(short))}, no word and tag")
+        return BadRow("tokens and tags of unequal length", f"a line holds {shown(' '.join(short))} only")
     columns = [list(column) for column in zip(*sentence, strict=True)]
     between = {f"column {number}": column for number, column in enumerate(columns[1:-1], start=2)}
     return {"tokens": columns[0], **between, "tags": columns[-1]}
