@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPa
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention import Attention
+from .attention import Attention, Linear
 from .embeddings import Embeddings
 from .masking import FlatLayout, Ids, Vectors, attention_masks, check_mask, is_traced, segment_ids
 from .pretrained import LitePreTrainedModel
@@ -23,8 +23,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: PreTrainedConfig, *, intermediate_size: int):
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, intermediate_size)
-        self.fc2 = nn.Linear(intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, intermediate_size)
+        self.fc2 = Linear(intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.is_gelu = config.hidden_act == "gelu"
         self.dropout = nn.Dropout(config.activation_dropout)

@@ -17,11 +17,8 @@ IGNORED = -100
 
 def mean_over_items(total: torch.Tensor, count, num_items_in_batch=None) -> torch.Tensor:
     """Divide a summed loss by the items of the full batch, or of this one where nobody says."""
-    if num_items_in_batch is None:
-        return total / (count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
-    if isinstance(num_items_in_batch, torch.Tensor):
-        return total / num_items_in_batch.to(total.device).clamp(min=1)
-    return total / max(num_items_in_batch, 1)
+    count = count if num_items_in_batch is None else num_items_in_batch
+    return total / (count.to(total.device).clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
 
 
 def check_labels(name: str, labels: torch.Tensor, classes: int, shape: tuple[int, ...] | None = None) -> None:

@@ -25,10 +25,9 @@ def is_traced() -> bool:
 
 
 def segment_ids(position_ids: torch.Tensor | None, batch_size: int) -> torch.Tensor | None:
-    """Number the sequences packed in each row: a new one begins where `position_ids` stops rising.
+    """Number the sequences packed in each row, `(B, T)` from 0 up: a new one begins where `position_ids` stops rising.
 
-    Returns:
-        `(B, T)` numbers from 0 up, or None when no row holds more than one sequence.
+    None where no row holds more than one sequence.
     """
     if position_ids is None or position_ids.shape[-1] < 2:
         return None
@@ -43,10 +42,8 @@ def packed_mask(
 ) -> torch.Tensor:
     """Allow attention within a segment only. A query that would see no key sees all, so that softmax stays finite.
 
-    Args:
-        query_segments: `(B, T)` from `segment_ids`; `key_segments`: `(B, S)`, the same numbering.
-        key_mask: `(B, S)`, non-zero at real tokens, or None.
-        causal: also hide later positions (self-attention, `T == S`).
+    `query_segments` `(B, T)` and `key_segments` `(B, S)` are numbered alike; `key_mask` `(B, S)` is non-zero at real
+    tokens, or None; `causal` also hides later positions (self-attention, `T == S`).
     """
     allowed = query_segments[:, :, None] == key_segments[:, None, :]  # (B, T, S)
     if key_mask is not None:

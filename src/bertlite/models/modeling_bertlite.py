@@ -242,8 +242,8 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
     output_class = BertForPreTrainingOutput
 
     def build(self, config: BertLiteConfig) -> None:
-        relationship = nn.Linear(config.hidden_size, 2)
-        self.cls = nn.ModuleDict({"predictions": VocabularyHead(config), "seq_relationship": relationship})
+        super().build(config)
+        self.cls["seq_relationship"] = nn.Linear(config.hidden_size, 2)
 
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,

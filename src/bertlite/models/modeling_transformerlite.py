@@ -169,11 +169,9 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
-        target = {"decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask}
-        kwargs.update(source, **target, decoder_inputs_embeds=decoder_inputs_embeds, use_cache=use_cache)
-        kwargs.update(encoder_outputs=encoder_outputs, past_key_values=past_key_values, return_dict=True)
-        outputs = self.model(**kwargs)
+        inputs: tuple = (input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs)
+        inputs += (past_key_values, inputs_embeds, decoder_inputs_embeds, use_cache)
+        outputs = self.model(*inputs, **{**kwargs, "return_dict": True})
         loss, logits = self._predict(outputs.last_hidden_state, labels, num_items_in_batch, logits_to_keep)
         rest = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
         return Seq2SeqLMOutput(loss=loss, logits=logits, **rest)

@@ -122,10 +122,7 @@ class LitePreTrainedModel(PreTrainedModel):
         return super().load_state_dict(named, strict, assign)
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, push_to_hub: bool = False, **kwargs):
-        """Save weights (safetensors), config and the code that a machine without bertlite needs.
-
-        All is written beside the target first and then moved into place: a killed process leaves the folder as it was.
-        """
+        """Save weights (safetensors), config and the code that a machine without bertlite needs, all or nothing."""
         if not getattr(self, "_hf_peft_config_loaded", False):
             self.config.auto_map = dict(self.auto_map)
         target = Path(save_directory)
