@@ -12,7 +12,7 @@ COMMANDS = {
     "finetune": ("bertlite.tasks.finetune_command", "train a model for one of six tasks on your data, and measure it"),
     "evaluate": ("bertlite.tasks.evaluate_command", "measure a trained model on labelled rows"),
     "predict": ("bertlite.tasks.predict_command", "a trained model's answers to texts or to a file of rows"),
-    "tokenizer": ("bertlite.tasks.tokenizer_command", "train a tokenizer of your own: WordPiece or BPE"),
+    "tokenizer": ("bertlite.tokenizer_training", "train a tokenizer of your own: WordPiece or BPE"),
 }
 
 EPILOG = """examples:
