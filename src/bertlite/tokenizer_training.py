@@ -5,6 +5,7 @@ Both are trained by the `tokenizers` library and saved so that `AutoTokenizer.fr
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -43,7 +44,7 @@ def train_wordpiece(
     joins the pair that raises the likelihood most; Google's own trainer was not published with BERT.
 
     Args:
-        texts: what to learn from; read once, and not kept.
+        texts: what to learn from; read once, of which the different words are kept.
         vocab_size: tokens at most, special ones included; BERT's has 30,522.
         lowercase: lower case and without accents ("uncased"); False keeps both ("cased").
         min_frequency: occurrences below which a pair is not joined.
@@ -66,15 +67,20 @@ def train_wordpiece(
         clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    chunks: Counter[str] = Counter()
+    for text in not_empty(texts):
+        chunks.update(text.split())
+    alphabet, inside = characters(backend, chunks, limit)
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        limit_alphabet=limit,
-        special_tokens=list(BERT_SPECIAL_TOKENS),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        special_tokens=[*BERT_SPECIAL_TOKENS, *inside],
         continuing_subword_prefix="##",
         show_progress=show_progress,
     )
-    learn(backend, trainer, texts)
+    backend.train_from_iterator(repeated(chunks), trainer=trainer)
     return BertTokenizer(vocab=backend.get_vocab(), do_lower_case=lowercase, model_max_length=model_max_length)
 
 
@@ -121,7 +127,7 @@ def train_joint_bpe(
         max_token_length=LONGEST_TOKEN,
         show_progress=show_progress,
     )
-    learn(backend, trainer, texts)
+    backend.train_from_iterator(not_empty(texts), trainer=trainer)
     backend.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", backend.token_to_id("</s>"))]
     )
@@ -146,21 +152,41 @@ def check_sizes(vocab_size: int, least: int, min_frequency: int, model_max_lengt
         raise ValueError(f"model_max_length must be at least 2, got {model_max_length}")
 
 
-def learn(backend: Tokenizer, trainer: Any, texts: Iterable[str]) -> None:
-    """Train on texts; a ValueError where there are none."""
+def not_empty(texts: Iterable[str]) -> Iterator[str]:
+    """The texts; a ValueError where there is none to learn from."""
     if isinstance(texts, str):
         raise ValueError("texts must be many texts, got a single one: give [text], or the lines of a file")
     count = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal count
-        for text in texts:
-            count += bool(text.strip())
+    for text in texts:
+        if text.strip():
+            count += 1
             yield text
-
-    backend.train_from_iterator(counted(), trainer=trainer)
     if not count:
         raise ValueError("texts must hold at least one that is not empty, got none")
+
+
+def characters(backend: Tokenizer, chunks: Counter[str], limit: int) -> tuple[list[str], list[str]]:
+    """The most frequent characters, and those of them that stand inside words, with "##" before them.
+
+    The trainer would number the latter by the order of a hash map, another one each time, and equally frequent pairs
+    by these numbers: named in advance, the same texts always give the same vocabulary.
+    """
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for chunk, count in chunks.items():
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(chunk)):
+            inside.update(word[1:])
+            for character in word:
+                counts[character] += count
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:limit])
+    return alphabet, [f"##{character}" for character in alphabet if character in inside]
+
+
+def repeated(chunks: Counter[str]) -> Iterator[str]:
+    """Texts in which each chunk stands as often as it was counted."""
+    for chunk, count in chunks.items():
+        for start in range(0, count, 1000):
+            yield " ".join([chunk] * min(1000, count - start))
 
 
 @dataclass(frozen=True)

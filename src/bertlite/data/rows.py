@@ -84,13 +84,12 @@ class ClassificationRows(TaskRows):
         found = {role: text_feature() for role in self.inputs if role in self.columns}
         if self.labels is None:
             return found
-        number = datasets.Value("float32")
-        kinds = {
-            "regression": number,
-            "multi_label_classification": datasets.List(number),
-            "single_label_classification": datasets.ClassLabel(names=self.labels.names),
-        }
-        return {**found, "label": kinds[self.labels.problem_type]}
+        kind: Any = datasets.Value("float32")
+        if self.labels.problem_type == "single_label_classification":
+            kind = datasets.ClassLabel(names=self.labels.names)
+        elif self.labels.problem_type == "multi_label_classification":
+            kind = datasets.List(kind)
+        return {**found, "label": kind}
 
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`."""
