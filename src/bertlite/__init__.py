@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     )
     from .models.modeling_transformerlite import TransformerLiteForConditionalGeneration, TransformerLiteModel
     from .presets import PRESETS, preset
+    from .tasks import evaluate, finetune, predict
     from .warm_start import warm_start_from_bert
 
 __version__ = VERSION
@@ -47,6 +48,9 @@ __all__ = [
     "TransformerLiteModel",
     "answer",
     "classify",
+    "evaluate",
+    "finetune",
+    "predict",
     "preset",
     "summarize",
     "tag",
@@ -58,6 +62,7 @@ __all__ = [
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
     ".presets": ["PRESETS", "preset"],
+    ".tasks": ["evaluate", "finetune", "predict"],
     ".warm_start": ["warm_start_from_bert"],
     ".inference": ["answer", "classify", "summarize", "tag", "translate"],
     ".models.modeling_transformerlite": ["TransformerLiteForConditionalGeneration", "TransformerLiteModel"],
