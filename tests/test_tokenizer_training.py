@@ -11,7 +11,7 @@ from bertlite.tokenizer_training import main, measure, read_texts, train_joint_b
 
 TEXTS = [
     "the low tide lowers the lower lot, slowly",
-    "Straßen und Brücken: der Weg zum Café ist weit!",
+    "Straßen und Brücken: der Weg zum Café, weit!",
     "中文字 中文",
 ] * 5
 ODD = [

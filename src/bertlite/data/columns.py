@@ -60,7 +60,8 @@ def find_columns(
     Args:
         task: one of `NAMES`.
         available: names of the data's columns.
-        given: role → column as the caller wants it; the other roles are found.
+        given: role → column as the caller wants it (or several, as a list or with commas between); the other roles are
+            found.
         needed: roles that must be found; those that are not needed are left out where no column has their name.
 
     Returns:
@@ -75,6 +76,8 @@ def find_columns(
     chosen = dict(given or {})
     known = {*names, *(["text_pair"] if task == "sequence-classification" else [])}
     for role, column in chosen.items():
+        if isinstance(column, str) and column not in available and "," in column:
+            column = chosen[role] = [name.strip() for name in column.split(",")]
         if role not in known:
             raise ValueError(f"columns: the roles of {task} are {', '.join(sorted(known))}, got {role!r}")
         for name in [column] if isinstance(column, str) else column:
@@ -106,7 +109,7 @@ def find(role: str, names: tuple[str, ...], available: list[str], taken: set[str
     """
     found = [name for name in names if name in available and name not in taken]
     if len(found) > 1 and found[0] != role:
-        hint = f'say which with columns={{"{role}": …}} (--{role}_column)'
+        hint = f'say which with columns={{"{role}": …}} (--columns {role}=…)'
         raise ValueError(f"columns: {role} could be {' or '.join(found)}; {hint}; {listed}")
     return found[0] if found else None
 
@@ -116,5 +119,5 @@ def missing(role: str, task: str, available: Iterable[str], more: str = "") -> V
     usual = ", ".join(NAMES[task].get(role, (role,)))
     return ValueError(
         f'columns: no column for {role} was found (usual names: {usual}); say which with columns={{"{role}": …}} '
-        f"(--{role}_column); the columns are {', '.join(available)}{more}"
+        f"(--columns {role}=…); the columns are {', '.join(available)}{more}"
     )

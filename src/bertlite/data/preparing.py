@@ -100,7 +100,8 @@ def prepare(
             `train.…`, `validation.…` and `test.…`, one saved by `datasets`, or a `DatasetDict`.
         dataset_config: its configuration, on the hub.
         columns: role → column, for those that are not found by their usual names. Roles are the canonical columns;
-            multiple-choice has `context` and `start` as well. A list of 0/1 columns as `label` is multi-label.
+            multiple-choice has `context` and `start` as well. A list of 0/1 columns as `label` (or their names with
+            commas between) is multi-label.
         on_bad_row: "stop": one error that names the first ten bad rows and counts all, before training;
             "skip": leave them out and count them in `problems`.
         streaming: give `IterableDataset`s that read as they go, for data that does not fit on disk twice. Rows are
