@@ -1,0 +1,1 @@
+"""Decoding with nothing wasted, for a frozen encoder-decoder on the CPU."""

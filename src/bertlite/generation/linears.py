@@ -1,0 +1,47 @@
+"""The int8 product of a decoding step, where a batch has few rows and each call counts.
+
+Shapes: `N` rows, `I` inputs, `O` outputs.
+"""
+
+import torch
+from torch import nn
+
+from ..optimization.linears import has_fast_int8, joined
+
+
+class FewRowsInt8Linear:
+    """x Wᵀ + b in int8 by FBGEMM, which quantises the inputs, multiplies and scales back in one call.
+
+    `bertlite.optimization.linears.Int8Linear` does that in ten calls, which cost more than the product at one row. As
+    there, each row and each output has a scale of its own: rows are brought to a largest magnitude of 1 first, so that
+    FBGEMM's one scale for all of them fits each, and what is written for a text does not depend on its neighbours.
+
+    Args:
+        linears: layers that read the same input; their outputs come side by side.
+    """
+
+    def __init__(self, *linears: nn.Linear):
+        if "fbgemm" not in torch.backends.quantized.supported_engines:
+            raise ValueError("dtype 'int8' must have FBGEMM's products, which this torch was built without")
+        weight, self.bias = joined(list(linears))  # (O, I), (O,)
+        self.reduce_range = not has_fast_int8()  # products of 8 and 8 bits overflow where pairs are added in 16
+        scales = (weight.abs().amax(1) / 127).clamp_(min=torch.finfo(torch.float32).tiny).double()  # (O,)
+        zeros = torch.zeros(len(weight), dtype=torch.int64)
+        engine = torch.backends.quantized.engine
+        try:  # the engine in force when weights are packed is the one that multiplies them
+            torch.backends.quantized.engine = "fbgemm"
+            with torch.inference_mode(False), torch.no_grad():
+                quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
+                self.packed = torch.ops.quantized.linear_prepack(quantized, None)
+        finally:
+            torch.backends.quantized.engine = engine
+
+    def __call__(self, inputs: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
+        """`(N, I)` to `(N, O)`; `add` `(N, O)` is added."""
+        if len(inputs) == 1:
+            outputs = torch.ops.quantized.linear_dynamic(inputs, self.packed, self.reduce_range).add_(self.bias)
+        else:
+            largest = torch.linalg.vector_norm(inputs, torch.inf, -1, True).clamp_(min=1e-30)  # (N, 1)
+            product = torch.ops.quantized.linear_dynamic(inputs / largest, self.packed, self.reduce_range)
+            outputs = torch.addcmul(self.bias, product, largest)
+        return outputs if add is None else outputs.add_(add)
