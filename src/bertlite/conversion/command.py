@@ -14,6 +14,8 @@ names. The direction follows from what SOURCE is. Every variable is accounted fo
 another shape is an error that names it. An optimizer's variables (adam_m, adam_v, global_step, ...) are passed over.
 TensorFlow is needed for it: pip install "bertlite[tensorflow]"
 """
+# TensorFlow's own lines on processors, drivers and rounding, which do not matter where nothing is computed.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 EPILOG = """examples:
   bertlite convert uncased_L-12_H-768_A-12 out/bert-base               Google's release to a bertlite folder
   bertlite convert uncased_L-12_H-768_A-12 out/encoder --head none     the same without the pretraining heads
@@ -36,7 +38,8 @@ def main(argv: list[str]) -> int:
     arguments = make_parser().parse_args(argv)
     check(arguments)
     reads = is_tensorflow(arguments.source) if arguments.to is None else arguments.to == "bertlite"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own lines on processors and drivers
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         return to_bertlite(arguments) if reads else to_tensorflow(arguments)
     except ImportError as error:
