@@ -20,7 +20,7 @@ fast:  ## the tests to run before each commit (under five minutes)
 lint:  ## style, spelling and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m codespell_lib src tests benchmarks README.md CONTRIBUTING.md CHANGELOG.md model_cards
+	$(PYTHON) -m codespell_lib src tests benchmarks docs README.md CONTRIBUTING.md CHANGELOG.md model_cards
 	$(PYTHON) -m mypy
 
 format:  ## let ruff put the style right

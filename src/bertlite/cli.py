@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("bertlite.tasks.evaluate_command", "measure a trained model on labelled rows"),
     "predict": ("bertlite.tasks.predict_command", "a trained model's answers to texts or to a file of rows"),
     "tokenizer": ("bertlite.tokenizer_training", "train a tokenizer of your own: WordPiece or BPE"),
+    "convert": ("bertlite.conversion.command", "Google's TensorFlow checkpoints to bertlite folders, and back"),
 }
 
 EPILOG = """examples:
@@ -21,6 +22,7 @@ EPILOG = """examples:
   bertlite demo --help                                 its options
   bertlite finetune --help                             train on your own data
   bertlite predict out/demo --text "A fine film."      ask a trained model
+  bertlite convert uncased_L-12_H-768_A-12 out/bert    Google's TensorFlow release to a bertlite folder
 
 Each command explains its options: bertlite COMMAND --help
 """
