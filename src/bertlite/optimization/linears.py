@@ -8,6 +8,8 @@ Shapes: `N` rows, `I` inputs, `O` outputs.
 import torch
 from torch import nn
 
+from ..models.attention import Linear
+
 SMALLEST_GELU = 0.17  # gelu(x) > -0.17 for every x: shifted by it, the values of a row need no sign
 
 
@@ -143,7 +145,7 @@ def pack(*linears: nn.Linear, dtype: str | None = None, lowest: float | None = N
     Raises:
         ValueError: another `dtype`, other layers, or int8 where torch has no such products.
     """
-    wrong = [type(linear).__name__ for linear in linears if type(linear) is not nn.Linear]
+    wrong = [type(linear).__name__ for linear in linears if type(linear) not in (nn.Linear, Linear)]
     if wrong or not linears:
         raise ValueError(f"linears must be plain nn.Linear layers, at least one, got {wrong or 'none'}")
     if dtype == "int8":
