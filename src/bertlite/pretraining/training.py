@@ -1,0 +1,170 @@
+"""`Trainer` for pretraining: the stream of batches, both losses weighed exactly, safe checkpoints, held-out figures.
+
+Shapes: `B` rows, `T` length, `M` predicted tokens, `E` hidden size, `V` vocabulary.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import Trainer, TrainerCallback
+
+from bertlite.models.losses import IGNORED
+
+from .batch_stream import Batch, BatchStream
+
+MARKER = "complete.json"
+
+
+class PretrainingTrainer(Trainer):
+    """A `Trainer` that takes whole batches from a `BatchStream`, of which each process reads its own part.
+
+    `args` must have `ignore_data_skip=True`, since the stream itself begins where a checkpoint left off, and
+    `max_steps`. One update takes `gradient_accumulation_steps` batches of each process, so that k processes with one
+    batch each do what one process with k batches does.
+
+    Args:
+        stream: batches to train on, from the step on at which training begins.
+        held_out: batches to evaluate on, the same ones every time: a list, of which each process takes its part.
+        num_workers: of the loader.
+
+    Raises:
+        ValueError: `args` without `ignore_data_skip` or `max_steps`.
+    """
+
+    def __init__(self, *arguments, stream: BatchStream, held_out: list[Batch] | None = None, num_workers: int = 0, **kw):
+        super().__init__(*arguments, train_dataset=stream, eval_dataset=held_out or None, **kw)
+        if not self.args.ignore_data_skip or self.args.max_steps < 1:
+            raise ValueError("args must have ignore_data_skip=True and max_steps of at least 1")
+        self.held_out, self.num_workers = held_out or [], num_workers
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The stream's own loader: it shards by itself, so accelerate must not do it again."""
+        stream: Any = self.train_dataset
+        return stream.loader(self.num_workers, pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available())
+
+    def get_batch_samples(self, epoch_iterator, num_batches: int, device: torch.device):
+        """Also counts the pairs of all batches of the update, over all processes: the NSP loss is their mean."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and "next_sentence_label" in batches[0]:
+            pairs = torch.stack([(batch["next_sentence_label"] != IGNORED).sum() for batch in batches]).sum()
+            if self.args.world_size > 1:
+                pairs = self.accelerator.reduce(pairs.to(device))
+            for batch in batches:
+                batch["num_sequences_in_batch"] = pairs
+        return batches, items
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Figures on the held-out batches, logged as `eval_...`."""
+        sums = torch.zeros(5, dtype=torch.float64)
+        own = self.held_out[self.args.process_index :: self.args.world_size]
+        hidden = self.args.disable_tqdm or not self.is_world_process_zero()
+        self.model.eval()
+        with torch.inference_mode(), self.accelerator.autocast():
+            for batch in tqdm(own, desc="held out", disable=hidden, leave=False):
+                sums += self._sums(batch)
+        self.model.train()
+        if self.args.world_size > 1:
+            sums = self.accelerator.reduce(sums.to(self.args.device, torch.float32)).double().cpu()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in held_out_figures(sums).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _sums(self, batch: Batch) -> torch.Tensor:
+        """Summed masked-LM loss, correct tokens, tokens, correct pairs, pairs; only predicted tokens meet `V`."""
+        batch = {name: tensor.to(self.args.device) for name, tensor in batch.items()}
+        labels, pairs = batch.pop("labels"), batch.pop("next_sentence_label", None)
+        model: Any = self.accelerator.unwrap_model(self.model_wrapped)
+        chosen = labels != IGNORED
+        if self.is_fsdp_enabled:  # its weights are whole only within the wrapped model's own forward
+            outputs = self.model_wrapped(**batch)
+            logits, relationship = outputs.prediction_logits[chosen], outputs.seq_relationship_logits
+        else:
+            outputs = model.bert(**batch)
+            logits = model.cls["predictions"](outputs.last_hidden_state[chosen][None])[1][0]  # (M, V)
+            relationship = model.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
+        targets = labels[chosen]
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        found = [loss, (logits.argmax(-1) == targets).sum(), chosen.sum()]
+        if pairs is not None:
+            found += [(relationship.argmax(-1) == pairs).sum(), (pairs != IGNORED).sum()]
+        sums = torch.tensor([float(each) for each in found], dtype=torch.float64)
+        return torch.nn.functional.pad(sums, (0, 5 - len(found)))
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """As the library's; then a marker, which only a checkpoint that is whole has."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            mark_complete(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}"))
+
+
+def held_out_figures(sums: torch.Tensor) -> dict[str, float]:
+    """From the five sums of `_sums`: loss, perplexity (e to the loss), accuracies."""
+    loss, correct, tokens, pairs_correct, pairs = sums.tolist()
+    figures = {
+        "masked_lm_loss": loss / max(tokens, 1),
+        "perplexity": math.exp(min(loss / max(tokens, 1), 700)),
+        "masked_lm_accuracy": correct / max(tokens, 1),
+    }
+    return {**figures, "next_sentence_accuracy": pairs_correct / pairs} if pairs else figures
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Note the sizes of a checkpoint's files, once all are on the disk; the note itself appears at once or not."""
+    sizes = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != MARKER:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sizes[str(path.relative_to(checkpoint))] = path.stat().st_size
+    part = checkpoint / f"{MARKER}.part"
+    part.write_text(json.dumps(sizes, indent=2))
+    os.replace(part, checkpoint / MARKER)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is there at its full size."""
+    try:
+        sizes = json.loads((checkpoint / MARKER).read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    files = {name: checkpoint / name for name in sizes}
+    return all(path.is_file() and path.stat().st_size == sizes[name] for name, path in files.items())
+
+
+def last_complete_checkpoint(folder: str | Path) -> Path | None:
+    """The newest whole checkpoint of a run; one that a kill left half written is passed over."""
+    numbered = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    return next((path for path in sorted(numbered, key=step_of, reverse=True) if is_complete(path)), None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The update after which it was written."""
+    return int(checkpoint.name.split("-")[1])
+
+
+class ProcessorTime(TrainerCallback):
+    """Adds to every log entry the seconds of processor time since training began, over resumed runs too.
+
+    On a machine that others use as well, it says how much work was done; the clock does not.
+    """
+
+    def __init__(self):
+        self.before = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        earlier = [entry["processor_seconds"] for entry in state.log_history if "processor_seconds" in entry]
+        self.before = (earlier[-1] if earlier else 0.0) - time.process_time()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        logs["processor_seconds"] = round(self.before + time.process_time(), 2)
+        if state.log_history:  # the entry was made before callbacks are asked
+            state.log_history[-1]["processor_seconds"] = logs["processor_seconds"]
