@@ -51,19 +51,18 @@ LAST = 5  # checkpoints averaged
 
 def model_config(tokenizer, arguments) -> TransformerLiteConfig:
     """A small Transformer of the paper's form: ReLU, post-norm, one embedding matrix for all three places."""
-    sides = {"layers": arguments.layers, "attention_heads": 4, "ffn_dim": 4 * arguments.width}
+    sides: dict[str, Any] = {"layers": arguments.layers, "attention_heads": 4, "ffn_dim": 4 * arguments.width}
     shape: dict[str, Any] = {
         f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in sides.items()
     }
     special: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": tokenizer.pad_token_id}
-    special |= {"eos_token_id": tokenizer.eos_token_id, "forced_eos_token_id": None}
+    special |= {"eos_token_id": tokenizer.eos_token_id, "forced_eos_token_id": None, "label_smoothing": 0.1}
     return TransformerLiteConfig(
         vocab_size=len(tokenizer),
         d_model=arguments.width,
         max_position_embeddings=256,
         activation_function="relu",
         scale_embedding=True,
-        label_smoothing=0.1,
         **shape,
         **special,
     )
@@ -81,9 +80,10 @@ def initial_model(which: str, tokenizer, arguments):
 def write_texts(task: Task, model, tokenizer, sources: list[str], beams: int, batch_size: int = 32) -> list[str]:
     """What the model writes for each source."""
     write = translate if task.name == "translation" else summarize
-    options = {} if task.name == "translation" else {"max_new_tokens": task.target_limit}
+    options: dict[str, Any] = {} if task.name == "translation" else {"max_new_tokens": task.target_limit}
     options |= {"num_beams": beams, "max_source_length": task.source_limit, "batch_size": batch_size}
-    return write(sources, model, tokenizer, length_penalty=0.6, show_progress=False, **options)
+    options |= {"length_penalty": 0.6} if beams > 1 else {}
+    return write(sources, model, tokenizer, show_progress=False, **options)
 
 
 class TrainingClock(TrainerCallback):
