@@ -1,4 +1,4 @@
-"""When a text ends and which tokens it may have: the library's stopping criteria and processors, as the fast loop needs them.
+"""When a text ends and which tokens it may have: stopping criteria and processors, as the fast loop needs them.
 
 Shapes: `B` sources, `N` rows in work, `V` vocabulary.
 """
@@ -99,7 +99,7 @@ class Processors:
         return [each for each in self.given if ACTS[type(each)](each, length)]
 
     def __call__(self, sequences: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, bool]:
-        """Scores `(N, V or more)` of what follows `sequences` `(N, length)`, and whether they were made anew `(N, V)`."""
+        """Scores `(N, V or more)` of what follows `sequences` `(N, length)`, and whether they are new, `(N, V)`."""
         active = self.active(sequences.shape[1])
         if any(type(each) not in BANNED for each in active):
             scores = scores[:, : self.vocab_size]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, StoppingCriteria
+from transformers import PreTrainedTokenizerBase
 
+from ..generation import generate
+from ..generation.rules import RowLimits
 from .loading import SEQ2SEQ, as_texts, check_counts, load, position_limit
 from .running import RunOptions, collate, evaluating, length_batches
 from .sources import Source, TooLong, encode_sources
@@ -31,6 +33,7 @@ def translate(
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
     show_progress: bool = True,
+    fast: bool = True,
     **generate_kwargs,
 ) -> Any:
     """Translate texts.
@@ -49,6 +52,8 @@ def translate(
         batch_size: texts a forward pass.
         device: where to run; None: where the model is.
         show_progress: a progress bar where the work takes more than three seconds.
+        fast: whether to decode by `bertlite.generation`, which writes the same tokens, where it knows the model and
+            what is asked; False: always by `model.generate`.
         generate_kwargs: for `model.generate`, such as `num_beams`, `length_penalty`, `max_new_tokens`.
 
     Returns:
@@ -63,7 +68,7 @@ def translate(
     """
     options = RunOptions(batch_size, device, show_progress)
     too_long = TooLong("translate", on_too_long, ("truncate", "error", "split"))
-    request = Request(too_long, max_source_length, return_scores, generate_kwargs, beyond_source=50)
+    request = Request(too_long, max_source_length, return_scores, generate_kwargs, fast, beyond_source=50)
     return write(texts, model, tokenizer, request, options)
 
 
@@ -78,6 +83,7 @@ def summarize(
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
     show_progress: bool = True,
+    fast: bool = True,
     **generate_kwargs,
 ) -> Any:
     """Summarise texts: as `translate`, but a summary has at most 128 tokens, and no text is split.
@@ -92,6 +98,8 @@ def summarize(
         batch_size: texts a forward pass.
         device: where to run; None: where the model is.
         show_progress: a progress bar where the work takes more than three seconds.
+        fast: whether to decode by `bertlite.generation`, which writes the same tokens, where it knows the model and
+            what is asked; False: always by `model.generate`.
         generate_kwargs: for `model.generate`, such as `num_beams`, `length_penalty`, `max_new_tokens`.
 
     Returns:
@@ -102,7 +110,7 @@ def summarize(
     """
     options = RunOptions(batch_size, device, show_progress)
     too_long = TooLong("summarize", on_too_long, ("truncate", "error"))
-    request = Request(too_long, max_source_length, return_scores, generate_kwargs, at_most=128)
+    request = Request(too_long, max_source_length, return_scores, generate_kwargs, fast, at_most=128)
     return write(texts, model, tokenizer, request, options)
 
 
@@ -114,6 +122,7 @@ class Request:
     max_source_length: int | None
     return_scores: bool
     generate_kwargs: dict[str, Any]
+    fast: bool = True
     beyond_source: int | None = None  # tokens that the text may have more than its source
     at_most: int | None = None  # tokens that the text may have
 
@@ -156,17 +165,6 @@ class Decoding:
             eos_token_ids=[] if eos is None else [eos] if isinstance(eos, int) else list(eos),
             limit_is_ours=value("max_length") is None and value("max_new_tokens") is None,
         )
-
-
-class RowLimits(StoppingCriteria):
-    """Each row ends at its own number of tokens, so that a text does not depend on its neighbours in the batch."""
-
-    def __init__(self, limits: Sequence[int]):
-        self.limits = torch.tensor(limits)  # (B,)
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        limits = self.limits.to(input_ids.device).repeat_interleave(input_ids.shape[0] // len(self.limits))
-        return input_ids.shape[1] - 1 >= limits  # the first token is the start token
 
 
 def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: RunOptions) -> Any:
@@ -213,7 +211,8 @@ def generate_rows(
         for batch in length_batches(inputs, options, "Translating" if request.beyond_source else "Summarizing"):
             tensors = collate([inputs[index] for index in batch], tokenizer, device)
             limits, settings = row_limits(model, [len(rows[index].input_ids) for index in batch], request, decoding)
-            sequences = model.generate(**tensors, **decoding.settings, **settings)  # (B * returned, 1 + T)
+            given = {**tensors, **decoding.settings, **settings}
+            sequences = generate(model, **given) if request.fast else model.generate(**given)  # (B * returned, 1 + T)
             scores = [0.0] * len(sequences)
             if request.return_scores:
                 scores = sequence_scores(model, tensors, sequences, limits, decoding)
