@@ -1,0 +1,73 @@
+"""Each notebook runs from a clean kernel, within its time, and says what it is about without naming this machine."""
+
+import re
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SECONDS = 170  # of a cell; the whole is held to it as well
+LARGEST = 500_000  # bytes, pictures included
+EVERY_NOTEBOOK = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# A path from the root of a Unix system, or of a Windows drive.
+ABSOLUTE = re.compile(r"(?<![\w./:])/(?:home|root|Users|work|tmp|usr|opt|var|mnt)/|\b[A-Z]:\\")
+
+
+def texts_of(notebook) -> list[str]:
+    """Sources and textual outputs."""
+    found = [cell.source for cell in notebook.cells]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            found.append(output.get("text", ""))
+            found += [str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return found
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@EVERY_NOTEBOOK
+def test_a_notebook_is_fit_to_be_read(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# \S.*\?", first.source), "a title that asks the notebook's question"
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert path.stat().st_size < LARGEST
+    for text in texts_of(notebook):
+        assert not ABSOLUTE.search(text), text[:200]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.source.strip()
+            kinds = [(output.output_type, output.get("name")) for output in cell.outputs]
+            assert ("error", None) not in kinds
+            assert ("stream", "stderr") not in kinds, "warnings do not belong before a reader"
+
+
+@pytest.mark.parametrize("text", ["see /home/me/x", "'/tmp/run'", "C:\\Users"])
+def test_absolute_paths_are_seen(text):
+    assert ABSOLUTE.search(text)
+
+
+@pytest.mark.parametrize("text", ["https://example.org/home/x", "src/usr/local", "and/or", "B: \\alpha"])
+def test_other_slashes_are_not(text):
+    assert not ABSOLUTE.search(text)
+
+
+@pytest.mark.slow
+@EVERY_NOTEBOOK
+def test_a_notebook_runs(path, monkeypatch, tmp_path):
+    """From a clean kernel in an empty folder, offline; a cell that fails or takes too long is an error."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nobody's own startup files
+    notebook = nbformat.read(path, as_version=4)
+    place = {"metadata": {"path": str(tmp_path)}}
+    client = nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place)
+    client.execute()
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "every cell ran, in order"
