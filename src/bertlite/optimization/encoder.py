@@ -1,0 +1,243 @@
+"""`optimize`: a loaded model's encoder for frozen inference. Same class, same `forward`, same outputs, less work.
+
+What it does: weights packed once, query, key and value in one product, residuals added inside the products, the
+activation in place, and no autograd or output capture around the layers. The parameters stay as they are, so that
+saving writes the standard file and `undo_optimize` only has to step aside.
+
+Shapes: `B` batch, `T` length, `N` real tokens, `H` heads, `D` head size, `E` hidden size.
+"""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from ..models.layers import Encoder, EncoderLayer
+from ..models.masking import equal_length_groups, is_traced, segment_ids
+from .linears import has_fast_bf16, has_fast_int8, has_int8_products, has_prepacked_products, inner_bound, pack
+
+logger = logging.get_logger(__name__)
+DTYPES = (None, "fp32", "bf16", "int8")
+
+
+class PackedLayer:
+    """One encoder layer on real tokens laid end to end, `(N, E)` to `(N, E)`; the plain one is `EncoderLayer`."""
+
+    def __init__(self, layer: EncoderLayer, dtype: str | None):
+        attention, feed_forward = layer.self_attention, layer.feed_forward
+        self.layer, self.heads, self.scaling = layer, attention.num_heads, attention.scaling
+        self.activation = torch.ops.aten.gelu_ if feed_forward.is_gelu else feed_forward.activation
+        self.projections = pack(attention.query, attention.key, attention.value, dtype=dtype)
+        self.output = pack(attention.output, dtype=dtype)
+        self.fc1 = pack(feed_forward.fc1, dtype=dtype)
+        self.fc2 = pack(feed_forward.fc2, dtype=dtype, lowest=inner_bound(attention.config.hidden_act))
+
+    def __call__(self, hidden_states: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
+        """`groups` are runs of sequences of equal length, as in `equal_length_groups`."""
+        layer, pre_norm = self.layer, self.layer.norm_first
+        inputs: Any = normalized(layer.self_attention_norm, hidden_states) if pre_norm else hidden_states
+        context = self.attend(self.projections(inputs), groups)
+        hidden_states = self.output(context, hidden_states)
+        inputs = normalized(layer.self_attention_norm, hidden_states) if not pre_norm else None
+        if inputs is None:
+            inputs = normalized(layer.feed_forward_norm, hidden_states)
+            return self.fc2(self.activation(self.fc1(inputs)), hidden_states)
+        return normalized(layer.feed_forward_norm, self.fc2(self.activation(self.fc1(inputs)), inputs))
+
+    def attend(self, projected: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
+        """Queries, keys and values side by side, `(N, 3 E)`, to the context `(N, E)`; no copy is made of them."""
+        context, start = [], 0
+        for count, length in groups:
+            block = projected[start : start + count * length]
+            query, key, value = block.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (count, H, T, D)
+            attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
+            context.append(attended.transpose(1, 2).reshape(count * length, -1))
+            start += count * length
+        return context[0] if len(context) == 1 else torch.cat(context)
+
+
+def normalized(norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
+    """The layer norm, without the module call around it."""
+    return torch.layer_norm(hidden_states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+class PackedForward:
+    """What stands in for an encoder's `forward`. What it does not cover runs through the class's own, which is exact.
+
+    Weights are packed at the first call, and again when they have changed: loaded, edited in place, or moved.
+
+    Args:
+        encoder: whose layers to run.
+        dtype: one of `DTYPES`.
+    """
+
+    def __init__(self, encoder: Encoder, dtype: str | None):
+        self.encoder, self.dtype = encoder, dtype
+        self.weights: list[nn.Parameter] = []
+        self.layers: list[PackedLayer] = []
+        self.state: list[tuple] = []
+        self.trainable = [name for name, weight in encoder.named_parameters() if weight.requires_grad]
+
+    def __getstate__(self) -> dict:
+        """Copies and pickles pack for themselves: what is packed belongs to the processor."""
+        return {**vars(self), "weights": [], "layers": [], "state": []}
+
+    def __call__(
+        self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None, inputs_embeds=None, **kwargs
+    ):
+        """As `Encoder.forward`.
+
+        Raises:
+            ValueError: in training mode, or where a gradient is asked for; and as `Encoder.forward`.
+        """
+        encoder = self.encoder
+        self.refuse_training(inputs_embeds)
+        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        if self.covers(attention_mask, kwargs):
+            with torch.no_grad():
+                hidden_states = self.run(*rows, {"output_attentions": False})
+                if hidden_states is not None:
+                    outputs = encoder.make_output(hidden_states)
+                    wanted = kwargs.get("return_dict")
+                    return outputs if (encoder.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
+        return type(encoder).forward(encoder, *rows, **kwargs)
+
+    def refuse_training(self, inputs_embeds: torch.Tensor | None) -> None:
+        """Nothing here knows a gradient, and to lose one in silence would be worse than to stop."""
+        way_out = "call bertlite.undo_optimize(model) to train it"
+        if self.encoder.training:
+            raise ValueError(f"model must be in evaluation mode while it is optimised, got training mode; {way_out}")
+        if torch.is_grad_enabled():
+            asking = any(weight.requires_grad for weight in self.encoder.parameters())
+            if asking or (inputs_embeds is not None and inputs_embeds.requires_grad):
+                raise ValueError(f"an optimised model must run without gradients, got requires_grad=True; {way_out}")
+
+    def covers(self, attention_mask: torch.Tensor | None, kwargs: dict) -> bool:
+        """Whether the packed layers give what is asked for."""
+        config = self.encoder.config
+        watched = any(
+            config_wants if (wanted := kwargs.get(name)) is None else wanted
+            for name, config_wants in (
+                ("output_attentions", config.output_attentions),
+                ("output_hidden_states", config.output_hidden_states),
+            )
+        )
+        strange = watched or kwargs.get("cu_seq_lens_q") is not None or is_traced() or not self.layers_on_cpu()
+        return (
+            not strange
+            and config._attn_implementation in (None, "sdpa", "eager")
+            and (attention_mask is None or attention_mask.ndim == 2)
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    def layers_on_cpu(self) -> bool:
+        layers: Any = self.encoder.layers
+        weight = layers[0].feed_forward.fc1.weight if len(layers) else None
+        return weight is not None and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+    def packed_layers(self) -> list[PackedLayer]:
+        """The packed layers, made anew where a weight is no longer the one that was packed."""
+        state = [(weight.data_ptr(), weight._version) for weight in self.weights]
+        if not self.layers or state != self.state:
+            self.weights = list(self.encoder.layers.parameters())
+            with torch.inference_mode(False), torch.no_grad():
+                self.layers = [PackedLayer(cast(EncoderLayer, layer), self.dtype) for layer in self.encoder.layers]
+            self.state = [(weight.data_ptr(), weight._version) for weight in self.weights]
+        return self.layers
+
+    def run(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, kwargs):
+        """`(B, T)` to `(B, T, E)`, zero at padding; None where the plain path has to compute the padding as well."""
+        encoder = self.encoder
+        given = encoder.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
+        batch, length = given.shape[:2]
+        if attention_mask is not None and attention_mask.shape != (batch, length):
+            return None  # the plain path names what is wrong
+        segments = segment_ids(position_ids, batch)
+        if position_ids is None:
+            position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
+        whole = segments is None and (attention_mask is None or bool(attention_mask.all()))
+        layout = None if whole else encoder._layout(attention_mask, segments, given, kwargs)
+        if layout is None and not whole:
+            return None
+        tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
+        groups = [(batch, length)]
+        if layout is not None:
+            tokens = tuple(layout.take(tensor) for tensor in tokens)
+            groups = equal_length_groups(layout.kwargs["cu_seq_lens_q"])
+        hidden_states = encoder.embeddings(*tokens)  # (B, T, E) or (1, N, E)
+        shape = hidden_states.shape
+        hidden_states = hidden_states.view(-1, shape[-1])  # (N, E)
+        if self.dtype == "bf16":
+            hidden_states = hidden_states.bfloat16()
+        for layer in self.packed_layers() if len(hidden_states) else ():
+            hidden_states = layer(hidden_states, groups)
+        hidden_states = hidden_states.float().view(shape)
+        if encoder.final_norm is not None:
+            hidden_states = encoder.final_norm(hidden_states)
+        return hidden_states if layout is None else layout.put_back(hidden_states)
+
+
+def encoders_of(model: nn.Module) -> Iterator[Encoder]:
+    """The encoders in a model: BertLite's own, that of a head, of a TransformerLite or of a wrapper around them."""
+    return (module for module in model.modules() if isinstance(module, Encoder))
+
+
+def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
+    """Make a model's encoder fast for frozen inference on a CPU, in place; `undo_optimize` takes it back.
+
+    The model keeps its class, its `forward`, its parameters and its tensor names. Until it is undone the encoder's
+    parameters do not require gradients, while a head on top of it may still be trained. What the fast path does not
+    cover (attention weights, hidden states, 4D masks, other devices) runs through the plain one. Forward hooks on
+    modules within the layers do not fire on the fast path. Packed weights take as much memory again as the layers' own
+    in fp32, half of it in bf16, a quarter in int8.
+
+    Args:
+        model: a BertLite or TransformerLite model in evaluation mode, or a module that holds one.
+        dtype: None or "fp32": outputs within 1e-5; "bf16": fp32 stays where the processor cannot multiply bf16;
+            "int8": activations quantised row by row on the fly.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: another dtype, a model in training mode or without our encoder, int8 without oneDNN.
+
+    >>> import bertlite
+    >>> from bertlite.optimization.encoder import optimize
+    >>> model = optimize(bertlite.BertLiteModel(bertlite.preset("bert-tiny")).eval())
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    encoders = list(encoders_of(model))
+    if not encoders:
+        raise ValueError(f"model must hold a BertLite or TransformerLite encoder, got {type(model).__name__}")
+    if any(encoder.training for encoder in encoders):
+        raise ValueError("model must be in evaluation mode, got training mode; call model.eval() first")
+    if dtype == "int8" and not has_int8_products():
+        raise ValueError("dtype 'int8' must have torch's oneDNN products, which this torch was built without")
+    if dtype == "bf16" and not (has_fast_bf16() and has_prepacked_products()):
+        dtype = "fp32"
+    undo_optimize(model)
+    for encoder in encoders:
+        packed = PackedForward(encoder, dtype)
+        with torch.no_grad():
+            if packed.layers_on_cpu():
+                packed.packed_layers()
+        encoder.requires_grad_(False)
+        encoder.forward = packed  # found before the class's own
+    bits = {"int8": f", {8 if has_fast_int8() else 7} bits a weight"}.get(dtype or "", "")
+    kind = "prepacked by oneDNN" if has_prepacked_products() else "plain, since this torch has no oneDNN"
+    logger.info(f"Optimised {len(encoders)} encoder(s) for inference: {dtype or 'fp32'} products {kind}{bits}")
+    return model
+
+
+def undo_optimize(model: nn.Module) -> nn.Module:
+    """Give back the plain, trainable model that `optimize` was called on; a model that was not is left alone."""
+    for encoder in encoders_of(model):
+        packed = vars(encoder).pop("forward", None)
+        if isinstance(packed, PackedForward):
+            for name, weight in encoder.named_parameters():
+                weight.requires_grad_(name in packed.trainable)
+    return model
