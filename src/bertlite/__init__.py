@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
         BertLiteModel,
     )
     from .models.modeling_transformerlite import TransformerLiteForConditionalGeneration, TransformerLiteModel
+    from .optimization import encode, optimize, undo_optimize
     from .presets import PRESETS, preset
     from .tasks import evaluate, finetune, predict
     from .warm_start import warm_start_from_bert
@@ -48,19 +49,23 @@ __all__ = [
     "TransformerLiteModel",
     "answer",
     "classify",
+    "encode",
     "evaluate",
     "finetune",
+    "optimize",
     "predict",
     "preset",
     "summarize",
     "tag",
     "translate",
+    "undo_optimize",
     "warm_start_from_bert",
 ]
 
 # Where each public name lives.
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
+    ".optimization": ["encode", "optimize", "undo_optimize"],
     ".presets": ["PRESETS", "preset"],
     ".tasks": ["evaluate", "finetune", "predict"],
     ".warm_start": ["warm_start_from_bert"],

@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("bertlite.tasks.evaluate_command", "measure a trained model on labelled rows"),
     "predict": ("bertlite.tasks.predict_command", "a trained model's answers to texts or to a file of rows"),
     "tokenizer": ("bertlite.tokenizer_training", "train a tokenizer of your own: WordPiece or BPE"),
+    "pretrain": ("bertlite.pretraining.command", "pretrain a BERT on raw text of your own"),
     "convert": ("bertlite.conversion.command", "Google's TensorFlow checkpoints to bertlite folders, and back"),
 }
 

@@ -21,8 +21,15 @@ DROPPED = ("streamer", "assistant_model", "assistant_tokenizer", "tokenizer", "s
 PLAIN_ONLY = ("prompt_lookup_num_tokens", "assistant_early_exit", "stop_strings")
 MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.BEAM_SEARCH)
 OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
-KNOWN = ("encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep", "token_type_ids")
-KNOWN += ("output_attentions", "output_hidden_states")
+KNOWN: tuple[str, ...] = (
+    "encoder_outputs",
+    "attention_mask",
+    "past_key_values",
+    "use_cache",
+    "logits_to_keep",
+    "token_type_ids",
+)
+KNOWN += ("token_type_ids", "output_attentions", "output_hidden_states")
 
 
 def generate(model: Any, *args: Any, dtype: str = "fp32", **kwargs: Any) -> Any:
@@ -112,6 +119,8 @@ def fast_generate(
     mask = None if mask is None else mask[::beams]  # (B, S)
     state = DecodingState(engine, source, mask, beams, stops.max_length - 1)
     processors = Processors(logits_processor, engine.vocab_size)
+    sequences: Any
+    indices: Any
     if beams == 1:
         pad = None if stops.eos is None else int(generation_config._pad_token_tensor)
         sequences = greedy_search(state, input_ids, processors, stops, pad)

@@ -168,10 +168,14 @@ class BeamSearch:
         indices = library._gather_beams(beams.running_indices, parents)  # (N, C, L - prompt)
         indices[:, :, length - begin] = parents + beams.rows[:, None] * options.num_beams
         hits = self.stops(tokens, length + 1, beams.rows)
-        shared = {"topk_log_probs": scores, "topk_running_sequences": running, "topk_running_beam_indices": indices}
+        shared: dict = {
+            "topk_log_probs": scores,
+            "topk_running_sequences": running,
+            "topk_running_beam_indices": indices,
+        }
         shared |= {"next_token_hits_stopping_criteria": hits, "num_beams": options.num_beams}
         kept, kept_scores, kept_indices = library._get_running_beams_for_next_iteration(**shared)
-        penalty = {"length_penalty": options.length_penalty, "early_stopping": options.early_stopping}
+        penalty: dict = {"length_penalty": options.length_penalty, "early_stopping": options.early_stopping}
         penalty |= {"decoder_prompt_len": begin, "is_early_stop_heuristic_unsatisfied": beams.improvable}
         sequences, best, best_indices, finished = library._update_finished_beams(
             sequences=beams.sequences,
