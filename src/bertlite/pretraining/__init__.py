@@ -2,7 +2,7 @@
 
     documents ← token_store ← sentence_pairs ← batch_stream (with token_masking) ← training ← command
 
-`bertlite pretrain --help` is the way in; docs/pretraining.md explains the design.
+`bertlite pretrain --help` is the way in.
 """
 
 from .batch_stream import BatchStream, Phase, StreamOptions

@@ -5,7 +5,7 @@ another, into batches of so many real tokens. Batch number n is therefore the sa
 process plans all batches, which reads no text and costs little, and reads, masks and collates only those that are its
 own. To resume is to begin at another n.
 
-A batch is a ragged set of rows `(B, T)` with a mask, not one long row: bertlite's encoder lays the real tokens end to end
+A batch is a ragged set of rows `(B, T)` with a mask, not one long row: bertlite's encoder lays real tokens end to end
 itself, so padding costs nothing, and the pooler finds each row's [CLS], which next-sentence prediction needs.
 """
 

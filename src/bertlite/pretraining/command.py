@@ -15,14 +15,15 @@ logger = logging.getLogger(__name__)
 RUN_FILE = "pretraining.json"
 MEASURED_SENTENCES = 20_000  # of the held-out text, to report on a tokenizer
 # What must stay as it was for a resumed run to be the same run; the rest, such as workers, may change.
-FIXED = ("inputs", "held_out_inputs", "field", "lines", "held_out_share", "held_out_batches", "tokenizer", "vocab_size")
+FIXED: tuple[str, ...] = ("inputs", "held_out_inputs", "field", "lines", "held_out_share", "held_out_batches")
+FIXED += ("tokenizer", "vocab_size")
 FIXED += ("cased", "preset", "task", "short_probability", "whole_words", "mask_probability", "max_predictions")
 FIXED += ("max_lengths", "long_share", "tokens_per_batch", "max_steps", "learning_rate", "warmup", "seed", "bf16")
 DESCRIPTION = """Pretrain a BERT on your own text: masked words and next sentences, as in the paper, at any size.
 
-Text is read once and written as token ids beside the model, so it may be larger than memory. Some documents are held out
-(--held-out-share) and measured along the way. Stop it when you like: the same command with --resume goes on from the
-last whole checkpoint and comes out at the same weights.
+Text is read once and written as token ids beside the model, so it may be larger than memory. Some documents are held
+out (--held-out-share) and measured along the way. Stop it when you like: the same command with --resume goes on from
+the last whole checkpoint and comes out at the same weights.
 """
 EPILOG = """what may be read:
   texts.txt, folder/, "texts/*.txt.gz"   documents with blank lines between them
@@ -36,10 +37,10 @@ examples:
   bertlite pretrain rows.jsonl.gz --preset bert-tiny --max-steps 200 --output-dir out/quick        a first look
   bertlite pretrain hub:wikipedia:20220301.en --tokenizer google-bert/bert-base-uncased --preset bert-base \\
       --max-lengths 128 512 --tokens-per-batch 131072 --max-steps 1000000 --bf16 --output-dir out/base
-  torchrun --nproc-per-node 8 -m bertlite.cli pretrain texts/ --batches-per-update 8 --output-dir out/my-bert
+  torchrun --standalone --nproc-per-node 8 -m bertlite.cli pretrain texts/ --batches-per-update 8 --output-dir out/big
 
-The output folder holds the model and tokenizer (load them with BertLiteForMaskedLM.from_pretrained, or fine-tune with any
-BertLiteFor... class), curves.png, metrics.json, log.json, checkpoint-N folders and the tokens. See docs/pretraining.md.
+The output folder holds the model and tokenizer (load them with BertLiteForMaskedLM.from_pretrained, or fine-tune with
+any BertLiteFor... class), curves.png, metrics.json, log.json, checkpoint-N folders and the tokens.
 """
 
 
@@ -100,7 +101,7 @@ def _add_text_options(group) -> None:
 def _add_task_options(group) -> None:
     add = group.add_argument
     add("--task", choices=("next_sentence", "sentence_order", "none"), default="next_sentence",
-        help="beside masked words: BERT's pairs, ALBERT's, or rows of full sentences (default: %(default)s)")  # fmt: skip
+        help="beside masked words: BERT's pairs, ALBERT's, or full sentences (default: %(default)s)")  # fmt: skip
     add("--max-lengths", type=int, nargs="+", default=[128], metavar="N",
         help="tokens of a row; two numbers, as 128 512, are BERT's two phases (default: 128)")  # fmt: skip
     add("--long-share", type=float, default=0.1, help="of the updates, with the second length (default: 0.1)")
@@ -117,7 +118,7 @@ def _add_training_options(group) -> None:
     add("--max-steps", type=int, default=10000, metavar="N", help="updates in all (default: %(default)s)")
     add("--tokens-per-batch", type=int, default=4096, metavar="N", help="real tokens a batch (default: %(default)s)")
     add("--batches-per-update", type=int, default=1, metavar="N",
-        help="batches of one update, over all processes; those beyond their number are accumulated (default: 1)")  # fmt: skip
+        help="batches of one update, over all processes; more are accumulated (default: 1)")  # fmt: skip
     add("--learning-rate", type=float, default=1e-4, help="AdamW's at its peak (default: 1e-4, the paper's)")
     add("--warmup", type=float, default=0.01, help="share of the updates in which it rises (default: 0.01)")
     add("--bf16", action="store_true", help="mixed precision")

@@ -25,7 +25,7 @@ def split_sentences(paragraph: str) -> list[str]:
     """Cut a paragraph into sentences by simple rules, which need no model and no language.
 
     A sentence ends with . ! ? or …, perhaps a closing quote or bracket, when white space and then a letter that is not
-    a plain lower-case one, or a digit, follow; or with 。！？. Initials ("J.") and a few common abbreviations do not end
+    a plain lower-case one, or a digit, follow; or with 。！？. Initials ("J.") and common abbreviations do not end
     one. It errs at times, mostly by leaving two sentences together, which BERT's segments bear: they hold several.
 
     >>> split_sentences('Dr. Who came. "Why?" he asked! Nobody knew.')
@@ -76,7 +76,7 @@ def find_inputs(inputs: list[str]) -> list[str]:
 
 
 def kind_of(name: str) -> str | None:
-    """ "text", "json", "parquet", "hub", or None for a file that cannot be read."""
+    """One of "text", "json", "parquet", "hub", or None for a file that cannot be read."""
     if name.startswith("hub:"):
         return "hub"
     suffix = Path(name.removesuffix(".gz")).suffix.lower()

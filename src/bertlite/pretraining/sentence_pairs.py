@@ -1,6 +1,6 @@
 """Rows of a document: sentence pairs as BERT's authors made them, sentence-order pairs, or full sentences.
 
-Source: create_pretraining_data.py of github.com/google-research/bert (Devlin et al. 2018, section 3.1 and appendix A.2);
+Source: create_pretraining_data.py of github.com/google-research/bert (Devlin et al. 2018, section 3.1, appendix A.2);
 sentence order: Lan et al. 2019 (ALBERT), section 3.1; full sentences without pairs: Liu et al. 2019 (RoBERTa), section
 4.2, DOC-SENTENCES. Rows are planned as positions in the token store: no token is read here, so that planning is cheap.
 """

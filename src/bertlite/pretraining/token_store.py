@@ -1,4 +1,4 @@
-"""The corpus as token ids on disk: written once in a stream, read through memory maps, so that nothing need fit in memory.
+"""The corpus as token ids on disk: written once in a stream, read through memory maps: nothing need fit in memory.
 
 Four flat files: the ids, whether each continues a word, where each sentence ends in the ids, and where each document
 ends in the sentences. So any stretch of text is found by two numbers, and every process and worker shares one copy in

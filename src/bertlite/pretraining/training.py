@@ -38,7 +38,7 @@ class PretrainingTrainer(Trainer):
         ValueError: `args` without `ignore_data_skip` or `max_steps`.
     """
 
-    def __init__(self, *arguments, stream: BatchStream, held_out: list[Batch] | None = None, num_workers: int = 0, **kw):
+    def __init__(self, *arguments, stream: BatchStream, held_out: list[Batch] | None = None, num_workers=0, **kw):
         super().__init__(*arguments, train_dataset=stream, eval_dataset=held_out or None, **kw)
         if not self.args.ignore_data_skip or self.args.max_steps < 1:
             raise ValueError("args must have ignore_data_skip=True and max_steps of at least 1")
@@ -65,11 +65,12 @@ class PretrainingTrainer(Trainer):
         sums = torch.zeros(5, dtype=torch.float64)
         own = self.held_out[self.args.process_index :: self.args.world_size]
         hidden = self.args.disable_tqdm or not self.is_world_process_zero()
-        self.model.eval()
+        model: Any = self.model
+        model.eval()
         with torch.inference_mode(), self.accelerator.autocast():
             for batch in tqdm(own, desc="held out", disable=hidden, leave=False):
                 sums += self._sums(batch)
-        self.model.train()
+        model.train()
         if self.args.world_size > 1:
             sums = self.accelerator.reduce(sums.to(self.args.device, torch.float32)).double().cpu()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in held_out_figures(sums).items()}
@@ -103,7 +104,7 @@ class PretrainingTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            mark_complete(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}"))
+            mark_complete(Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}"))
 
 
 def held_out_figures(sums: torch.Tensor) -> dict[str, float]:
