@@ -4,7 +4,7 @@
 
 A Transformer of 6+6 layers, 512 wide, vocabulary 32,000, random weights, sources of 24 tokens, 40 new tokens, no text
 ends before. Outputs are compared first; then all run in turn in one process. With random weights texts repeat few
-tokens: equal tokens say less here than in tests/test_generation_search.py.
+tokens: equal tokens say little here.
 """
 
 import argparse

@@ -13,7 +13,7 @@ LENGTHS = (9, 5, 7, 2, 6)
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Marian with random weights so large that texts vary and end at different lengths, and ours from its folder."""
+    """Marian with large random weights, and ours from its folder. Its texts are short and vary little."""
     folder = tmp_path_factory.mktemp("marian")
     marian = randomize(MarianMTModel(MarianConfig(**TRANSFORMER)), std=0.3, seed=5)
     with torch.no_grad():

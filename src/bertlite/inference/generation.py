@@ -33,7 +33,7 @@ def translate(
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
     show_progress: bool = True,
-    fast: bool = True,
+    fast: bool = False,
     **generate_kwargs,
 ) -> Any:
     """Translate texts.
@@ -83,7 +83,7 @@ def summarize(
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
     show_progress: bool = True,
-    fast: bool = True,
+    fast: bool = False,
     **generate_kwargs,
 ) -> Any:
     """Summarise texts: as `translate`, but a summary has at most 128 tokens, and no text is split.
@@ -122,7 +122,7 @@ class Request:
     max_source_length: int | None
     return_scores: bool
     generate_kwargs: dict[str, Any]
-    fast: bool = True
+    fast: bool = False
     beyond_source: int | None = None  # tokens that the text may have more than its source
     at_most: int | None = None  # tokens that the text may have
 
