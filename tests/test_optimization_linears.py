@@ -69,23 +69,36 @@ def test_int8_is_close_whatever_another_row_holds(rows, vnni, monkeypatch):
 
 @torch.no_grad()
 def test_int8_is_exact_where_every_value_is_a_step():
-    """Whole weights up to 127, whole inputs up to 127: nothing is rounded."""
+    """Whole weights up to 127, whole inputs from -127 to 127: nothing is rounded."""
     linear = nn.Linear(8, 3)
     linear.weight.copy_(torch.randint(-127, 128, (3, 8)))
     linear.weight[:, 0] = 127
     inputs = torch.randint(-127, 128, (6, 8)).float()
-    inputs[:, 1] = -127
+    inputs[:, 1], inputs[:, 2] = -127, 127
     torch.testing.assert_close(Int8Linear(linear)(inputs).double(), exact([linear], inputs), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 @torch.no_grad()
-def test_a_lower_bound_halves_the_step(activation):
+def test_a_known_lower_bound_loses_nothing(activation):
     linears, inputs = layers(64), getattr(nn.functional, activation)(torch.randn(50, 48))
     bound = inner_bound(activation)
     assert float(inputs.min()) >= bound
+    bounded, unbounded = Int8Linear(*linears, lowest=bound), Int8Linear(*linears)
+    assert bounded.quantize(inputs)[2] is None  # nothing to look for, nothing to add afterwards
+    assert error(bounded(inputs), exact(linears, inputs)) < 0.007
+    torch.testing.assert_close(bounded(inputs), unbounded(inputs), atol=0.03, rtol=0)
+
+
+@torch.no_grad()
+def test_known_large_channels_cost_the_others_less():
+    linears, sizes = layers(64), torch.ones(48)
+    sizes[5] = 50
+    inputs = torch.randn(100, 48) * sizes
+    linears[0].weight[:, 5] /= 50
     expected = exact(linears, inputs)
-    assert error(Int8Linear(*linears, lowest=bound)(inputs), expected) < error(Int8Linear(*linears)(inputs), expected)
+    plain, smooth = Int8Linear(*linears), Int8Linear(*linears, channel_sizes=sizes)
+    assert error(smooth(inputs), expected) < error(plain(inputs), expected) / 3
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ class Linear(nn.Linear):
         kinds = {(type(each), each.dtype, each.device.type) for each in (hidden_states, self.weight.data)}
         if plain or kinds != {(torch.Tensor, torch.float32, "cpu")} or not torch.backends.mkldnn.is_available():
             return super().forward(hidden_states)
-        return torch.ops.mkldnn._linear_pointwise(hidden_states, self.weight, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise.default(hidden_states, self.weight, self.bias, "none", [], "")
 
 
 def scaled_dot_product_attention(

@@ -16,7 +16,15 @@ from transformers.utils import logging
 
 from ..models.layers import Encoder, EncoderLayer
 from ..models.masking import equal_length_groups, is_traced, segment_ids
-from .linears import has_fast_bf16, has_fast_int8, has_int8_products, has_prepacked_products, inner_bound, pack
+from .linears import (
+    has_fast_bf16,
+    has_fast_int8,
+    has_int8_products,
+    has_prepacked_products,
+    inner_bound,
+    normalized_sizes,
+    pack,
+)
 
 logger = logging.get_logger(__name__)
 DTYPES = (None, "fp32", "bf16", "int8")
@@ -25,13 +33,17 @@ DTYPES = (None, "fp32", "bf16", "int8")
 class PackedLayer:
     """One encoder layer on real tokens laid end to end, `(N, E)` to `(N, E)`; the plain one is `EncoderLayer`."""
 
-    def __init__(self, layer: EncoderLayer, dtype: str | None):
+    def __init__(self, layer: EncoderLayer, dtype: str | None, before: nn.LayerNorm | None = None):
+        """`before` is the norm that the layer's input comes out of, if it does."""
         attention, feed_forward = layer.self_attention, layer.feed_forward
+        norms = (layer.self_attention_norm, layer.feed_forward_norm)
+        of_attention, of_feed_forward = norms if layer.norm_first else (before, layer.self_attention_norm)
         self.layer, self.heads, self.scaling = layer, attention.num_heads, attention.scaling
         self.activation = torch.ops.aten.gelu_ if feed_forward.is_gelu else feed_forward.activation
-        self.projections = pack(attention.query, attention.key, attention.value, dtype=dtype)
+        sizes = normalized_sizes(of_attention)
+        self.projections = pack(attention.query, attention.key, attention.value, dtype=dtype, channel_sizes=sizes)
         self.output = pack(attention.output, dtype=dtype)
-        self.fc1 = pack(feed_forward.fc1, dtype=dtype)
+        self.fc1 = pack(feed_forward.fc1, dtype=dtype, channel_sizes=normalized_sizes(of_feed_forward))
         self.fc2 = pack(feed_forward.fc2, dtype=dtype, lowest=inner_bound(attention.config.hidden_act))
 
     def __call__(self, hidden_states: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
