@@ -77,6 +77,18 @@ def test_an_engine_knows_whether_weights_were_written_to():
     assert engine_of(model) is not engine
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_engine_knows_whether_an_optimizer_stepped(fused):
+    """Torch's fused optimizers leave a tensor's version as it was."""
+    model = CASE.model()
+    engine = engine_of(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused)
+    model.lm_head.weight.sum().backward()
+    optimizer.step()
+    assert not engine.is_current(model)
+    assert engine_of(model) is not engine
+
+
 def test_what_cannot_be_packed_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         DecoderEngine(CASE.model().train())
