@@ -124,6 +124,20 @@ def test_undoing_gives_the_trainable_model_back():
         torch.testing.assert_close(left, right)
 
 
+def test_left_over_gradients_are_refused():
+    """A fused optimizer could still step on them, past all notice, while packed weights are in use."""
+    case = CASES["BertLiteForSequenceClassification"]
+    model = case.model()
+    model(**case.batch())["logits"].sum().backward()
+    with pytest.raises(ValueError, match=r"no gradients.*zero_grad"):
+        optimize(model)
+    assert all(weight.requires_grad for weight in model.parameters())
+    model.zero_grad()
+    before = [weight.clone() for weight in optimize(model).parameters()]
+    torch.optim.AdamW(model.bert.parameters(), lr=0.1, fused=True).step()
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
 def test_training_is_refused():
     case = CASES["BertLiteForSequenceClassification"]
     with pytest.raises(ValueError, match="evaluation mode, got training mode"):

@@ -214,7 +214,7 @@ def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
         The same model.
 
     Raises:
-        ValueError: another dtype, a model in training mode or without our encoder, int8 without oneDNN.
+        ValueError: another dtype, a model in training mode, with gradients or without our encoder, int8 without oneDNN.
 
     >>> import bertlite
     >>> from bertlite.optimization.encoder import optimize
@@ -227,6 +227,9 @@ def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
         raise ValueError(f"model must hold a BertLite or TransformerLite encoder, got {type(model).__name__}")
     if any(encoder.training for encoder in encoders):
         raise ValueError("model must be in evaluation mode, got training mode; call model.eval() first")
+    if any(weight.grad is not None for encoder in encoders for weight in encoder.parameters()):
+        # A fused optimizer that steps on them would change weights in a way that torch does not count.
+        raise ValueError("model must hold no gradients, got some of a training step; call model.zero_grad() first")
     if dtype == "int8" and not has_int8_products():
         raise ValueError("dtype 'int8' must have torch's oneDNN products, which this torch was built without")
     if dtype == "bf16" and not (has_fast_bf16() and has_prepacked_products()):
