@@ -1,5 +1,7 @@
 """Averages of checkpoints: by hand, loaded again, refused, and at the end of a `Trainer` run."""
 
+import logging
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -7,6 +9,8 @@ from tiny_runs import Pad, pairs, tiny_transformer, training_arguments
 from transformers import (
     AutoModelForSeq2SeqLM,
     Trainer,
+    TrainerCallback,
+    TrainerState,
 )
 
 from bertlite.recipes import (
@@ -121,12 +125,83 @@ def test_callback_ignores_what_an_earlier_run_left(tmp_path):
         torch.testing.assert_close(tensor, sum(end[name] for end in ends) / 3)
 
 
+class StopAfter(TrainerCallback):
+    """Ends a run before its time, as early stopping does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.step
+
+
+@pytest.fixture
+def warned():
+    """What the library's loggers say."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("bertlite.recipes.checkpoint_averaging")
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def test_callback_by_hand_where_there_are_too_few(tmp_path, warned):
+    """(1 + 3 + 8) / 3 and (2 + 6 + 7) / 3; checkpoint-6 was deleted, checkpoint-999 is of another run."""
+    for step, weights in {2: [1.0, 2.0], 4: [3.0, 6.0], 8: [8.0, 7.0], 999: [50.0, 50.0]}.items():
+        write(tmp_path / f"checkpoint-{step}", w=torch.tensor(weights))
+    averaging, state = CheckpointAveraging(last=5), TrainerState(is_world_process_zero=True)
+    arguments = training_arguments(tmp_path)
+    for state.global_step in (2, 4, 6, 8):
+        averaging.on_save(arguments, state, None)
+    averaging.on_train_end(arguments, state, None, model=None)
+    assert load_file(tmp_path / "averaged" / "model.safetensors")["w"].tolist() == [4.0, 5.0]
+    expected = "the last 5 checkpoints were to be averaged, but the run saved 3, which are averaged"
+    assert warned == [f"CheckpointAveraging: {expected}"]
+
+
+@pytest.mark.parametrize(("stop", "steps"), [(5, (2, 4)), (3, (2,))])
+def test_callback_averages_what_a_stopped_run_saved(tmp_path, stop, steps, warned):
+    arguments = training_arguments(tmp_path, max_steps=20, save_strategy="steps", save_steps=2)
+    callbacks = [CheckpointAveraging(last=3), StopAfter(stop)]
+    Trainer(tiny_transformer(), arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=callbacks).train()
+    ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in steps]
+    for name, tensor in load_file(tmp_path / "averaged" / "model.safetensors").items():
+        torch.testing.assert_close(tensor, sum(end[name] for end in ends) / len(ends))
+    assert len(warned) == 1
+    assert f"the run saved {len(steps)}, which are averaged" in warned[0]
+
+
+def test_callback_keeps_the_weights_of_a_run_stopped_before_its_first_checkpoint(tmp_path, warned):
+    arguments = training_arguments(tmp_path, max_steps=20, save_strategy="steps", save_steps=4)
+    callbacks = [CheckpointAveraging(last=3), StopAfter(2)]
+    model = tiny_transformer()
+    Trainer(model, arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=callbacks).train()
+    assert [path.name for path in tmp_path.iterdir()] == ["averaged"]
+    kept = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "averaged").state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, kept[name]), name
+    assert len(warned) == 1
+    assert "the run saved none" in warned[0]
+
+
+def test_callback_says_at_the_start_that_a_run_is_short(tmp_path, warned):
+    """Two checkpoints of one epoch a piece; the mean of both."""
+    arguments = training_arguments(tmp_path, num_train_epochs=2, save_strategy="epoch")
+    callbacks = [CheckpointAveraging(last=3)]
+    Trainer(tiny_transformer(), arguments, train_dataset=pairs(2), data_collator=Pad(), callbacks=callbacks).train()
+    ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4)]
+    for name, tensor in load_file(tmp_path / "averaged" / "model.safetensors").items():
+        torch.testing.assert_close(tensor, (ends[0][name] + ends[1][name]) / 2)
+    assert "the run is to save 2 with save_strategy 'epoch'" in warned[0]
+    assert "the run saved 2" in warned[1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"save_strategy": "no"}, "save_strategy must save at least 3 checkpoints, got 0"),
-        ({"save_strategy": "steps", "save_steps": 2}, "at least 3 checkpoints, got 2 with save_strategy 'steps'"),
-        ({"save_strategy": "epoch"}, "at least 3 checkpoints, got 1 with save_strategy 'epoch'"),
+        ({"save_strategy": "no"}, "save_strategy must save at least one checkpoint to average, got none with .*'no'"),
         ({"save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}, "save_total_limit must be .* at least 3"),
     ],
 )

@@ -15,8 +15,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import TrainerCallback
+from transformers.utils import logging
 
 from bertlite.models.pretrained import add_checksum, check_file, move_into_place
+
+logger = logging.get_logger(__name__)
 
 # The weights, and the state of one point of a run, which an average has not.
 NOT_COPIED: tuple[str, ...] = ("*.safetensors", "*.safetensors.index.json", "optimizer.*", "scheduler.*")
@@ -128,14 +131,15 @@ class CheckpointAveraging(TrainerCallback):
     """At the end of training, average the last checkpoints of the run into `output_dir/averaged`.
 
     Checkpoints that an earlier run left in the folder do not count, but for those before the step it resumes from.
+    Where a run saved fewer than `last`, because it is short or was stopped, those that there are count, and a warning
+    says how many. Where it was stopped before the first, the folder holds its final weights.
 
     Args:
         last: how many.
         folder: name of the new folder in the output folder; an average of an earlier run there is replaced.
 
     Raises:
-        ValueError: at the start of training, where the arguments will not leave so many checkpoints; at the end, where
-            training stopped before there were so many.
+        ValueError: at the start of training, where the arguments save no checkpoint, or keep fewer than `last`.
     """
 
     def __init__(self, last: int = 5, folder: str = "averaged"):
@@ -151,11 +155,14 @@ class CheckpointAveraging(TrainerCallback):
             raise ValueError(f"save_total_limit must be None or at least {room}, got {args.save_total_limit}")
         planned = {"no": 0, "epoch": state.num_train_epochs, "steps": math.ceil(state.max_steps / state.save_steps)}
         strategy = args.save_strategy.value
-        if planned.get(strategy, self.last) < self.last:
-            came = f"{planned[strategy]} with save_strategy {strategy!r}"
-            raise ValueError(f"save_strategy must save at least {self.last} checkpoints, got {came}")
-        found = (path.name.removeprefix("checkpoint-") for path in Path(args.output_dir).glob("checkpoint-*"))
-        self.steps = {int(step) for step in found if step.isdigit() and int(step) <= state.global_step}
+        found = planned.get(strategy, self.last)
+        if found < 1:
+            came = f"none with save_strategy {strategy!r}"
+            raise ValueError(f"save_strategy must save at least one checkpoint to average, got {came}")
+        if found < self.last:
+            self.warn(f"the run is to save {found} with save_strategy {strategy!r}")
+        names = (path.name.removeprefix("checkpoint-") for path in Path(args.output_dir).glob("checkpoint-*"))
+        self.steps = {int(step) for step in names if step.isdigit() and int(step) <= state.global_step}
 
     def on_save(self, args, state, control, **kwargs):
         self.steps.add(state.global_step)
@@ -165,9 +172,19 @@ class CheckpointAveraging(TrainerCallback):
             return
         folders = [Path(args.output_dir, f"checkpoint-{step}") for step in sorted(self.steps)]
         folders = [folder for folder in folders if folder.is_dir()][-self.last :]
-        if len(folders) < self.last:
-            raise ValueError(f"CheckpointAveraging: last is {self.last}, the run saved {len(folders)} checkpoints only")
         target = Path(args.output_dir, self.folder)
         if target.exists():
             shutil.rmtree(target)
-        average_checkpoints(folders, target)
+        if folders:
+            if len(folders) < self.last:
+                self.warn(f"the run saved {len(folders)}, which are averaged")
+            average_checkpoints(folders, target)
+            return
+        self.warn(f"the run saved none: {target} holds its final weights, not an average")
+        for part in (kwargs["model"], kwargs.get("processing_class")):
+            if part is not None:
+                part.save_pretrained(target)
+
+    def warn(self, found: str) -> None:
+        """Say that there are fewer checkpoints than were asked for."""
+        logger.warning(f"CheckpointAveraging: the last {self.last} checkpoints were to be averaged, but {found}")

@@ -14,6 +14,7 @@ from datasets import IterableDataset
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..recipes import CheckpointAveraging
 from .base import Task, TaskOptions
 from .card import write_card
 from .options import DataOptions, ModelOptions, split_options
@@ -170,9 +171,9 @@ def last_loss(trainer: Any) -> float:
 def finish(task: Task, trainer: Any, data: Any, figures: dict[str, dict[str, float]], target: Path) -> FinetuneResult:
     """Measure the final model, and save it with its tokenizer, figures and card."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-    averaged = target / "averaged"
-    if any(type(each).__name__ == "CheckpointAveraging" for each in trainer.callback_handler.callbacks):
-        model.load_state_dict(type(model).from_pretrained(averaged).state_dict())
+    for each in trainer.callback_handler.callbacks:
+        if isinstance(each, CheckpointAveraging):
+            model.load_state_dict(type(model).from_pretrained(target / each.folder).state_dict())
     options = generation_options(trainer.task_options, trainer.args)
     for name in ("validation", "test"):
         rows = getattr(data, name)

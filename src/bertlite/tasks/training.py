@@ -1,6 +1,7 @@
 """The library's `Trainer` with the tasks' figures, features and recipes."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
@@ -77,11 +78,13 @@ def make_arguments(task: Task, given: Any, output_dir: str, best_metric: str | N
         averages: whether checkpoints are averaged at the end, so that none may be deleted before.
 
     Raises:
-        ValueError: unknown fields, or arguments of another kind than the task needs.
+        ValueError: unknown fields, arguments of another kind than the task needs, or with another `output_dir`.
     """
     if isinstance(given, TrainingArguments):
         if not isinstance(given, task.arguments_class):
             raise ValueError(f"arguments must be {task.arguments_class.__name__}, got {type(given).__name__}")
+        if Path(given.output_dir).absolute() != Path(output_dir).absolute():
+            raise ValueError(f"arguments.output_dir must be output_dir, {output_dir}, got {given.output_dir}")
         return given
     given = dict(given or {})
     known = {each.name for each in dataclasses.fields(task.arguments_class) if each.init}
