@@ -175,10 +175,11 @@ def test_unknown_presets_are_refused():
 DIRECTION = {
     "configuration": set(),
     "masking": {"configuration"},
-    "attention": {"configuration", "masking"},
+    "linear": {"masking"},
+    "attention": {"configuration", "masking", "linear"},
     "embeddings": {"configuration", "masking"},
-    "losses": {"configuration", "masking"},
-    "pretrained": {"configuration", "masking", "attention", "embeddings", "losses"},
+    "losses": {"configuration", "masking", "linear"},
+    "pretrained": {"configuration", "masking", "linear", "attention", "embeddings", "losses"},
 }
 DIRECTION["layers"] = {*DIRECTION["pretrained"], "pretrained"}
 DIRECTION["modeling_bertlite"] = DIRECTION["modeling_transformerlite"] = {*DIRECTION["layers"], "layers"}
@@ -200,7 +201,7 @@ def imports_of(path: Path) -> list[tuple[ast.stmt, str]]:
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
 def test_models_import_downwards(path):
-    """Configuration ← masking, attention, embeddings, losses ← pretrained, layers ← modelling."""
+    """Configuration ← masking ← linear ← attention, embeddings, losses ← pretrained, layers ← modelling."""
     allowed = {f"bertlite.models.{name}" for name in DIRECTION.get(path.stem, set())}
     assert {name for _, name in imports_of(path)} <= allowed
     assert path.stem in DIRECTION or path.stem == "__init__", "a new file: say in DIRECTION where it stands"

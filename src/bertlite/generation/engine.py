@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ..models.attention import Linear
+from ..models.linear import Linear
 from ..optimization.linears import pack
 from .linears import FewRowsInt8Linear
 

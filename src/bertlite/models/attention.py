@@ -12,18 +12,8 @@ from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .masking import Ids, Vectors, equal_length_groups, is_traced
-
-
-class Linear(nn.Linear):
-    """`nn.Linear`; in fp32 on a CPU, where no gradient is wanted, by oneDNN, which adds the bias inside the product."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        plain = torch.is_grad_enabled() or is_traced() or torch.is_autocast_enabled(hidden_states.device.type)
-        kinds = {(type(each), each.dtype, each.device.type) for each in (hidden_states, self.weight.data)}
-        if plain or kinds != {(torch.Tensor, torch.float32, "cpu")} or not torch.backends.mkldnn.is_available():
-            return super().forward(hidden_states)
-        return torch.ops.mkldnn._linear_pointwise.default(hidden_states, self.weight, self.bias, "none", [], "")
+from .linear import Linear
+from .masking import Ids, Vectors, equal_length_groups
 
 
 def scaled_dot_product_attention(

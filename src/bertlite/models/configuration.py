@@ -30,12 +30,12 @@ class LiteConfig(PreTrainedConfig):
             if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
                 self._refuse("hidden_size", self.hidden_size, f"a positive multiple of the {heads} attention heads")
         for name, value in vars(self).items():
-            if ("dropout" in name or "layerdrop" in name) and value is not None and not 0 <= value < 1:
+            if ("drop" in name or name == "label_smoothing") and value is not None and not 0 <= value < 1:
                 self._refuse(name, value, "at least 0 and below 1")
-            if name in ("vocab_size", "max_position_embeddings", "intermediate_size") or name.endswith("_ffn_dim"):
-                if value < 1:
-                    self._refuse(name, value, "at least 1")
-            elif (name in ("loss_chunk_size", "layer_norm_eps") or name.endswith("_layers")) and value < 0:
+            sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
+            if (name in sizes or name.endswith("_ffn_dim")) and value < 1:
+                self._refuse(name, value, "at least 1")
+            if (name in ("loss_chunk_size", "layer_norm_eps") or name.endswith("_layers")) and value < 0:
                 self._refuse(name, value, "at least 0")
         if self.hidden_act not in ACT2FN:
             self._refuse("hidden_act", self.hidden_act, f"one of {sorted(ACT2FN)}")
@@ -108,13 +108,10 @@ class TransformerLiteConfig(LiteConfig):
     required_fields = ("vocab_size", "d_model", "encoder_layers", "decoder_layers", "encoder_attention_heads")
     keys_to_ignore_at_inference = ["past_key_values"]
     attribute_map = {
-        "hidden_size": "d_model",
-        "num_attention_heads": "encoder_attention_heads",
-        "num_hidden_layers": "encoder_layers",
-        "hidden_act": "activation_function",
-        "hidden_dropout_prob": "dropout",
+        "hidden_size": "d_model", "hidden_act": "activation_function", "hidden_dropout_prob": "dropout",
+        "num_attention_heads": "encoder_attention_heads", "num_hidden_layers": "encoder_layers",
         "attention_probs_dropout_prob": "attention_dropout",
-    }
+    }  # fmt: skip
 
     vocab_size: int = 58101
     decoder_vocab_size: int | None = None  # None: vocab_size
@@ -153,7 +150,5 @@ class TransformerLiteConfig(LiteConfig):
     def __post_init__(self, **kwargs):
         self.decoder_vocab_size = self.decoder_vocab_size or self.vocab_size
         super().__post_init__(**kwargs)
-        if not 0 <= self.label_smoothing < 1:
-            self._refuse("label_smoothing", self.label_smoothing, "at least 0 and below 1")
         if self.share_encoder_decoder_embeddings and self.decoder_vocab_size != self.vocab_size:
             self._refuse("decoder_vocab_size", self.decoder_vocab_size, f"{self.vocab_size}: embeddings are shared")

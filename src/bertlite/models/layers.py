@@ -12,8 +12,9 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPa
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention import Attention, Linear
+from .attention import Attention
 from .embeddings import Embeddings
+from .linear import Linear
 from .masking import FlatLayout, Ids, Vectors, attention_masks, check_mask, is_traced, segment_ids
 from .pretrained import LitePreTrainedModel
 
@@ -60,18 +61,16 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(config, intermediate_size=intermediate_size)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
-    def residual(self, hidden_states: torch.Tensor, norm: nn.LayerNorm, sublayer) -> torch.Tensor:
+    def residual(self, x: torch.Tensor, norm: nn.LayerNorm, sublayer, *args, **kwargs) -> torch.Tensor:
         """The one place of the norm: LayerNorm(x + Sublayer(x)), as in the papers, or x + Sublayer(LayerNorm(x))."""
-        if self.norm_first:
-            return hidden_states + self.dropout(sublayer(norm(hidden_states)))
-        return norm(hidden_states + self.dropout(sublayer(hidden_states)))
+        made = sublayer(norm(x) if self.norm_first else x, *args, **kwargs)
+        x = x + self.dropout(made[0] if isinstance(made, tuple) else made)  # attention gives its weights too
+        return x if self.norm_first else norm(x)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
         """`(B, T, E)` to `(B, T, E)`; or `(1, N, E)`, with `cu_seq_lens_q` and its fellows in `kwargs`."""
-        hidden_states = self.residual(
-            hidden_states, self.self_attention_norm, lambda x: self.self_attention(x, attention_mask, **kwargs)[0]
-        )
-        return self.residual(hidden_states, self.feed_forward_norm, self.feed_forward)
+        x = self.residual(hidden_states, self.self_attention_norm, self.self_attention, attention_mask, **kwargs)
+        return self.residual(x, self.feed_forward_norm, self.feed_forward)
 
 
 class DecoderLayer(EncoderLayer):
@@ -84,13 +83,9 @@ class DecoderLayer(EncoderLayer):
     ):
         """`(B, T, E)` targets and `(B, S, E)` encoder states to `(B, T, E)`; `past_key_values` in `kwargs`."""
         source = (encoder_attention_mask, encoder_hidden_states)
-        hidden_states = self.residual(
-            hidden_states, self.self_attention_norm, lambda x: self.self_attention(x, attention_mask, **kwargs)[0]
-        )
-        hidden_states = self.residual(
-            hidden_states, self.cross_attention_norm, lambda x: self.cross_attention(x, *source, **kwargs)[0]
-        )
-        return self.residual(hidden_states, self.feed_forward_norm, self.feed_forward)
+        x = self.residual(hidden_states, self.self_attention_norm, self.self_attention, attention_mask, **kwargs)
+        x = self.residual(x, self.cross_attention_norm, self.cross_attention, *source, **kwargs)
+        return self.residual(x, self.feed_forward_norm, self.feed_forward)
 
 
 class Stack(LitePreTrainedModel):
@@ -177,11 +172,11 @@ class Encoder(Stack):
         padded_only = not self.config.unpad_inputs or self.config._attn_implementation == "flex_attention"
         if padded_only or is_traced() or watched or kwargs.get("cu_seq_lens_q") is not None:
             return None
-        if attention_mask is not None and attention_mask.ndim != 2:
+        prepared = attention_mask is not None and attention_mask.ndim != 2
+        full = not prepared and segments is None and (attention_mask is None or attention_mask.all())
+        if prepared or full:
             return None
         if attention_mask is not None and self.reads_first_position and not attention_mask[:, 0].all():
-            return None
-        if segments is None and (attention_mask is None or attention_mask.all()):
             return None
         return FlatLayout.of(attention_mask, segments, tuple(given.shape[:2]), given.device)
 

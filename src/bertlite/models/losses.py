@@ -10,6 +10,7 @@ Shapes: `B` batch, `T` length, `M` labelled positions, `E` hidden size, `V` voca
 import torch
 from torch import nn
 
+from .linear import linear
 from .masking import is_traced
 
 IGNORED = -100
@@ -40,10 +41,8 @@ def cross_entropy(logits, labels, num_items_in_batch=None, label_smoothing: floa
     Label smoothing ε (Vaswani et al. 2017, section 5.4) puts 1 - ε on the label and spreads ε evenly over all classes.
     """
     logits, labels = logits.flatten(0, -2).float(), labels.flatten()
-    total = nn.functional.cross_entropy(
-        logits, labels.long(), ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
-    )
-    return mean_over_items(total, (labels != IGNORED).sum(), num_items_in_batch)
+    summed = nn.CrossEntropyLoss(ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
+    return mean_over_items(summed(logits, labels.long()), (labels != IGNORED).sum(), num_items_in_batch)
 
 
 def class_loss(name: str, logits: torch.Tensor, labels: torch.Tensor | None, num_items_in_batch=None):
@@ -66,7 +65,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, labels, chunk_size, label_smoothing, scale, with_gradient):
         total, of_hidden, of_weight, of_bias = hidden.new_zeros((), dtype=torch.float32), [], None, None
         for rows, target in zip(hidden.split(chunk_size), labels[:, None].split(chunk_size), strict=True):
-            logits = nn.functional.linear(rows, weight, bias)  # (chunk, V)
+            logits = linear(rows, weight, bias)  # (chunk, V)
             log_probabilities = logits.float().log_softmax(-1)
             total -= (1 - label_smoothing) * log_probabilities.gather(-1, target).sum()
             if label_smoothing:
@@ -77,8 +76,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 if label_smoothing:
                     error -= label_smoothing / error.shape[-1]
                 error = error.mul_(scale).to(logits.dtype)
-                of_hidden.append((error @ weight).to(hidden.dtype))
-                parts = ((error.T @ rows).to(weight.dtype), error.sum(0).to(bias.dtype))
+                of_hidden.append(linear(error, weight.T).to(hidden.dtype))
+                parts = (linear(error.T, rows.T).to(weight.dtype), error.sum(0).to(bias.dtype))
                 of_weight, of_bias = parts if of_weight is None else (of_weight + parts[0], of_bias + parts[1])
         if with_gradient:
             ctx.save_for_backward(torch.cat(of_hidden), of_weight, of_bias)

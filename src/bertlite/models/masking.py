@@ -25,10 +25,7 @@ def is_traced() -> bool:
 
 
 def segment_ids(position_ids: torch.Tensor | None, batch_size: int) -> torch.Tensor | None:
-    """Number the sequences packed in each row, `(B, T)` from 0 up: a new one begins where `position_ids` stops rising.
-
-    None where no row holds more than one sequence.
-    """
+    """Number each row's sequences, `(B, T)`: one begins where `position_ids` stops rising. None if each row has one."""
     if position_ids is None or position_ids.shape[-1] < 2:
         return None
     restarts = position_ids[:, 1:] <= position_ids[:, :-1]  # (B, T-1)
@@ -63,9 +60,8 @@ def check_mask(name: str, mask: torch.Tensor | None, batch: int, heads: int, que
 
 
 def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> PreTrainedConfig:
-    """The config to build masks with: eager's when attention weights are asked for, whatever is configured.
-
-    And sdpa's for a function that a user registered without a mask: the library would build none, and padding be seen.
+    """The config to build masks with: eager's when attention weights are asked for, whatever is configured; sdpa's
+    for a function that a user registered without a mask: the library would build none, and padding be seen.
     """
     name = config._attn_implementation or "sdpa"
     unknown = name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|")
@@ -107,7 +103,7 @@ def attention_masks(config, hidden_states, attention_mask, segments=None, *, out
 class FlatLayout:
     """Where each real token of a `(B, T)` batch stands when sequences are laid end to end, shortest first.
 
-    So sequences of equal length lie side by side: attention over them is one call, without a mask and without a copy.
+    So those of equal length lie side by side: attention over them is one call, without a mask or a copy.
     """
 
     index: torch.Tensor  # (N,) positions in the flattened (B * T) batch
@@ -132,9 +128,8 @@ class FlatLayout:
 
     def take(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
         """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
-        if tensor is None:
-            return None
-        return tensor.expand(self.batch_shape[0], *tensor.shape[1:]).flatten(0, 1)[self.index].unsqueeze(0)
+        rows = None if tensor is None else tensor.expand(self.batch_shape[0], *tensor.shape[1:]).flatten(0, 1)
+        return None if rows is None else rows[self.index].unsqueeze(0)
 
     def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(1, N, E)` to `(B, T, E)`, zero at padding."""
@@ -144,10 +139,6 @@ class FlatLayout:
 
 
 def equal_length_groups(cu_seq_lens: torch.Tensor) -> list[tuple[int, int]]:
-    """Runs of neighbours of equal length, as `(how many sequences, their length)`.
-
-    >>> equal_length_groups(torch.tensor([0, 2, 4, 9]))
-    [(2, 2), (1, 5)]
-    """
+    """Runs of neighbours of equal length, as `(how many, their length)`: ends 0, 2, 4, 9 give `[(2, 2), (1, 5)]`."""
     lengths = (length for length in cu_seq_lens.diff().tolist() if length)
     return [(len(list(run)), length) for length, run in groupby(lengths)]

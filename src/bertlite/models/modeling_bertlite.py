@@ -14,6 +14,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration import BertLiteConfig
 from .layers import Encoder
+from .linear import Linear
 from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
 from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
@@ -47,7 +48,7 @@ class BertLiteModel(BertLitePreTrainedModel, Encoder):
             num_heads=config.num_attention_heads, intermediate_size=config.intermediate_size,
             type_vocab_size=config.type_vocab_size
         )  # fmt: skip
-        dense = nn.Linear(config.hidden_size, config.hidden_size)
+        dense = Linear(config.hidden_size, config.hidden_size)
         self.pooler = nn.ModuleDict({"dense": dense}) if add_pooling_layer else None
         self.reads_first_position = add_pooling_layer
         self.post_init()
@@ -74,7 +75,7 @@ class BertLiteHead(BertLitePreTrainedModel):
         """The usual head: dropout, then one linear layer to `num_labels` classes."""
         given = config.classifier_dropout
         self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
-        self.classifier = nn.Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
+        self.classifier = Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask) -> dict:
         """The head's fields of the output: `loss` (None without labels) and logits."""
@@ -104,9 +105,9 @@ class VocabularyHead(nn.Module):
     def __init__(self, config: BertLiteConfig):
         super().__init__()
         norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.transform = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.hidden_size), "LayerNorm": norm})
+        self.transform = nn.ModuleDict({"dense": Linear(config.hidden_size, config.hidden_size), "LayerNorm": norm})
         self.activation = ACT2FN[config.hidden_act]
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.decoder = Linear(config.hidden_size, config.vocab_size)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # the file's name for decoder.bias
         self.chunk_size = config.loss_chunk_size
 
@@ -160,7 +161,7 @@ class BertLiteForNextSentencePrediction(BertLiteHead):
     output_class = modeling_outputs.NextSentencePredictorOutput
 
     def build(self, config: BertLiteConfig) -> None:
-        self.cls = nn.ModuleDict({"seq_relationship": nn.Linear(config.hidden_size, 2)})
+        self.cls = nn.ModuleDict({"seq_relationship": Linear(config.hidden_size, 2)})
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         logits = self.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
@@ -218,7 +219,7 @@ class BertLiteForQuestionAnswering(BertLiteHead):
     output_class = modeling_outputs.QuestionAnsweringModelOutput
 
     def build(self, config: BertLiteConfig) -> None:
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.qa_outputs = Linear(config.hidden_size, 2)
 
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
@@ -243,7 +244,7 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
 
     def build(self, config: BertLiteConfig) -> None:
         super().build(config)
-        self.cls["seq_relationship"] = nn.Linear(config.hidden_size, 2)
+        self.cls["seq_relationship"] = Linear(config.hidden_size, 2)
 
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,

@@ -11,16 +11,10 @@ from transformers.utils import can_return_tuple
 
 from .configuration import TransformerLiteConfig
 from .layers import Decoder, Encoder
+from .linear import Linear
 from .losses import IGNORED, check_labels, cross_entropy, vocabulary_loss
 from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
-
-
-def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
-    """What the decoder reads to predict `labels` `(B, T)`: the start token, then the labels but the last."""
-    shifted = labels.roll(1, dims=-1)
-    shifted[:, 0] = decoder_start_token_id
-    return shifted.masked_fill(shifted == IGNORED, pad_token_id)
 
 
 class TransformerLitePreTrainedModel(LitePreTrainedModel):
@@ -70,10 +64,9 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
     @can_return_tuple
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, decoder_input_ids: Ids = None,
-        decoder_attention_mask: Ids = None, encoder_outputs=None,
-        past_key_values=None, inputs_embeds: Vectors = None, decoder_inputs_embeds: Vectors = None,
-        use_cache: bool | None = None, position_ids: Ids = None, decoder_position_ids: Ids = None,
-        token_type_ids: Ids = None, **kwargs
+        decoder_attention_mask: Ids = None, encoder_outputs=None, past_key_values=None, inputs_embeds: Vectors = None,
+        decoder_inputs_embeds: Vectors = None, use_cache: bool | None = None, position_ids: Ids = None,
+        decoder_position_ids: Ids = None, token_type_ids: Ids = None, **kwargs
     ) -> Seq2SeqModelOutput:  # fmt: skip
         """Encode `(B, S)` ids and decode `(B, T)` ids against them; arguments and errors as in `Encoder`, `Decoder`.
 
@@ -94,9 +87,8 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         )  # fmt: skip
         sides = {"encoder": encoder_outputs, "decoder": decoder_outputs}
         seen = {f"{s}_{name}": out.get(name) for s, out in sides.items() for name in ("hidden_states", "attentions")}
-        seen |= {
-            name: decoder_outputs.get(name) for name in ("last_hidden_state", "past_key_values", "cross_attentions")
-        }
+        own = ("last_hidden_state", "past_key_values", "cross_attentions")
+        seen |= {name: decoder_outputs.get(name) for name in own}
         return Seq2SeqModelOutput(encoder_last_hidden_state=encoder_outputs[0], **seen)
 
 
@@ -116,7 +108,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         if config.share_encoder_decoder_embeddings:
             tied = ("lm_head", "model.encoder.embeddings.word_embeddings", "model.decoder.embeddings.word_embeddings")
             self._tied_weights_keys = {f"{name}.weight": "model.shared.weight" for name in tied}
-        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
+        self.lm_head = Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
         self.register_buffer("final_logits_bias", torch.zeros(1, self.lm_head.out_features))  # Marian's
         self.post_init()
 
@@ -146,15 +138,17 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         return embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        return shift_tokens_right(labels, self.config.pad_token_id or 0, self.config.decoder_start_token_id)
+        """What the decoder reads to predict `labels` `(B, T)`: the start token, then the labels but the last."""
+        shifted = labels.roll(1, dims=-1)
+        shifted[:, 0] = self.config.decoder_start_token_id
+        return shifted.masked_fill(shifted == IGNORED, self.config.pad_token_id or 0)
 
     @can_return_tuple
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, decoder_input_ids: Ids = None,
-        decoder_attention_mask: Ids = None, encoder_outputs=None,
-        past_key_values=None, inputs_embeds: Vectors = None, decoder_inputs_embeds: Vectors = None,
-        labels: Ids = None, use_cache: bool | None = None, logits_to_keep: int | torch.Tensor = 0,
-        num_items_in_batch: Count = None, **kwargs
+        decoder_attention_mask: Ids = None, encoder_outputs=None, past_key_values=None, inputs_embeds: Vectors = None,
+        decoder_inputs_embeds: Vectors = None, labels: Ids = None, use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0, num_items_in_batch: Count = None, **kwargs
     ) -> Seq2SeqLMOutput:  # fmt: skip
         """As `TransformerLiteModel`.
 

@@ -25,8 +25,6 @@ from .embeddings import SinusoidalPositions, sinusoidal_table
 class LoadOnlyRenaming(WeightRenaming):
     """A rename for names that old files use and new ones do not: saving does not bring them back."""
 
-    __slots__ = ()
-
     def reverse_transform(self) -> WeightRenaming:
         return WeightRenaming("(?!)", "")  # a pattern that matches nothing
 
@@ -48,16 +46,11 @@ MARIAN_NAMES = {
 }  # fmt: skip
 
 
-def register_names(model_type: str, names: dict[str, str]) -> None:
-    """Tell the library how files name our tensors. A travelled copy of this code registers a second time."""
-    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-    renamings: list = [LoadOnlyRenaming(file_name, ours) for file_name, ours in old.items()]
-    renamings += [WeightRenaming(file_name, ours) for file_name, ours in names.items()]
-    register_checkpoint_conversion_mapping(model_type, renamings, overwrite=True)
-
-
-register_names("bertlite", BERT_NAMES)
-register_names("transformerlite", MARIAN_NAMES)
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+for _type, _names in (("bertlite", BERT_NAMES), ("transformerlite", MARIAN_NAMES)):
+    _renamings: list = [LoadOnlyRenaming(file_name, ours) for file_name, ours in OLD_NAMES.items()]
+    _renamings += [WeightRenaming(file_name, ours) for file_name, ours in _names.items()]
+    register_checkpoint_conversion_mapping(_type, _renamings, overwrite=True)  # a travelled copy does it once more
 
 
 class LitePreTrainedModel(PreTrainedModel):
@@ -107,9 +100,8 @@ class LitePreTrainedModel(PreTrainedModel):
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         missing = sorted(key for key in info["missing_keys"] if ".layers." in f".{key}" or "word_embeddings" in key)
         if missing and pretrained_model_name_or_path is not None:
-            supported = " or ".join(cls.config_class.accepted_model_types)
-            found = f"{source}: not the weights of a {supported}: {len(missing)} tensors of the layers are missing"
-            raise ValueError(f"{found}, such as {missing[0]}; they would have stayed random")
+            wanted = f"{source}: not the weights of a {' or '.join(cls.config_class.accepted_model_types)}"
+            raise ValueError(f"{wanted}: {len(missing)} tensors of the layers are missing, such as {missing[0]}")
         return (model, info) if want_info else model
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):

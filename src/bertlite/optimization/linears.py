@@ -8,7 +8,7 @@ Shapes: `N` rows, `I` inputs, `O` outputs.
 import torch
 from torch import nn
 
-from ..models.attention import Linear
+from ..models.linear import Linear
 
 SMALLEST_GELU = 0.17  # gelu(x) > -0.17 for every x: shifted by it, the values of a row need no sign
 
