@@ -53,7 +53,7 @@ def test_pairs_agree_with_the_pipeline(tokenizer):
     expected = [pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")(pair) for pair in pairs]
     same(classify(TEXTS, model, tokenizer, text_pair=TEXTS[::-1]), expected)
     same(classify(TEXTS[0], model, tokenizer, text_pair=TEXTS[-1]), expected[0])
-    with pytest.raises(ValueError, match="text_pair must hold as many texts as texts, 4, got 1"):
+    with pytest.raises(ValueError, match="text_pair must be a list, as texts is, got a string"):
         classify(TEXTS, model, tokenizer, text_pair="the cat")
 
 

@@ -97,7 +97,8 @@ def prepare(
         validation: likewise.
         test: likewise.
         dataset: in place of these, a data set with splits of its own: of the hub, a folder with files named
-            `train.…`, `validation.…` and `test.…`, one saved by `datasets`, or a `DatasetDict`.
+            `train.…`, `validation.…` and `test.…`, one saved by `datasets` or laid out as the hub's are, or a
+            `DatasetDict`.
         dataset_config: its configuration, on the hub.
         columns: role → column, for those that are not found by their usual names. Roles are the canonical columns;
             multiple-choice has `context` and `start` as well. A list of 0/1 columns as `label` (or their names with

@@ -85,4 +85,4 @@ class Problems:
             ValueError: the first ten bad rows with their places, and the total by kind.
         """
         if self and self.on_bad_row == "stop":
-            raise ValueError(f'{self}\nCorrect them, or leave them out with on_bad_row="skip" (--on_bad_row skip)')
+            raise ValueError(f'{self}.\nCorrect them, or leave them out with on_bad_row="skip" (--on_bad_row skip)')

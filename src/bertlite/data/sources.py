@@ -62,7 +62,7 @@ def open_source(data: Any, *, split: str, task: str, config: str | None = None, 
 
     Args:
         data: a path, a list of paths, a pattern such as `data/*.csv`, two text files, the name of a data set of the
-            hub, a `datasets.Dataset` or `IterableDataset`, or a list of dictionaries.
+            hub, a `datasets.Dataset` or `IterableDataset`, a list of dictionaries, or a `Source`.
         split: "train", "validation" or "test".
         task: decides what a `.txt` file is.
         config: of the data set of the hub.
@@ -73,6 +73,8 @@ def open_source(data: Any, *, split: str, task: str, config: str | None = None, 
     """
     import datasets
 
+    if isinstance(data, Source):
+        return data
     if isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
         return Source(f"the {split} data set", (partial(read_dataset, data, f"{split} row"),), data.features)
     if is_rows(data):
@@ -91,27 +93,38 @@ def open_sources(dataset: Any, *, task: str, config: str | None = None, streamin
     Raises:
         ValueError: there is no split of a usual name.
     """
-    import datasets
-
     found: dict[str, Any]
     if isinstance(dataset, dict):  # DatasetDict and IterableDatasetDict too
         found = dict(dataset)
     elif Path(dataset).is_dir():
-        folder = Path(dataset)
-        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-            loaded = datasets.load_from_disk(folder)
-            found = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
-        else:
-            found = {}
-            for path in sorted(folder.iterdir()):
-                if suffix_of(path) in READERS:
-                    found.setdefault(path.name.split(".")[0], []).append(path)
+        found = open_folder(Path(dataset), config, streaming)
     else:
-        found = dict(load_hub(str(dataset), config, streaming=streaming))
-    named = {split: next((found[name] for name in names if name in found), None) for split, names in SPLITS.items()}
+        found = dict(load_hub("dataset", str(dataset), config, streaming=streaming))
+    named = usual_splits(found)
     if all(data is None for data in named.values()):
         raise ValueError(f"dataset must have a split train, validation or test, got {', '.join(found) or 'none'}")
     return {split: open_source(data, split=split, task=task) for split, data in named.items() if data is not None}
+
+
+def usual_splits(found: dict[str, Any]) -> dict[str, Any]:
+    """train, validation and test, whatever they are called; None where there is no such split."""
+    return {split: next((found[name] for name in names if name in found), None) for split, names in SPLITS.items()}
+
+
+def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, Any]:
+    """The splits of a folder: saved by `datasets`, files such as `train.csv`, or laid out as a data set of the hub."""
+    import datasets
+
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        loaded = datasets.load_from_disk(folder)
+        return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    found: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        if suffix_of(path) in READERS:
+            found.setdefault(path.name.split(".")[0], []).append(path)
+    if config is None and any(data is not None for data in usual_splits(found).values()):
+        return found
+    return dict(load_hub("dataset", str(folder), config, streaming=streaming))
 
 
 def is_rows(data: Any) -> bool:
@@ -182,15 +195,18 @@ def read_dataset(dataset: Any, place: str) -> Iterator[tuple[str, Row | BadRow]]
 def hub_source(name: str, config: str | None, split: str, streaming: bool) -> Source:
     """One split of a data set of the hub; `name:split` chooses another than the usual one."""
     name, _, chosen = name.partition(":")
-    found = load_hub(name, config, streaming=streaming)
+    found = load_hub(split, name, config, streaming=streaming)
     for candidate in [chosen] if chosen else SPLITS[split]:
         if candidate in found:
             return open_source(found[candidate], split=split, task="")
     raise ValueError(f"{split}: {name} must have a split {chosen or split}, it has {', '.join(found)}")
 
 
-def load_hub(name: str, config: str | None, *, streaming: bool) -> Any:
-    """All splits of a data set of the hub.
+def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -> Any:
+    """All splits of a data set of the hub, or of a folder that is laid out as one.
+
+    Args:
+        argument: that names it, for the error.
 
     Raises:
         ValueError: it cannot be loaded; the message says why, and that no local file has this name either.
@@ -201,4 +217,5 @@ def load_hub(name: str, config: str | None, *, streaming: bool) -> Any:
         return datasets.load_dataset(name, config, streaming=streaming)
     except Exception as error:  # the hub's client raises many kinds: missing, gated, offline, no such config
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{name!r} is no local file, and no data set that could be loaded: {reason}") from error
+        said = f"{argument}: {name!r} is no local file, and no data set that could be loaded: {reason}"
+        raise ValueError(said) from error

@@ -127,7 +127,9 @@ class Request:
     at_most: int | None = None  # tokens that the text may have
 
     def __post_init__(self):
-        check_counts(1, max_source_length=self.max_source_length)
+        names = ("num_beams", "max_new_tokens", "num_return_sequences")
+        counts = {name: self.generate_kwargs[name] for name in names if name in self.generate_kwargs}
+        check_counts(1, max_source_length=self.max_source_length, **counts)
         taken = sorted(set(TAKEN) & set(self.generate_kwargs))
         if taken:
             raise ValueError(f"{self.too_long.function} sets {', '.join(taken)} of generate itself; leave it out")

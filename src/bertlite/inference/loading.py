@@ -78,13 +78,13 @@ def load_model(function: str, model: Any, head: str) -> nn.Module:
         head: the ending of the class that can do the task, such as "ForQuestionAnswering".
 
     Raises:
-        ValueError: the model has another head, or weights that the task needs are not in the folder.
+        ValueError: no such model, one with another head, or weights that the task needs are not in the folder.
     """
     if not isinstance(model, str | os.PathLike):
         check_head(function, model, head)
         return model
     source = os.fspath(model)
-    config, _ = PreTrainedConfig.get_config_dict(source)
+    config = read_config(function, source)
     found = config.get("architectures") or []
     if found and head != SEQ2SEQ and not any(name.endswith(head) for name in found):
         raise ValueError(f"{function}: model must be a ...{head}, got {' and '.join(found)} in {source}")
@@ -93,6 +93,23 @@ def load_model(function: str, model: Any, head: str) -> nn.Module:
         missing = ", ".join(sorted(info["missing_keys"]))
         raise ValueError(f"{function}: {source} holds no trained {head}: {missing} would be random; fine-tune it first")
     return loaded
+
+
+def read_config(function: str, source: str) -> dict[str, Any]:
+    """The fields of the config of a folder or hub name.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    prefix = f"{function}: " if function else ""
+    expected = f"{prefix}model must be a folder with a config.json, or a hub name, got {source}"
+    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, "config.json")):
+        raise ValueError(f"{expected}, a folder without one")
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source)
+    except OSError as error:
+        raise ValueError(f"{expected}: {' '.join(str(error).split())}") from error
+    return config
 
 
 def model_class(function: str, source: str, config: dict[str, Any], head: str) -> Any:

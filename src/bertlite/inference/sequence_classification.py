@@ -62,7 +62,10 @@ def classify(
     """
     first, single = as_texts("texts", texts)
     second = None if text_pair is None else as_texts("text_pair", text_pair)
-    if second is not None and (len(second[0]) != len(first) or second[1] != single):
+    if second is not None and second[1] != single:
+        expected, came = ("a string", "a list") if single else ("a list", "a string")
+        raise ValueError(f"text_pair must be {expected}, as texts is, got {came}")
+    if second is not None and len(second[0]) != len(first):
         raise ValueError(f"text_pair must hold as many texts as texts, {len(first)}, got {len(second[0])}")
     check_counts(1, top_k=top_k, max_length=max_length)
     check_counts(0, doc_stride=doc_stride)

@@ -129,8 +129,11 @@ class Task(ABC):
         return self.score(rows, self.predict(rows, model, tokenizer, options, **run), model)
 
     def limit(self, model: Any, tokenizer: PreTrainedTokenizerBase, options: TaskOptions) -> int:
-        """Tokens of a row."""
-        return position_limit(model, tokenizer, options.max_length or self.max_length)
+        """Tokens of a row; a ValueError where special tokens would take them all."""
+        found = position_limit(model, tokenizer, options.max_length or self.max_length)
+        if found <= tokenizer.num_special_tokens_to_add():
+            raise ValueError(f"max_length must leave room beside the special tokens, got {found}")
+        return found
 
     def stride(self, options: TaskOptions) -> int:
         """Tokens that neighbouring windows share."""

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
-
-from ..inference.loading import SEQ2SEQ, load
+from ..data.sources import open_sources
+from ..inference.loading import SEQ2SEQ, load, read_config
 from .base import Row, Task, TaskOptions
 from .options import DataOptions, split_options
 from .registry import TASKS, task_named
 
 RUN_FILE = "run_arguments.json"
+OF_TRAINING = ("train", "validation", "streaming", "shuffle_buffer", "max_train_examples")  # no options of `evaluate`
 CHUNK = 1000  # rows that are predicted, and written, at a time
 
 
@@ -27,12 +27,7 @@ def infer_task(model: Any) -> str:
     if run.is_file():
         return json.loads(run.read_text(encoding="utf-8"))["task"]
     if isinstance(model, str | os.PathLike):
-        try:
-            config, _ = PreTrainedConfig.get_config_dict(os.fspath(model))
-        except OSError as error:
-            raise ValueError(
-                f"model must be a folder with a config.json, or a hub name, got {model}: {error}"
-            ) from error
+        config = read_config("", os.fspath(model))
         names, writes = config.get("architectures") or [], config.get("is_encoder_decoder", False)
     else:
         names, writes = [type(model).__name__], getattr(model.config, "is_encoder_decoder", False)
@@ -55,22 +50,36 @@ def evaluate(
         task: a name of `TASKS`; None: told from the model.
         tokenizer: a tokenizer or its folder; None: the model's.
         device: where to run; None: where the model is.
-        options: fields of `DataOptions` and `TaskOptions`.
+        options: fields of `DataOptions`, but for those of training, and of `TaskOptions`.
 
     Returns:
-        The figures, and `examples`, how many rows they are of.
+        The figures; `examples`, how many rows they are of; `bad_rows`, how many were left out, if any.
 
     Raises:
         ValueError: no rows, bad rows, labels that the model does not know, a model of another kind.
     """
     chosen = task_named(task or infer_task(model))
+    if useless := sorted(set(OF_TRAINING) & set(options)):
+        raise ValueError(f"evaluate measures test (or the test split of dataset) alone, got {', '.join(useless)} too")
     data_options, task_options = split_options({"test": test, **options}, DataOptions, TaskOptions)
     if test is None and data_options.dataset is None:
         raise ValueError("test must name a file to measure on, or dataset a data set, got neither")
     loaded, tokenizer = load("evaluate", model, tokenizer, chosen.head)
-    data = data_options.prepare(chosen.name, **model_labels(chosen, loaded, data_options))
-    rows = [] if data.test is None else list(data.test)
-    return {**chosen.measure(rows, loaded, tokenizer, task_options, device=device), "examples": len(rows)}
+    if test is None:
+        test = test_split(data_options, chosen.name)
+    data = data_options.prepare(chosen.name, test=test, dataset=None, **model_labels(chosen, loaded, data_options))
+    rows = list(data.test)
+    figures = {**chosen.measure(rows, loaded, tokenizer, task_options, device=device), "examples": len(rows)}
+    return {**figures, "bad_rows": data.problems.total} if data.problems else figures
+
+
+def test_split(options: DataOptions, task: str) -> Any:
+    """The test split of the data set that `options` name; a ValueError where it has none."""
+    splits = open_sources(options.dataset, task=task, config=options.dataset_config)
+    if "test" not in splits:
+        came = f"{options.dataset!s:.80} has {' and '.join(splits)}"
+        raise ValueError(f"dataset must have a split test to measure on, {came}; name a split or file as test")
+    return splits["test"]
 
 
 def model_labels(task: Task, model: Any, options: DataOptions) -> dict[str, Any]:

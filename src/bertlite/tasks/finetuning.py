@@ -13,27 +13,42 @@ from typing import Any
 from datasets import IterableDataset
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
 
 from ..recipes import CheckpointAveraging
 from .base import Task, TaskOptions
 from .card import write_card
-from .options import DataOptions, ModelOptions, split_options
+from .options import DataOptions, ModelOptions, named_data, split_options
 from .registry import task_named
 from .starting import Start
-from .training import generation_options, make_arguments, make_trainer, smooth_labels
+from .training import (
+    check_arguments,
+    generation_options,
+    make_arguments,
+    make_trainer,
+    of_arguments,
+    smooth_labels,
+)
 
 RUN_FILE = "run_arguments.json"
+logger = logging.get_logger(__name__)
 
 
 @dataclass
 class FinetuneResult:
-    """What a run made; `metrics` are those of "train", and of "validation" and "test" where such rows were given."""
+    """What a run made.
+
+    Attributes:
+        metrics: those of "train", and of "validation" and "test" where such rows were given.
+        problems: the bad rows that were left out (`bertlite.data.Problems`); `problems.total` counts them.
+    """
 
     model: Any
     tokenizer: Any
     metrics: dict[str, dict[str, float]]
     output_dir: str
     trainer: Any = field(repr=False)
+    problems: Any = field(repr=False, default=None)
 
 
 def finetune(
@@ -79,6 +94,7 @@ def finetune(
     if train is None and data_options.dataset is None:
         raise ValueError("train must name a file to train on, or dataset a data set, got neither")
     target = check_output_dir(output_dir, task, resume or bool(of_arguments(arguments, "resume_from_checkpoint")))
+    check_arguments(chosen, arguments)
     start = Start.check(chosen, model, tokenizer, model_options)
     data = data_options.prepare(task, labels=list(data_options.labels) or start.known_labels())
     check_rows(data, arguments)
@@ -86,18 +102,14 @@ def finetune(
     made = make_arguments(chosen, arguments, str(target), best, bool(model_options.average_last))
     built = start.build(data.labels, data.problem_type, made.seed)
     smooth_labels(built, made, model_options.label_smoothing)
-    trainer = make_trainer(start, built, made, data, task_options, list(callbacks or []))
+    trainer = make_trainer(start, built, made, data, task_options, list(callbacks or []),
+                           shuffle_buffer=data_options.shuffle_buffer)  # fmt: skip
     record = {"task": task, "model": None if model is None else str(getattr(model, "name_or_path", model))}
     record |= {"data": data_options, "options": task_options, "recipe": model_options, "labels": data.labels}
     write_run(target, {**record, "problem_type": data.problem_type}, made)
     seconds = run(trainer, resume)
     figures = {"train": {"seconds": round(seconds, 1), "loss": last_loss(trainer), "steps": trainer.state.global_step}}
     return finish(chosen, trainer, data, figures, target)
-
-
-def of_arguments(arguments: Any, name: str) -> Any:
-    """One field of the `arguments` of `finetune`, None where it is not given."""
-    return arguments.get(name) if isinstance(arguments, Mapping) else getattr(arguments, name, None)
 
 
 def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) -> Path:
@@ -145,6 +157,9 @@ def check_rows(data: Any, arguments: Any) -> None:
 
 def write_run(target: Path, record: dict[str, Any], arguments: TrainingArguments) -> None:
     """The run's arguments beside the model."""
+    data = record["data"]
+    named = {name: named_data(getattr(data, name)) for name in ("train", "validation", "test", "dataset")}
+    record = {**record, "data": dataclasses.replace(data, **named)}  # not the rows themselves
     plain = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
              for name, value in record.items()}  # fmt: skip
     plain["arguments"] = arguments.to_dict()
@@ -185,4 +200,6 @@ def finish(task: Task, trainer: Any, data: Any, figures: dict[str, dict[str, flo
         tokenizer.save_pretrained(target)
         (target / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         write_card(target, task, model, figures, json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
-    return FinetuneResult(model, tokenizer, figures, str(target), trainer)
+    if data.problems and isinstance(data.train, IterableDataset):  # found while training
+        logger.warning(f"left out: {data.problems}")
+    return FinetuneResult(model, tokenizer, figures, str(target), trainer, data.problems)

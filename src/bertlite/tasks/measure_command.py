@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
+from ..data.readers import lines_of, open_text, suffix_of
+from ..inference.loading import check_text
 from .base import Row, TaskOptions
-from .evaluation import evaluate, infer_task, predict
+from .evaluation import OF_TRAINING, evaluate, infer_task, predict
 from .options import DataOptions
-from .parsing import parse_given
+from .parsing import OptionParser, parse_given
 from .registry import TASKS
 
 EVALUATE = """examples:
@@ -30,11 +30,19 @@ a .txt file holds one text a line. Each line of the answer is JSON: scores, and 
 """
 
 
-def command_parser(name: str, description: str, epilog: str, kinds: list[Any]) -> HfArgumentParser:
+WORDS = ("text", "text_pair", "question", "choices")  # rows on the command line
+WORDS_OF = {
+    "sequence-classification": ("text", "text_pair"),
+    "question-answering": ("question", "text"),
+    "multiple-choice": ("question", "choices"),
+}  # of the other tasks: text
+
+
+def command_parser(name: str, usage: str, description: str, epilog: str, kinds: list[Any]) -> OptionParser:
     """The parser of one command, model first."""
-    parser = HfArgumentParser(
-        kinds, prog=f"bertlite {name}", description=description, epilog=epilog, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = OptionParser(
+        kinds, prog=f"bertlite {name}", usage=f"%(prog)s {usage}", description=description, epilog=epilog,
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
     parser.add_argument("model", help="folder or hub name of a trained model")
     parser.add_argument("--task", choices=sorted(TASKS), help="default: told from the model")
@@ -45,11 +53,16 @@ def command_parser(name: str, description: str, epilog: str, kinds: list[Any]) -
 def evaluate_main(argv: list[str]) -> int:
     """Run `bertlite evaluate`."""
     kinds: list[Any] = [DataOptions, TaskOptions]
-    parser = command_parser("evaluate", "Measure a trained model on labelled rows.", EVALUATE, kinds)
+    usage = "MODEL --test FILE [options]"
+    parser = command_parser("evaluate", usage, "Measure a trained model on labelled rows.", EVALUATE, kinds)
+    for action in parser._actions:
+        if action.dest in OF_TRAINING:
+            action.help = argparse.SUPPRESS
     given = parse_given(parser, argv)
     output, model = given.pop("output", None), given.pop("model", None)
     if model is None:
         raise ValueError("model must be given: bertlite evaluate MODEL --test FILE")
+    check_output(output)
     figures = evaluate(model, **given)
     write_lines(output, [json.dumps(figures, indent=2)])
     return 0
@@ -57,7 +70,9 @@ def evaluate_main(argv: list[str]) -> int:
 
 def predict_main(argv: list[str]) -> int:
     """Run `bertlite predict`."""
-    parser = command_parser("predict", "A trained model's answers, one JSON object a line.", PREDICT, [TaskOptions])
+    usage = "MODEL FILE [options], or bertlite predict MODEL --text TEXT ... [options]"
+    answers = "A trained model's answers, one JSON object a line."
+    parser = command_parser("predict", usage, answers, PREDICT, [TaskOptions])
     parser.add_argument("file", nargs="?", help="rows without labels, in any format of finetune, or .txt")
     parser.add_argument("--text", nargs="+", help="texts, each in quotes (of questions: the texts to search)")
     parser.add_argument("--text_pair", nargs="+", help="the second text of each pair")
@@ -68,14 +83,17 @@ def predict_main(argv: list[str]) -> int:
     output, model, file = given.pop("output", None), given.pop("model", None), given.pop("file", None)
     if model is None:
         raise ValueError("model must be given: bertlite predict MODEL FILE")
+    check_output(output)
     task = given.pop("task", None) or infer_task(model)
-    words = {name: given.pop(name, None) for name in ("text", "text_pair", "question", "choices")}
+    words = {name: given.pop(name) for name in WORDS if name in given}
     columns = given.pop("columns", [])
-    if (file is None) == (words["text"] is None and words["choices"] is None):
-        raise ValueError("predict takes a file or --text, and not both")
+    if (file is None) == (not words):
+        raise ValueError(f"predict takes a file or --text, and not both, got {'neither' if file is None else 'both'}")
+    if columns and file is None:
+        raise ValueError("--columns must come with a file, whose columns it names, got --text")
     rows = rows_of_words(task, words) if file is None else rows_of_file(task, file, columns)
-    answers = predict(model, rows, task=task, **given)
-    write_lines(output, (json.dumps(each, ensure_ascii=False) for each in answers))
+    found = predict(model, rows, task=task, **given)
+    write_lines(output, (json.dumps(each, ensure_ascii=False) for each in found))
     return 0
 
 
@@ -83,11 +101,15 @@ def rows_of_words(task: str, words: dict[str, Any]) -> list[Row]:
     """Rows of what stands on the command line.
 
     Raises:
-        ValueError: a question is missing, or as many of one as of the other.
+        ValueError: words that the task does not read, a question is missing, or as many of one as of the other.
     """
-    texts, questions = words["text"] or [], words["question"] or []
+    read = WORDS_OF.get(task, ("text",))
+    for name in words:
+        if name not in read:
+            raise ValueError(f"{task} reads {' and '.join(f'--{each}' for each in read)}, got --{name}")
+    texts, questions = words.get("text", []), words.get("question", [])
     if task == "multiple-choice":
-        if len(questions) != 1 or not words["choices"]:
+        if len(questions) != 1 or not words.get("choices"):
             raise ValueError("multiple choice needs one --question and its --choices")
         return [{"question": questions[0], "choices": words["choices"]}]
     if task == "question-answering":
@@ -98,7 +120,7 @@ def rows_of_words(task: str, words: dict[str, Any]) -> list[Row]:
         return [{"question": one, "context": other} for one, other in zip(questions, texts, strict=True)]
     name = "source" if task in ("translation", "summarization") else "text"
     rows = [{name: text} for text in texts]
-    if words["text_pair"] is not None:
+    if "text_pair" in words:
         if len(words["text_pair"]) != len(texts):
             raise ValueError(f"--text_pair must be as many as --text, {len(texts)}, got {len(words['text_pair'])}")
         rows = [{**row, "text_pair": pair} for row, pair in zip(rows, words["text_pair"], strict=True)]
@@ -106,15 +128,39 @@ def rows_of_words(task: str, words: dict[str, Any]) -> list[Row]:
 
 
 def rows_of_file(task: str, file: str, columns: list[str]) -> Iterable[Row]:
-    """Rows of a file, checked by `bertlite.data`; a `.txt` file has one text a line."""
+    """Rows of a file, checked by `bertlite.data`; a `.txt` file has one text a line.
+
+    Raises:
+        ValueError: no such file, a bad row, or a text file where a row is more than a text.
+    """
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"file must be one that is there, got {file}")
-    if path.suffix == ".txt":
+    if suffix_of(path) == ".txt":
+        if task in ("question-answering", "multiple-choice"):
+            raise ValueError(f"file must have columns for {task}, as a .jsonl or .csv file has, got {file}")
         name = "source" if task in ("translation", "summarization") else "text"
-        return [{name: line} for line in path.read_text(encoding="utf-8").splitlines()]
+        return rows_of_lines(path, name)
     data = DataOptions(test=file, columns=columns).prepare(task, require_labels=False)
     return data.test
+
+
+def rows_of_lines(path: Path, name: str) -> list[Row]:
+    """One row a line; a ValueError, with the line's number, for one without a text, for each line has an answer."""
+    rows: list[Row] = []
+    with open_text(path) as file:
+        for number, line in enumerate(lines_of(file), start=1):
+            check_text(f"{path.name} line {number}", line)
+            rows.append({name: line})
+    if not rows:
+        raise ValueError(f"file must hold a text a line, got the empty {path}")
+    return rows
+
+
+def check_output(output: str | None) -> None:
+    """Refuse, with a ValueError and before any work, a folder as the file to write to."""
+    if output is not None and Path(output).is_dir():
+        raise ValueError(f"--output must be a file to write to, got the folder {output}")
 
 
 def write_lines(output: str | None, lines: Iterable[str] | Iterator[str]) -> None:

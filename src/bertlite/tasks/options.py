@@ -1,6 +1,7 @@
 """What a run is told about data, model and recipe, beside `TrainingArguments` and `TaskOptions`."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class DataOptions:
     columns: list[str] = described("columns that cannot be guessed, such as text=Review label=Stars", [])
     on_bad_row: str = described("what a bad row does", "stop", choices=("stop", "skip"))
     streaming: bool = described("read while training, for data that do not fit in memory (needs --max_steps)", False)
+    shuffle_buffer: int = described("streaming: rows in memory from which the next is drawn (1: as they come)", 10_000)
     labels: list[str] = described("the labels in their order (default: those of the data, or of the model)", [])
     problem_type: str | None = described(
         "sequence classification (default: told from the labels)",
@@ -41,7 +43,8 @@ class DataOptions:
     target_language: str | None = described("translation: the target's key or column, such as de")
 
     def __post_init__(self):
-        check_counts(1, max_train_examples=self.max_train_examples, max_eval_examples=self.max_eval_examples)
+        names = ("max_train_examples", "max_eval_examples", "shuffle_buffer")
+        check_counts(1, **{name: getattr(self, name) for name in names})
 
     def column_map(self) -> dict[str, str] | None:
         """`columns` as a dict.
@@ -60,9 +63,20 @@ class DataOptions:
         """The checked rows, as `bertlite.data.prepare` gives them; errors as there."""
         from ..data import prepare
 
-        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        names = [each.name for each in dataclasses.fields(self) if each.name != "shuffle_buffer"]
+        given = {name: getattr(self, name) for name in names}
         given.update(columns=self.column_map(), labels=list(self.labels) or None)
         return prepare(task, **{**given, **changes})
+
+
+def named_data(value: Any) -> Any:
+    """What a record of a run says of its data: paths and names as they are, of rows in memory only what they are."""
+    if value is None or isinstance(value, str | os.PathLike):
+        return value if value is None else str(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str | os.PathLike) for each in value):
+        return [str(each) for each in value]
+    count = f" of {len(value):,}" if hasattr(value, "__len__") else ""
+    return f"{type(value).__name__}{count} in memory"
 
 
 @dataclass

@@ -1,17 +1,35 @@
 """The command line of the tasks: options by `HfArgumentParser`, from words and from files."""
 
 import argparse
+import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
 
-def make_parser(prog: str, description: str, kinds: list[Any]) -> HfArgumentParser:
-    """A parser of the fields of dataclasses that keeps apart what was given from what was not."""
-    return HfArgumentParser(
-        kinds, prog=prog, description=description, allow_abbrev=False, add_help=False,
+class OptionParser(HfArgumentParser):
+    """A parser of the fields of dataclasses that raises what it refuses, instead of printing a page of options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ValueError with a line for the user; of an unknown option, with those whose names are like it."""
+        words = [word.split("=")[0] for word in message.split() if word.startswith("--")]
+        near: list[str] = []
+        if message.startswith("unrecognized"):
+            options = [name for action in self._actions for name in action.option_strings[:1]]
+            for word in words:
+                name = word.replace("-", "_").strip("_")
+                near += [option for option in options if name in option or option.strip("-") in name]
+                near += difflib.get_close_matches(word, options, 2)
+        hint = f"; is {' or '.join(dict.fromkeys(near[:4]))} meant?" if near else ""
+        raise ValueError(f"{message}{hint}")
+
+
+def make_parser(prog: str, description: str, kinds: list[Any]) -> OptionParser:
+    """A parser of one command's options."""
+    return OptionParser(
+        kinds, prog=prog, usage="%(prog)s [options]", description=description, allow_abbrev=False, add_help=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )  # fmt: skip
 

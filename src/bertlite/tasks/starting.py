@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedConfig, set_seed
+from transformers import set_seed
 
-from ..inference.loading import SEQ2SEQ, check_head, load_tokenizer, model_class
+from ..inference.loading import SEQ2SEQ, check_head, load_tokenizer, model_class, read_config
 from ..models import modeling_bertlite
 from ..models.configuration import TransformerLiteConfig
 from ..models.modeling_transformerlite import TransformerLiteForConditionalGeneration
@@ -47,12 +47,7 @@ class Start:
             check_head("finetune", model, task.head)
             return cls(task, model, load_tokenizer("finetune", model, tokenizer, fast=task.head != SEQ2SEQ), options)
         source = os.fspath(model)
-        try:
-            config, _ = PreTrainedConfig.get_config_dict(source)
-        except OSError as error:
-            raise ValueError(
-                f"model must be a folder with a config.json, or a hub name, got {source}: {error}"
-            ) from error
+        config = read_config("finetune", source)
         if not options.warm_start:
             model_class("finetune", source, config, task.head)
         elif task.head != SEQ2SEQ:

@@ -1,12 +1,14 @@
 """The library's `Trainer` with the tasks' figures, features and recipes."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
 
+from ..inference.loading import check_counts, check_number
 from ..recipes import CheckpointAveraging, TokenBatchCollator, TokenBatches, bert_optimizer, transformer_optimizers
 from .base import Task, TaskOptions
 from .options import ModelOptions
@@ -69,6 +71,34 @@ def encode_rows(task: Task, data: Any, tokenizer: Any, model: Any, options: Task
     return data.map(encode, batched=True, remove_columns=data.column_names, desc="Encoding", **kept)
 
 
+def of_arguments(arguments: Any, name: str) -> Any:
+    """One field of the `arguments` of `finetune`, None where it is not given."""
+    return arguments.get(name) if isinstance(arguments, Mapping) else getattr(arguments, name, None)
+
+
+def check_arguments(task: Task, given: Any) -> None:
+    """Look at the training arguments before any data are read.
+
+    Raises:
+        ValueError: arguments of another kind than the task needs, unknown fields, or numbers out of their range.
+    """
+    kind = task.arguments_class
+    if isinstance(given, Mapping):
+        known = {each.name for each in dataclasses.fields(kind) if each.init}
+        if unknown := sorted(set(given) - known):
+            raise ValueError(f"arguments must be fields of {kind.__name__}, got {', '.join(unknown)}")
+    elif given is not None and not isinstance(given, kind):
+        raise ValueError(f"arguments must be {kind.__name__} or a dict of its fields, got {type(given).__name__}")
+    counts = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+    check_counts(1, **{name: of_arguments(given, name) for name in counts})
+    for name in ("learning_rate", "weight_decay"):
+        if (value := of_arguments(given, name)) is not None:
+            check_number(name, value, 0)
+    epochs, steps = of_arguments(given, "num_train_epochs"), of_arguments(given, "max_steps") or -1
+    if epochs is not None and not epochs > 0 and steps < 1:
+        raise ValueError(f"num_train_epochs must be above 0 where max_steps is not given, got {epochs!r}")
+
+
 def make_arguments(task: Task, given: Any, output_dir: str, best_metric: str | None, averages: bool) -> Any:
     """The run's `TrainingArguments`: as they came, or the task's defaults with the fields given.
 
@@ -78,19 +108,17 @@ def make_arguments(task: Task, given: Any, output_dir: str, best_metric: str | N
         averages: whether checkpoints are averaged at the end, so that none may be deleted before.
 
     Raises:
-        ValueError: unknown fields, arguments of another kind than the task needs, or with another `output_dir`.
+        ValueError: see `check_arguments`; another `output_dir`; an evaluation of no rows.
     """
+    check_arguments(task, given)
+    strategy = of_arguments(given, "eval_strategy")
+    if best_metric is None and strategy not in (None, "no"):
+        raise ValueError(f"eval_strategy must come with validation rows to evaluate on, got {str(strategy)!r} and none")
     if isinstance(given, TrainingArguments):
-        if not isinstance(given, task.arguments_class):
-            raise ValueError(f"arguments must be {task.arguments_class.__name__}, got {type(given).__name__}")
-        if Path(given.output_dir).absolute() != Path(output_dir).absolute():
+        if Path(str(given.output_dir)).absolute() != Path(output_dir).absolute():
             raise ValueError(f"arguments.output_dir must be output_dir, {output_dir}, got {given.output_dir}")
         return given
     given = dict(given or {})
-    known = {each.name for each in dataclasses.fields(task.arguments_class) if each.init}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise ValueError(f"arguments must be fields of {task.arguments_class.__name__}, got {', '.join(unknown)}")
     chosen = {**task.arguments(), "save_strategy": "epoch", "output_dir": output_dir}
     if averages:
         chosen["save_total_limit"] = None
@@ -102,15 +130,23 @@ def make_arguments(task: Task, given: Any, output_dir: str, best_metric: str | N
     return task.arguments_class(**{**chosen, **given})
 
 
-def make_trainer(start: Start, model: Any, arguments: Any, data: Any, options: TaskOptions, callbacks: list) -> Any:
+def make_trainer(
+    start: Start, model: Any, arguments: Any, data: Any, options: TaskOptions, callbacks: list, *, shuffle_buffer: int
+) -> Any:
     """A trainer of the recipe that was asked for, all rows encoded.
+
+    Args:
+        shuffle_buffer: of rows that stream, how many are in memory for the next one to be drawn from.
 
     Raises:
         ValueError: token batches of rows that stream; a row that is longer than a batch.
     """
     task, recipe = start.task, start.options
     collator: Any = task.collator(start.tokenizer, model)
-    train = encode_rows(task, data.train, start.tokenizer, model, options)
+    rows = data.train
+    if not isinstance(rows, Dataset):  # the library's Trainer shuffles no stream
+        rows = rows.shuffle(seed=arguments.data_seed or arguments.seed, buffer_size=shuffle_buffer)
+    train = encode_rows(task, rows, start.tokenizer, model, options)
     if recipe.batch_tokens is not None:
         if not isinstance(train, Dataset):
             raise ValueError("batch_tokens must be left out where rows stream: their lengths are not known")

@@ -20,8 +20,11 @@ class Writing(Task):
     function: Any
 
     def source_limit(self, model: Any, tokenizer: Any, options: TaskOptions) -> int:
-        """Tokens of a source, end token included."""
-        return position_limit(model, tokenizer, options.max_source_length or 512)
+        """Tokens of a source, end token included; a ValueError where special tokens would take them all."""
+        found = position_limit(model, tokenizer, options.max_source_length or 512)
+        if found <= tokenizer.num_special_tokens_to_add():
+            raise ValueError(f"max_source_length must leave room beside the special tokens, got {found}")
+        return found
 
     def encode(self, rows, tokenizer, model, options):
         sources = tokenizer(
