@@ -28,8 +28,9 @@ format:  ## let ruff put the style right
 	$(PYTHON) -m ruff format .
 
 bench:  ## speed against transformers on the same weights and inputs, as ratios
-	$(PYTHON) benchmarks/encoder_inference.py
-	$(PYTHON) benchmarks/masked_lm_step.py
+	$(PYTHON) -m benchmarks encoder
+	$(PYTHON) -m benchmarks masked-lm
+	$(PYTHON) -m benchmarks generation
 
 notebooks:  ## run every notebook from a clean kernel
 	$(PYTHON) -m pytest -m slow tests/test_notebooks.py

@@ -52,11 +52,15 @@ def product_rate() -> float:
 
 @dataclass
 class Race:
-    """Run competitors in turn for some rounds; the first one named is the one to compare with."""
+    """Run competitors in turn for some rounds; the first one named is the one to compare with.
+
+    `pause`: seconds of rest before each, in which the threads of the one before stop waiting for work.
+    """
 
     competitors: dict
     times: dict = field(default_factory=dict)
     kept: list = field(default_factory=list)
+    pause: float = 0.0
 
     def run(self, rounds: int) -> "Race":
         """`rounds` rounds after one to warm up; the order turns from round to round."""
@@ -67,6 +71,7 @@ class Race:
             names = names[number % len(names) :] + names[: number % len(names)]
             rates.append(product_rate())
             for name in names:
+                time.sleep(self.pause)
                 start = time.perf_counter()
                 self.competitors[name]()
                 self.times[name].append(time.perf_counter() - start)
@@ -74,9 +79,9 @@ class Race:
         self.kept = [i for i in range(1, rounds + 1) if rates[i] > 0.6 * usual]
         return self
 
-    def ratio(self, name: str) -> float:
-        """How many times faster than the first competitor, as the median over the rounds kept."""
-        first = next(iter(self.competitors))
+    def ratio(self, name: str, to: str | None = None) -> float:
+        """How many times faster than `to` (None: the first competitor), as the median over the rounds kept."""
+        first = to or next(iter(self.competitors))
         return statistics.median(self.times[first][i] / self.times[name][i] for i in self.kept)
 
     def print(self, title: str) -> None:

@@ -1,0 +1,1 @@
+"""Speed, memory and quality against other implementations: `python -m benchmarks` lists what there is."""
