@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
+import torch
 from transformers import BertTokenizer
 
 from bertlite.pretraining import BatchStream, MaskingOptions, PairOptions, Phase, StreamOptions, write_token_store
@@ -61,3 +63,34 @@ def options(task="next_sentence", length=64, updates=10, short=0.1, masking=None
 
 def stream(store, given: StreamOptions, **place) -> BatchStream:
     return BatchStream(store, TOKENIZER, given, **place)
+
+
+@pytest.fixture(scope="module", autouse=True, name="one_thread")
+def one_thread_of_torch():
+    """Two threads may add in another order from one run to the next, and runs are compared bit by bit here."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", name="text")
+def text_file(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "docs.txt"
+    file.write_text("\n\n".join("\n".join(each) for each in DOCUMENTS[:250]))
+    return file
+
+
+@pytest.fixture(scope="module", name="tokenizer")
+def tokenizer_folder(tmp_path_factory) -> Path:
+    TOKENIZER.save_pretrained(folder := tmp_path_factory.mktemp("tokenizer"))
+    return folder
+
+
+def command(text, tokenizer, output, *more, steps=8) -> list[str]:
+    given = {"tokenizer": tokenizer, "output-dir": output, "max-steps": steps, "preset": "bert-tiny"}
+    given |= {"tokens-per-batch": 512, "save-steps": 3, "eval-steps": 4, "logging-steps": 2, "held-out-share": 0.1}
+    given |= {"learning-rate": 1e-3, "held-out-batches": 2, "keep-checkpoints": 5}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    lengths = ["--max-lengths", "32", "64", "--long-share", "0.5"]
+    return [str(text), *words, "--lines", "sentence", "--cpu", *lengths, *more]

@@ -9,54 +9,32 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bertlite.presets import PRESETS
+from .command_line import check, make_parser, stream_options
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "pretraining.json"
+MOST_UNKNOWN = 0.5  # share of the tokens, above which what would be learned is no language
 MEASURED_SENTENCES = 20_000  # of the held-out text, to report on a tokenizer
 # What must stay as it was for a resumed run to be the same run; the rest, such as workers, may change.
 FIXED: tuple[str, ...] = ("inputs", "held_out_inputs", "field", "lines", "held_out_share", "held_out_batches")
 FIXED += ("tokenizer", "vocab_size")
 FIXED += ("cased", "preset", "task", "short_probability", "whole_words", "mask_probability", "max_predictions")
 FIXED += ("max_lengths", "long_share", "tokens_per_batch", "max_steps", "learning_rate", "warmup", "seed", "bf16")
-DESCRIPTION = """Pretrain a BERT on your own text: masked words and next sentences, as in the paper, at any size.
-
-Text is read once and written as token ids beside the model, so it may be larger than memory. Some documents are held
-out (--held-out-share) and measured along the way. Stop it when you like: the same command with --resume goes on from
-the last whole checkpoint and comes out at the same weights.
-"""
-EPILOG = """what may be read:
-  texts.txt, folder/, "texts/*.txt.gz"   documents with blank lines between them
-  rows.jsonl.gz, rows.parquet            a document a row, in the field --field
-  hub:NAME or hub:NAME:CONFIG            the train split of a data set of the hub, streamed
-  --lines sentence                       each line is a sentence; without it, lines are paragraphs and are split
-
-examples:
-  bertlite pretrain texts/ --output-dir out/my-bert                          a mini BERT, its tokenizer trained too
-  bertlite pretrain texts/ --output-dir out/my-bert --resume                 go on after a stop
-  bertlite pretrain rows.jsonl.gz --preset bert-tiny --max-steps 200 --output-dir out/quick        a first look
-  bertlite pretrain hub:wikipedia:20220301.en --tokenizer google-bert/bert-base-uncased --preset bert-base \\
-      --max-lengths 128 512 --tokens-per-batch 131072 --max-steps 1000000 --bf16 --output-dir out/base
-  torchrun --standalone --nproc-per-node 8 -m bertlite.cli pretrain texts/ --batches-per-update 8 --output-dir out/big
-
-The output folder holds the model and tokenizer (load them with BertLiteForMaskedLM.from_pretrained, or fine-tune with
-any BertLiteFor... class), curves.png, metrics.json, log.json, checkpoint-N folders and the tokens.
-"""
 
 
 def main(argv: list[str]) -> int:
     """Run `bertlite pretrain`; see its `--help`. A ValueError refuses bad input before any work."""
     arguments = make_parser().parse_args(argv)
     check(arguments)
+    given = load_tokenizer(arguments.tokenizer) if arguments.tokenizer else None
     logging.basicConfig(level=logging.INFO if is_main_process() else logging.WARNING, format="%(message)s")
+    state = get_state(arguments)
     output = prepare_output(arguments)
-    from accelerate import PartialState
-
-    state = PartialState(cpu=arguments.cpu)
+    checkpoint = find_checkpoint(output) if arguments.resume else None
     with state.main_process_first():  # one process makes tokenizer and tokens, the others find them there
-        tokenizer = get_tokenizer(arguments, output)
+        tokenizer = given or get_tokenizer(arguments, output)
         stores = get_stores(arguments, tokenizer, output)
-    trainer, checkpoint = make_trainer(arguments, tokenizer, stores, output, state)
+    trainer = make_trainer(arguments, tokenizer, stores, output, state, checkpoint)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     figures = trainer.evaluate()
     trainer.save_model(str(output))
@@ -66,129 +44,33 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def get_state(arguments: argparse.Namespace):
+    """The processes that were launched together. Without an accelerator, `--cpu` need not be given.
+
+    Raises:
+        ValueError: processes that would not find each other, or that would not shard though they were told to.
+    """
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    arguments.cpu = arguments.cpu or not torch.accelerator.is_available()
+    state = PartialState(cpu=arguments.cpu)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != state.num_processes:
+        came = f"{launched} processes for {state.num_processes} device"
+        raise ValueError(f"each process must have a device of its own, got {came}; give --cpu to train on processors")
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and state.distributed_type == DistributedType.MULTI_CPU:
+        raise ValueError("FSDP must have accelerators, since accelerate shards on no processor, got --cpu with FSDP")
+    if arguments.batches_per_update % state.num_processes:
+        came = f"{arguments.batches_per_update} with {state.num_processes} processes"
+        raise ValueError(f"--batches-per-update must be a multiple of the number of processes, got {came}")
+    return state
+
+
 def is_main_process() -> bool:
     """By what torchrun and accelerate tell a process."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The options of `bertlite pretrain`."""
-    parser = argparse.ArgumentParser(
-        prog="bertlite pretrain", description=DESCRIPTION, epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("inputs", nargs="+", help="files, folders, patterns or hub:NAME; see below")
-    parser.add_argument("--output-dir", required=True, metavar="FOLDER", help="where everything is written")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
-    _add_text_options(parser.add_argument_group("text"))
-    _add_task_options(parser.add_argument_group("rows and masks"))
-    _add_training_options(parser.add_argument_group("training"))
-    return parser
-
-
-def _add_text_options(group) -> None:
-    add = group.add_argument
-    add("--field", default="text", help="field of the text in JSON, Parquet and hub rows (default: %(default)s)")
-    add("--lines", choices=("paragraph", "sentence"), default="paragraph", help="what a line is (default: %(default)s)")
-    add("--held-out-inputs", nargs="+", metavar="INPUT", help="text to measure on, instead of a share of the inputs")
-    add("--held-out-share", type=float, default=0.01, help="of the documents, chosen by their text (default: 0.01)")
-    add("--held-out-batches", type=int, default=20, metavar="N", help="measured each time (default: %(default)s)")
-    add("--tokenizer", help="folder or hub name of a tokenizer (default: WordPiece is trained on the same text)")
-    add("--vocab-size", type=int, default=30522, help="of the tokenizer to train (default: %(default)s)")
-    add("--cased", action="store_true", help="the tokenizer to train keeps capitals and accents")
-
-
-def _add_task_options(group) -> None:
-    add = group.add_argument
-    add("--task", choices=("next_sentence", "sentence_order", "none"), default="next_sentence",
-        help="beside masked words: BERT's pairs, ALBERT's, or full sentences (default: %(default)s)")  # fmt: skip
-    add("--max-lengths", type=int, nargs="+", default=[128], metavar="N",
-        help="tokens of a row; two numbers, as 128 512, are BERT's two phases (default: 128)")  # fmt: skip
-    add("--long-share", type=float, default=0.1, help="of the updates, with the second length (default: 0.1)")
-    add("--short-probability", type=float, default=0.1, help="of documents with shorter rows (default: 0.1)")
-    add("--mask-probability", type=float, default=0.15, help="share of tokens to predict (default: 0.15)")
-    add("--max-predictions", type=int, metavar="N", help="at most so many a row (default: no limit but the share)")
-    add("--whole-words", action="store_true", help="mask whole words instead of pieces")
-
-
-def _add_training_options(group) -> None:
-    add = group.add_argument
-    sizes = sorted(name for name in PRESETS if name.startswith("bert-"))
-    add("--preset", choices=sizes, default="bert-mini", help="size of the model (default: %(default)s)")
-    add("--max-steps", type=int, default=10000, metavar="N", help="updates in all (default: %(default)s)")
-    add("--tokens-per-batch", type=int, default=4096, metavar="N", help="real tokens a batch (default: %(default)s)")
-    add("--batches-per-update", type=int, default=1, metavar="N",
-        help="batches of one update, over all processes; more are accumulated (default: 1)")  # fmt: skip
-    add("--learning-rate", type=float, default=1e-4, help="AdamW's at its peak (default: 1e-4, the paper's)")
-    add("--warmup", type=float, default=0.01, help="share of the updates in which it rises (default: 0.01)")
-    add("--bf16", action="store_true", help="mixed precision")
-    add("--save-steps", type=int, default=500, metavar="N", help="updates between checkpoints (default: %(default)s)")
-    add("--eval-steps", type=int, default=500, metavar="N", help="updates between measurements (default: %(default)s)")
-    add("--logging-steps", type=int, default=50, metavar="N", help="updates between log lines (default: %(default)s)")
-    add("--keep-checkpoints", type=int, default=2, metavar="N", help="the last N, at least 2 (default: 2)")
-    add("--num-workers", type=int, default=0, metavar="N", help="that make batches beside the training (default: 0)")
-    add("--report-to", nargs="+", default=[], metavar="NAME", help="tensorboard, trackio, ... if installed")
-    add("--seed", type=int, default=0, help="of weights, dropout, rows and masks (default: %(default)s)")
-    add("--cpu", action="store_true", help="leave an accelerator alone")
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot work, before any work.
-
-    Raises:
-        ValueError: a number out of its range, inputs that are not there, lengths that the model has no positions for.
-    """
-    from .documents import find_inputs
-
-    least: dict[str, float] = dict.fromkeys(("max_steps", "tokens_per_batch", "batches_per_update", "save_steps"), 1)
-    least |= {"eval_steps": 1, "logging_steps": 1, "held_out_batches": 1, "keep_checkpoints": 2, "num_workers": 0}
-    for name, lowest in least.items():
-        if getattr(arguments, name) < lowest:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {lowest}, got {getattr(arguments, name)}")
-    for name in ("held_out_share", "long_share", "warmup"):
-        if not 0 <= getattr(arguments, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1), got {getattr(arguments, name)}")
-    if not arguments.learning_rate > 0:
-        raise ValueError(f"--learning-rate must be above 0, got {arguments.learning_rate}")
-    if len(arguments.max_lengths) > 2 or max(arguments.max_lengths) > 512:
-        raise ValueError(f"--max-lengths must be one or two numbers up to 512, got {arguments.max_lengths}")
-    if not arguments.held_out_inputs and not arguments.held_out_share:
-        raise ValueError("--held-out-share must be above 0 where no --held-out-inputs are given, got 0")
-    for inputs in (arguments.inputs, arguments.held_out_inputs or []):
-        find_inputs(inputs)
-    stream_options(arguments)
-    for name in arguments.report_to:
-        _check_reporter(name)
-
-
-def _check_reporter(name: str) -> None:
-    import importlib.util
-
-    module = {"tensorboard": "tensorboard", "trackio": "trackio"}.get(name, name)
-    if importlib.util.find_spec(module) is None:
-        raise ValueError(f"--report-to {name} needs the package {module}; install it with: pip install {module}")
-
-
-def stream_options(arguments: argparse.Namespace):
-    """The `StreamOptions` that the command line asks for; their ValueErrors name what does not fit."""
-    from .batch_stream import Phase, StreamOptions
-    from .sentence_pairs import PairOptions
-    from .token_masking import MaskingOptions
-
-    lengths, steps = arguments.max_lengths, arguments.max_steps
-    late = round(steps * arguments.long_share) if len(lengths) == 2 else 0
-    planned = [(lengths[0], steps - late), (lengths[-1], late)]
-    return StreamOptions(
-        phases=tuple(Phase(length, updates) for length, updates in planned if updates),
-        tokens_per_batch=arguments.tokens_per_batch,
-        batches_per_update=arguments.batches_per_update,
-        seed=arguments.seed,
-        pairs=PairOptions(task=arguments.task, short_probability=arguments.short_probability),
-        masking=MaskingOptions(
-            probability=arguments.mask_probability, max_predictions=arguments.max_predictions,
-            whole_words=arguments.whole_words,
-        ),
-    )  # fmt: skip
 
 
 def prepare_output(arguments: argparse.Namespace) -> Path:
@@ -201,7 +83,10 @@ def prepare_output(arguments: argparse.Namespace) -> Path:
     chosen = {name: getattr(arguments, name) for name in FIXED} | {"batches_per_update": arguments.batches_per_update}
     note = output / RUN_FILE
     if note.exists() and arguments.resume:
-        earlier = json.loads(note.read_text())
+        try:
+            earlier = json.loads(note.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--resume: {note} must hold the run's options, got a damaged file ({error})") from error
         for name, value in chosen.items():
             if earlier.get(name) != value:
                 option = f"--{name.replace('_', '-')}"
@@ -211,11 +96,23 @@ def prepare_output(arguments: argparse.Namespace) -> Path:
     elif output.exists() and (output.is_file() or any(output.iterdir())) and is_main_process():
         raise ValueError(f"--output-dir must be new or empty, got {output}; give --resume to go on with a run there")
     if is_main_process():
-        output.mkdir(parents=True, exist_ok=True)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--output-dir must be a folder that can be made, got {output} ({error})") from error
         part = note.with_suffix(".part")
         part.write_text(json.dumps(chosen, indent=2) + "\n")
         os.replace(part, note)
     return output
+
+
+def find_checkpoint(output: Path) -> Path | None:
+    """The one to go on from."""
+    from .training import last_complete_checkpoint
+
+    checkpoint = last_complete_checkpoint(output)
+    logger.info("Going on from %s", checkpoint or "the beginning: there is no checkpoint yet")
+    return checkpoint
 
 
 def documents_of(arguments: argparse.Namespace, held_out: bool) -> Iterator[list[str]]:
@@ -230,14 +127,31 @@ def documents_of(arguments: argparse.Namespace, held_out: bool) -> Iterator[list
     return (each for each in documents if is_held_out(each, arguments.held_out_share) == held_out)
 
 
-def get_tokenizer(arguments: argparse.Namespace, output: Path):
-    """The tokenizer that was named, or that the run has; or one trained on the training text, and measured."""
+def load_tokenizer(name: str):
+    """The tokenizer of `--tokenizer`.
+
+    Raises:
+        ValueError: there is none, or it lacks a special token.
+    """
     from transformers import AutoTokenizer
 
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"--tokenizer must be a folder or hub name of a tokenizer, got {name!r} ({reason})") from error
+    missing = [kind for kind in ("cls", "sep", "pad", "mask") if getattr(tokenizer, f"{kind}_token_id") is None]
+    if missing:
+        raise ValueError(f"--tokenizer must have the tokens cls, sep, pad and mask, got {name!r} without {missing}")
+    return tokenizer
+
+
+def get_tokenizer(arguments: argparse.Namespace, output: Path):
+    """The tokenizer that the run has; or one trained on the training text, and measured."""
     from bertlite.tokenizer_training import measure, train_wordpiece
 
-    if arguments.tokenizer or (output / "tokenizer.json").exists():
-        return AutoTokenizer.from_pretrained(arguments.tokenizer or output)
+    if (output / "tokenizer.json").exists():
+        return load_tokenizer(str(output))
     logger.info("Training a WordPiece tokenizer on the training text")
     texts = (sentence for document in documents_of(arguments, False) for sentence in document)
     lowercase = not arguments.cased
@@ -265,14 +179,20 @@ def get_stores(arguments: argparse.Namespace, tokenizer, output: Path) -> dict[s
             stores[name] = write_token_store(documents, tokenizer, folder, description=f"tokenizing {name}")
         found = stores[name].description
         unknown = f"{found['unknown'] / found['tokens']:.4%} unknown"
+        if found["unknown"] > MOST_UNKNOWN * found["tokens"]:
+            option = "--tokenizer" if arguments.tokenizer else "--vocab-size"
+            raise ValueError(f"{option} must serve the text, got {unknown} of the tokens of {name}")
         counts = "{documents:,} documents, {sentences:,} sentences, {tokens:,} tokens".format(**found)
         logger.info("%s: %s, %s", name, counts, unknown)
     return stores
 
 
-def make_trainer(arguments: argparse.Namespace, tokenizer, stores: dict[str, Any], output: Path, state):
-    """The trainer, and the checkpoint to resume from, or None."""
+def make_trainer(
+    arguments: argparse.Namespace, tokenizer, stores: dict[str, Any], output: Path, state, checkpoint: Path | None
+):  # fmt: skip
+    """The trainer, its stream at the batch after `checkpoint`."""
     from dataclasses import replace
+    from functools import partial
 
     from transformers import set_seed
 
@@ -281,13 +201,9 @@ def make_trainer(arguments: argparse.Namespace, tokenizer, stores: dict[str, Any
     from bertlite.recipes import bert_optimizer
 
     from .batch_stream import BatchStream, Phase
-    from .training import PretrainingTrainer, ProcessorTime, last_complete_checkpoint, step_of
+    from .training import PretrainingTrainer, ProcessorTime, step_of
 
     options = stream_options(arguments)
-    if options.batches_per_update % state.num_processes:
-        came = f"{options.batches_per_update} with {state.num_processes} processes"
-        raise ValueError(f"--batches-per-update must be a multiple of the number of processes, got {came}")
-    checkpoint = last_complete_checkpoint(output) if arguments.resume else None
     start = 0 if checkpoint is None else step_of(checkpoint) * options.batches_per_update
     place = {"process_index": state.process_index, "num_processes": state.num_processes}
     stream = BatchStream(stores["train"], tokenizer, options, start=start, **place)
@@ -298,14 +214,11 @@ def make_trainer(arguments: argparse.Namespace, tokenizer, stores: dict[str, Any
     set_seed(arguments.seed)
     config = preset(arguments.preset, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     model = BertLiteForPreTraining(config)  # type: ignore[arg-type]
-    if not arguments.cpu:
-        model = model.to(state.device)  # before its optimizer is made, so that it can be fused
-    trainer = PretrainingTrainer(
+    return PretrainingTrainer(
         model, training_arguments(arguments, output, options.batches_per_update // state.num_processes),
         stream=stream, held_out=held_out, num_workers=arguments.num_workers, processing_class=tokenizer,
-        optimizers=(bert_optimizer(model, learning_rate=arguments.learning_rate), None), callbacks=[ProcessorTime()],
+        make_optimizer=partial(bert_optimizer, learning_rate=arguments.learning_rate), callbacks=[ProcessorTime()],
     )  # fmt: skip
-    return trainer, checkpoint
 
 
 def training_arguments(arguments: argparse.Namespace, output: Path, accumulated: int):

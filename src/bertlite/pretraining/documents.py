@@ -165,5 +165,12 @@ def _load_streaming(name: str):
     from datasets import load_dataset
 
     if kind_of(name) == "parquet":
-        return load_dataset("parquet", data_files=name, split="train", streaming=True)
-    return load_dataset(*name.removeprefix("hub:").split(":", 1), split="train", streaming=True)
+        given: tuple[str, ...] = ("parquet",)
+        options: dict[str, Any] = {"data_files": name}
+    else:
+        given, options = tuple(name.removeprefix("hub:").split(":", 1)), {}
+    try:
+        yield from load_dataset(*given, split="train", streaming=True, **options)
+    except (OSError, ValueError) as error:  # the library's own errors are kinds of these
+        reason = " ".join(str(error).split())
+        raise ValueError(f"input {name} must be a data set that can be read, got {reason}") from error

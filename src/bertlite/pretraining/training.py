@@ -4,9 +4,12 @@ Shapes: `B` rows, `T` length, `M` predicted tokens, `E` hidden size, `V` vocabul
 """
 
 import json
+import logging
 import math
 import os
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
 from bertlite.models.losses import IGNORED
+from bertlite.models.modeling_bertlite import BertLiteForPreTraining
 
 from .batch_stream import Batch, BatchStream
 
+logger = logging.getLogger(__name__)
 MARKER = "complete.json"
 
 
@@ -33,16 +38,42 @@ class PretrainingTrainer(Trainer):
         stream: batches to train on, from the step on at which training begins.
         held_out: batches to evaluate on, the same ones every time: a list, of which each process takes its part.
         num_workers: of the loader.
+        make_optimizer: makes the optimizer from the model, when training begins. Unlike `optimizers`, which stays
+            possible, it also serves under FSDP, whose parameters the library must exchange in the optimizer itself.
 
     Raises:
         ValueError: `args` without `ignore_data_skip` or `max_steps`.
     """
 
-    def __init__(self, *arguments, stream: BatchStream, held_out: list[Batch] | None = None, num_workers=0, **kw):
+    def __init__(
+        self, *arguments, stream: BatchStream, held_out: list[Batch] | None = None, num_workers: int = 0,
+        make_optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] | None = None, **kw,
+    ):  # fmt: skip
         super().__init__(*arguments, train_dataset=stream, eval_dataset=held_out or None, **kw)
         if not self.args.ignore_data_skip or self.args.max_steps < 1:
             raise ValueError("args must have ignore_data_skip=True and max_steps of at least 1")
-        self.held_out, self.num_workers = held_out or [], num_workers
+        self.held_out, self.num_workers, self.make_optimizer = held_out or [], num_workers, make_optimizer
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """As `make_optimizer` says, or as the library's."""
+        if self.optimizer is None and self.make_optimizer is not None:
+            self.optimizer = self.make_optimizer(model or self.model)  # type: ignore[arg-type]
+        return super().create_optimizer(model)
+
+    def _prepare_for_training(self, *arguments, **keywords):
+        """As the library's; under FSDP2, embeddings and vocabulary head stay in one group with the model's root.
+
+        The library would shard the two in a group of their own, where the head's bias, which BERT holds under two names
+        of which one is outside, cannot be, and where a head that is read without being called is not gathered.
+        """
+        model: Any = self.model
+        if self.is_fsdp_enabled:
+            model.get_input_embeddings = model.get_output_embeddings = lambda: None  # what it looks for
+        try:
+            return super()._prepare_for_training(*arguments, **keywords)
+        finally:
+            for name in ("get_input_embeddings", "get_output_embeddings"):
+                vars(model).pop(name, None)
 
     def get_train_dataloader(self) -> DataLoader:
         """The stream's own loader: it shards by itself, so accelerate must not do it again."""
@@ -99,6 +130,25 @@ class PretrainingTrainer(Trainer):
         sums = torch.tensor([float(each) for each in found], dtype=torch.float64)
         return torch.nn.functional.pad(sums, (0, 5 - len(found)))
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the library's; under FSDP a model that the caller wants is whole, whatever checkpoints are."""
+        if self.is_fsdp_enabled and not _internal_call:
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+        super().save_model(output_dir, _internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """As the library's; of a sharded model, whose class torch has mixed, what an unsharded one would save."""
+        model: Any = self.model
+        sharded = type(model)
+        if not self.is_fsdp_enabled or state_dict is None:
+            super()._save(output_dir, state_dict)
+            return
+        model.__class__ = next(kind for kind in sharded.__mro__ if kind.__module__ == BertLiteForPreTraining.__module__)
+        try:
+            super()._save(output_dir, {n: t for n, t in state_dict.items() if n not in model.all_tied_weights_keys})
+        finally:
+            model.__class__ = sharded
+
     def _save_checkpoint(self, model, trial) -> None:
         """As the library's; then a marker, which only a checkpoint that is whole has."""
         super()._save_checkpoint(model, trial)
@@ -119,32 +169,56 @@ def held_out_figures(sums: torch.Tensor) -> dict[str, float]:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Note the sizes of a checkpoint's files, once all are on the disk; the note itself appears at once or not."""
-    sizes = {}
+    """Note sizes and CRC-32s of a checkpoint, once all files are on the disk; the note appears at once or not."""
+    noted = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != MARKER:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            sizes[str(path.relative_to(checkpoint))] = path.stat().st_size
+            noted[str(path.relative_to(checkpoint))] = [path.stat().st_size, checksum(path)]
     part = checkpoint / f"{MARKER}.part"
-    part.write_text(json.dumps(sizes, indent=2))
+    part.write_text(json.dumps(noted, indent=2))
     os.replace(part, checkpoint / MARKER)
 
 
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            found = zlib.crc32(block, found)
+    return found
+
+
 def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is there at its full size."""
+    """Whether every file of a checkpoint is there as it was written (notes of earlier versions hold sizes only)."""
     try:
-        sizes = json.loads((checkpoint / MARKER).read_text())
-    except (OSError, json.JSONDecodeError):
+        noted = json.loads((checkpoint / MARKER).read_text())
+        files = {checkpoint / name: note if isinstance(note, list) else [note] for name, note in noted.items()}
+        sizes = all(path.stat().st_size == size for path, (size, *_) in files.items())
+        return sizes and all([checksum(path)] == sums for path, (_, *sums) in files.items() if sums)
+    except (OSError, ValueError, AttributeError):  # no file, no JSON, not such a note
         return False
-    files = {name: checkpoint / name for name in sizes}
-    return all(path.is_file() and path.stat().st_size == sizes[name] for name, path in files.items())
 
 
 def last_complete_checkpoint(folder: str | Path) -> Path | None:
-    """The newest whole checkpoint of a run; one that a kill left half written is passed over."""
+    """The newest whole checkpoint of a run; one that a kill left half written, or that was damaged, is passed over.
+
+    Raises:
+        ValueError: all checkpoints that once were whole are damaged: beginning anew would throw the run away.
+    """
     numbered = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
-    return next((path for path in sorted(numbered, key=step_of, reverse=True) if is_complete(path)), None)
+    passed_over = []
+    for path in sorted(numbered, key=step_of, reverse=True):
+        if is_complete(path):
+            return path
+        passed_over.append(path)
+        logger.warning("Passing over %s, which is not whole", path)
+    damaged = [path.name for path in passed_over if (path / MARKER).exists()]
+    if damaged:
+        came = f"{', '.join(damaged)}: bring one back, or delete them to begin anew"
+        raise ValueError(f"--resume: {folder} must hold a whole checkpoint, got damaged ones only, {came}")
+    return None
 
 
 def step_of(checkpoint: Path) -> int:
