@@ -27,7 +27,7 @@ def texts_of(notebook) -> list[str]:
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) >= 4
+    assert len(NOTEBOOKS) >= 5
 
 
 @EVERY_NOTEBOOK

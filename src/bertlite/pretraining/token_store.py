@@ -77,15 +77,16 @@ def is_held_out(sentences: list[str], share: float) -> bool:
 
 
 def write_token_store(
-    documents: Iterable[list[str]], tokenizer, folder: str | Path, *, description: str = "tokenizing"
-) -> TokenStore:
+    documents: Iterable[list[str]], tokenizer, folder: str | Path, *, description: str = "tokenizing",
+    show_progress: bool = True,
+) -> TokenStore:  # fmt: skip
     """Tokenize documents into a new store, beside its place first: a killed run leaves nothing half done there.
 
     Args:
         documents: lists of sentences. Those without tokens are left out.
         tokenizer: any; a fast one tells which tokens make a word, of a slow one `##` marks what continues a word.
         folder: of the store; an older one there is replaced.
-        description: of the progress bar.
+        description: of the progress bar; show_progress: whether there is one.
 
     Returns:
         The store, open.
@@ -100,7 +101,8 @@ def write_token_store(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         written = Path(scratch, "store")
         written.mkdir()
-        with ExitStack() as stack, tqdm(desc=description, unit=" documents", smoothing=0.05) as bar:
+        bar = tqdm(desc=description, unit=" documents", smoothing=0.05, disable=not show_progress)
+        with ExitStack() as stack, bar:
             files = {name: stack.enter_context((written / f"{name}.bin").open("wb")) for name in _NAMES}
             for batch in _batches(documents):
                 _append(files, _encode(batch, tokenizer), counts, dtype, tokenizer.unk_token_id)
