@@ -9,7 +9,7 @@ from bertlite.presets import PRESETS
 SEARCHED = 100_000  # documents at most, to see that there is text to train on and to measure on
 DESCRIPTION = """Pretrain a BERT on your own text: masked words and next sentences, as in the paper, at any size.
 
-Text is read once and written as token ids beside the model, so it may be larger than memory. Some documents are held
+Text is written as token ids beside the model, so it may be larger than memory. Some documents are held
 out (--held-out-share) and measured along the way. Stop it when you like: the same command with --resume goes on from
 the last whole checkpoint and comes out at the same weights.
 """
