@@ -101,12 +101,10 @@ def attention_masks(config, hidden_states, attention_mask, segments=None, *, out
 
 @dataclass
 class FlatLayout:
-    """Where each real token of a `(B, T)` batch stands when sequences are laid end to end, shortest first.
+    """Where each real token of a `(B, T)` batch stands, sequences laid end to end, those of equal length neighbours."""
 
-    So those of equal length lie side by side: attention over them is one call, without a mask or a copy.
-    """
-
-    index: torch.Tensor  # (N,) positions in the flattened (B * T) batch
+    index: torch.Tensor  # (N,) positions in the flattened (B * T) batch; on a CPU a few more
+    count: int  # of real tokens
     batch_shape: tuple[int, int]  # (B, T)
     kwargs: dict  # the library's keyword arguments for such sequences: cu_seq_lens_q, max_length_q, ...
 
@@ -122,9 +120,15 @@ class FlatLayout:
         index = index[keys.reshape(-1)[index].argsort(stable=True)]  # the tokens of a sequence keep their order
         lengths = lengths[lengths > 0].sort().values
         ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
-        longest = int(lengths[-1]) if len(lengths) else 0
+        longest, count = int(lengths[-1]) if len(lengths) else 0, len(index)
+        # oneDNN makes and keeps code for each size that it meets. A sequence that nobody reads makes them few: N grows
+        # by 3 % at most.
+        spare = -count % (1 << max(count.bit_length() - 6, 0))
+        if spare and index.device.type == "cpu":
+            index = torch.cat([index, index[:1].expand(spare)])
+            ends, longest = torch.cat([ends, ends[-1:] + spare]), max(longest, spare)
         kwargs = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
-        return cls(index=index, batch_shape=shape, kwargs=kwargs)
+        return cls(index, count, shape, kwargs)
 
     def take(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
         """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
@@ -133,9 +137,9 @@ class FlatLayout:
 
     def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(1, N, E)` to `(B, T, E)`, zero at padding."""
-        batch, length = self.batch_shape
-        padded = hidden_states.new_zeros(batch * length, hidden_states.shape[-1])
-        return padded.index_copy(0, self.index, hidden_states[0]).view(batch, length, -1)  # (B, T, E)
+        padded = hidden_states.new_zeros(self.batch_shape[0] * self.batch_shape[1], hidden_states.shape[-1])
+        padded = padded.index_copy(0, self.index[: self.count], hidden_states[0, : self.count])
+        return padded.view(*self.batch_shape, -1)  # (B, T, E)
 
 
 def equal_length_groups(cu_seq_lens: torch.Tensor) -> list[tuple[int, int]]:

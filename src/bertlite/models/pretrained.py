@@ -56,12 +56,8 @@ for _type, _names in (("bertlite", BERT_NAMES), ("transformerlite", MARIAN_NAMES
 class LitePreTrainedModel(PreTrainedModel):
     """Base of every model. A family sets `config`, `base_model_prefix` and `auto_map`."""
 
-    supports_gradient_checkpointing = True
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
+    supports_gradient_checkpointing = _can_compile_fullgraph = True
+    _supports_flash_attn = _supports_sdpa = _supports_flex_attn = _supports_attention_backend = True
     _input_embed_layer = "word_embeddings"
     _no_split_modules = ["Embeddings", "EncoderLayer", "DecoderLayer"]
     # Old files hold position numbers, and tables that are computed here.
