@@ -43,7 +43,7 @@ def curve(points: list, runners: dict, reference, peers: list[Peer], rounds: int
 def over_threads(peers: list[Peer], files, threads: int, rounds: int, quick: bool, say: Callable[[str], None]) -> dict:
     """The same batches with 1, 2, 4 ... up to `threads` threads; everybody is loaded anew for each count."""
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < threads] + [threads]
-    scenario = equal(16, 2, 1) if quick else equal(128, 8, 4)
+    scenario = equal(16, 2, 1) if quick else equal(128, 8, 2)
     made, bad = [], {}
     before = torch.get_num_threads()
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 EPILOG = """scenarios:
   random         256 sentences, log-normal lengths (mean 35, cut at 256), batches of 32 in random order
   sorted         the same, sorted by length: little padding
-  length-32      4 batches of 32 sequences of 32 tokens; length-128: 2 batches; length-512: 1 batch
+  length-32      2 batches of 32 sequences of 32 tokens; length-128, length-512: 1 batch of 32
   single         one sequence of 16 tokens at a time: the latency of a question
   small          8 sequences of 32 tokens at a time
   texts          film reviews as texts: sentence-transformers' encode against bertlite.encode

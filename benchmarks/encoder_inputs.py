@@ -81,8 +81,8 @@ def scenarios(quick: bool = False) -> dict[str, Scenario]:
     found = [
         Scenario("random", f"{words} in random order", lengths, size),
         Scenario("sorted", f"{words}, sorted by length", np.sort(lengths), size),
-        equal(32, size, few(4)),
-        equal(128, size, few(2)),
+        equal(32, size, few(2)),
+        equal(128, size, few(1)),
         equal(512, 1 if quick else size, 1),
         equal(16, 1, few(64), "single"),
         equal(32, 8, few(8), "small"),
@@ -96,7 +96,7 @@ def growth(quick: bool = False) -> dict[str, list[tuple[int, Scenario]]]:
     sizes = (1, 2) if quick else (1, 2, 4, 8, 16, 32, 64, 128)
     tokens = 64 if quick else 4096
     return {
-        "length": [(length, equal(length, max(1, tokens // 4 // length), 1 if quick else 4)) for length in lengths],
+        "length": [(length, equal(length, max(1, tokens // 2 // length), 1)) for length in lengths],
         "batch": [(size, equal(32, size, max(1, tokens // 32 // size))) for size in sizes],
     }
 
