@@ -106,7 +106,7 @@ def test_predict_reads_a_file_of_rows(place, capsys):
         (["finetune", "translation", "missing.yaml"], "missing.yaml, which is none"),
         (["predict", "{out}"], "takes a file or --text"),
         (["predict", "{out}", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["predict", "nowhere", "--text", "a"], "model must be a folder with a config.json"),
+        (["predict", "{out}/nowhere", "--text", "a"], "model must be a folder with a config.json"),
         (["evaluate", "{out}"], "test must name a file"),
         (["evaluate"], "model must be given"),
         (

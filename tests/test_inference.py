@@ -297,6 +297,28 @@ def test_models_of_another_kind_are_refused(head, tokenizer, writer, bpe, tmp_pa
         translate("a", other, bpe)
 
 
+def test_folders_that_are_no_models_are_refused(tmp_path):
+    runs = {
+        "answer": lambda model: answer("who", "a", model), "classify": lambda model: classify("a", model),
+        "tag": lambda model: tag("a", model), "translate": lambda model: translate("a", model),
+        "summarize": lambda model: summarize("a", model),
+    }  # fmt: skip
+    for name, run in runs.items():
+        with pytest.raises(ValueError, match=f"{name}: model must be a folder with a config.json.*, a folder without"):
+            run(tmp_path)
+        with pytest.raises(ValueError, match=f"{name}: model must be a folder with a config.json.*nothing"):
+            run(tmp_path / "nothing")
+
+
+def test_empty_lists_give_empty_lists(tokenizer, writer, bpe):
+    assert classify([], bert("SequenceClassification", tokenizer), tokenizer) == []
+    assert classify([], bert("SequenceClassification", tokenizer), tokenizer, text_pair=[]) == []
+    assert tag([], bert("TokenClassification", tokenizer), tokenizer) == []
+    for question, context in (([], []), ([], "a"), ("who", [])):
+        assert answer(question, context, bert("QuestionAnswering", tokenizer), tokenizer) == []
+    assert translate([], writer, bpe) == summarize([], writer, bpe) == []
+
+
 def test_missing_tokenizers_are_refused(tokenizer, writer, tmp_path):
     model = bert("TokenClassification", tokenizer, labels=LABELS)
     with pytest.raises(ValueError, match="tokenizer must be given"):

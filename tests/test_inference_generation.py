@@ -103,3 +103,10 @@ def test_long_texts_are_split_by_sentences(writer, bpe):
         translate(text, writer, bpe, on_too_long="split", num_return_sequences=2)
     with pytest.raises(ValueError, match="max_source_length is too small"):
         translate(text, writer, bpe, on_too_long="split", max_source_length=1)
+
+
+@pytest.mark.parametrize("name", ["num_beams", "max_new_tokens", "num_return_sequences", "max_source_length"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "4"])
+def test_counts_that_are_none_are_refused(name, value, writer, bpe):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got {value!r}"):
+        translate("tea", writer, bpe, **{name: value})

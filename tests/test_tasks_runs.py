@@ -143,6 +143,19 @@ def test_recipe_transformer_is_the_papers(bpe, rows, tmp_path):
         assert torch.equal(tensor, result.model.state_dict()[name]), name
 
 
+def test_recipe_transformer_averages_what_a_short_run_has(bpe, rows, tmp_path):
+    """The defaults' five checkpoints of a run of two epochs: the saved model is the mean of two."""
+    arguments = {"disable_tqdm": True, "use_cpu": True, "num_train_epochs": 2}
+    given = {"train": rows("translation"), "output_dir": tmp_path / "out", "arguments": arguments}
+    finetune("translation", recipe="transformer", **start_of("translation", "", bpe), **given)
+    names = sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*"))
+    assert len(names) == 2
+    kind = bertlite.TransformerLiteForConditionalGeneration
+    first, last = (kind.from_pretrained(tmp_path / "out" / name).state_dict() for name in names)
+    for name, tensor in kind.from_pretrained(tmp_path / "out").state_dict().items():
+        torch.testing.assert_close(tensor, (first[name] + last[name]) / 2)
+
+
 def test_a_head_that_is_there_goes_on_with_its_labels(base, rows, tmp_path):
     file = rows("token-classification")
     given = {"train": file, "arguments": {**QUIET, "learning_rate": 0.0}}
@@ -170,6 +183,9 @@ def test_what_cannot_be_trained_is_refused_before_training(base, bpe, rows, tmp_
     refused("must be Seq2SeqTrainingArguments", task="translation", **start_of("translation", "", bpe),
             train=rows("translation"), output_dir=out, arguments=TrainingArguments(str(tmp_path / "x")))  # fmt: skip
     refused("train must name a file", **{**good, "train": None})
+    elsewhere = TrainingArguments(str(tmp_path / "x"), use_cpu=True)
+    refused("arguments.output_dir must be output_dir, .*out, got .*x", **{**good, "arguments": elsewhere})
+    refused("arguments must be TrainingArguments or a dict of its fields, got list", **{**good, "arguments": [1]})
     refused("model must be a folder", **{**good, "model": None})
     refused("model must be a folder with a config.json", **{**good, "model": str(tmp_path / "nothing")})
     refused("model must be an encoder-decoder", task="translation", **{**good, "train": rows("translation")})
