@@ -43,6 +43,16 @@ def marian(tmp_path_factory):
     return str(folder)
 
 
+def saved_bert(folder, **sizes):
+    """Transformers' own BERT of one layer, saved with its tokenizer."""
+    tokenizer = wordpiece()
+    config = BertConfig(vocab_size=len(tokenizer), num_hidden_layers=1, num_attention_heads=2, **sizes)
+    model = BertModel(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model, tokenizer
+
+
 def command(*words):
     """Run `bertlite` with these words."""
     return main([str(word) for word in words])
@@ -295,11 +305,7 @@ def test_marian_folders_are_fine_tuned(task, marian, tmp_path):
 
 
 def test_translation_starts_from_transformers_bert(tmp_path, capsys):
-    tokenizer = wordpiece()
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
-    bert = BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **sizes))
-    bert.save_pretrained(tmp_path / "bert")
-    tokenizer.save_pretrained(tmp_path / "bert")
+    bert, _ = saved_bert(tmp_path / "bert", hidden_size=32, intermediate_size=48, max_position_embeddings=40)
     file = write_rows(tmp_path / "rows.jsonl", ROWS["translation"])
     words = ["--train", file, "--warm_start", "--learning_rate", "0"]
     tuned("translation", tmp_path / "bert", tmp_path / "out", *words)
@@ -327,11 +333,7 @@ def test_no_answer_by_its_threshold(base, tmp_path, capsys):
 
 def test_texts_over_512_tokens_by_windows(tmp_path, capsys):
     """1,200 words in rows of 512 (510 without special tokens) that share 64: from 0, 446 and 892, which holds 308."""
-    tokenizer = wordpiece()
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    model = BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=512, **sizes))
-    model.save_pretrained(tmp_path / "bert")
-    tokenizer.save_pretrained(tmp_path / "bert")
+    _, tokenizer = saved_bert(tmp_path / "bert", hidden_size=16, intermediate_size=16, max_position_embeddings=512)
     words = [WORDS[number % 17] for number in range(1200)]
     rows = [{"text": " ".join(words), "label": "long"}, {"text": "the cat", "label": "short"}]
     file = write_rows(tmp_path / "rows.jsonl", rows)

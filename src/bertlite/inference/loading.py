@@ -164,6 +164,14 @@ def load_tokenizer(function: str, model: Any, tokenizer: Any, *, fast: bool) -> 
     return source
 
 
+def roomy_limit(name: str, model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int:
+    """`position_limit`; a ValueError, which names the argument, where special tokens would take them all."""
+    found = position_limit(model, tokenizer, max_length)
+    if found <= tokenizer.num_special_tokens_to_add():
+        raise ValueError(f"{name} must leave room beside the special tokens, got {found}")
+    return found
+
+
 def position_limit(model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> int:
     """Tokens that a row may hold: what was asked for, and no more than tokenizer and model can take."""
     positions = getattr(model.config, "max_position_embeddings", None)

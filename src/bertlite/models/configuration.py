@@ -29,8 +29,9 @@ class LiteConfig(PreTrainedConfig):
         for heads in {self.num_attention_heads, getattr(self, "decoder_attention_heads", self.num_attention_heads)}:
             if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
                 self._refuse("hidden_size", self.hidden_size, f"a positive multiple of the {heads} attention heads")
+        shares = ("dropout", "layerdrop", "label_smoothing")
         for name, value in vars(self).items():
-            if ("drop" in name or name == "label_smoothing") and value is not None and not 0 <= value < 1:
+            if any(part in name for part in shares) and value is not None and not 0 <= value < 1:
                 self._refuse(name, value, "at least 0 and below 1")
             sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
             if (name in sizes or name.endswith("_ffn_dim")) and value < 1:

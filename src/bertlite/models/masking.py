@@ -121,8 +121,7 @@ class FlatLayout:
         lengths = lengths[lengths > 0].sort().values
         ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         longest, count = int(lengths[-1]) if len(lengths) else 0, len(index)
-        # oneDNN makes and keeps code for each size that it meets. A sequence that nobody reads makes them few: N grows
-        # by 3 % at most.
+        # A last sequence, which nobody reads, makes sizes few (3 % more at most): oneDNN keeps code for each it meets.
         spare = -count % (1 << max(count.bit_length() - 6, 0))
         if spare and index.device.type == "cpu":
             index = torch.cat([index, index[:1].expand(spare)])

@@ -97,7 +97,7 @@ class LitePreTrainedModel(PreTrainedModel):
         missing = sorted(key for key in info["missing_keys"] if ".layers." in f".{key}" or "word_embeddings" in key)
         if missing and pretrained_model_name_or_path is not None:
             wanted = f"{source}: not the weights of a {' or '.join(cls.config_class.accepted_model_types)}"
-            raise ValueError(f"{wanted}: {len(missing)} tensors of the layers are missing, such as {missing[0]}")
+            raise ValueError(f"{wanted}: {len(missing)} tensors of it, such as {missing[0]}, would have stayed random")
         return (model, info) if want_info else model
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
@@ -127,11 +127,11 @@ class LitePreTrainedModel(PreTrainedModel):
             move_into_place(written, target)
 
 
-def payload_checksum(path: Path) -> str:
-    """CRC-32 of the tensor bytes of a safetensors file, which follow its header."""
+def file_checksum(path: Path, tensors_only: bool = False) -> str:
+    """CRC-32 of a file, or of the tensor bytes of a safetensors file, which follow its header."""
     checksum = 0
     with path.open("rb") as file:
-        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.seek(8 + int.from_bytes(file.read(8), "little") if tensors_only else 0)
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
     return str(checksum)
@@ -139,7 +139,7 @@ def payload_checksum(path: Path) -> str:
 
 def add_checksum(path: Path) -> None:
     """Note the checksum of the tensors in the file's own metadata: a flipped bit then shows on loading."""
-    save_file(load_file(path), path.with_suffix(".part"), metadata={"format": "pt", "crc32": payload_checksum(path)})
+    save_file(load_file(path), path.with_suffix(".part"), metadata={"format": "pt", "crc32": file_checksum(path, True)})
     os.replace(path.with_suffix(".part"), path)
 
 
@@ -150,7 +150,7 @@ def check_file(path: Path) -> None:
             expected = (file.metadata() or {}).get("crc32")
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged or no safetensors file ({error})") from error
-    if expected is not None and expected != payload_checksum(path):
+    if expected is not None and expected != file_checksum(path, tensors_only=True):
         raise ValueError(f"{path}: damaged safetensors file, its tensors do not match the checksum {expected}")
 
 

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from transformers import Trainer, TrainerCallback
 
 from bertlite.models.losses import IGNORED
 from bertlite.models.modeling_bertlite import BertLiteForPreTraining
+from bertlite.models.pretrained import file_checksum
 
 from .batch_stream import Batch, BatchStream
 
@@ -175,19 +175,10 @@ def mark_complete(checkpoint: Path) -> None:
         if path.is_file() and path.name != MARKER:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            noted[str(path.relative_to(checkpoint))] = [path.stat().st_size, checksum(path)]
+            noted[str(path.relative_to(checkpoint))] = [path.stat().st_size, file_checksum(path)]
     part = checkpoint / f"{MARKER}.part"
     part.write_text(json.dumps(noted, indent=2))
     os.replace(part, checkpoint / MARKER)
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    found = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            found = zlib.crc32(block, found)
-    return found
 
 
 def is_complete(checkpoint: Path) -> bool:
@@ -196,7 +187,7 @@ def is_complete(checkpoint: Path) -> bool:
         noted = json.loads((checkpoint / MARKER).read_text())
         files = {checkpoint / name: note if isinstance(note, list) else [note] for name, note in noted.items()}
         sizes = all(path.stat().st_size == size for path, (size, *_) in files.items())
-        return sizes and all([checksum(path)] == sums for path, (_, *sums) in files.items() if sums)
+        return sizes and all([file_checksum(path)] == sums for path, (_, *sums) in files.items() if sums)
     except (OSError, ValueError, AttributeError):  # no file, no JSON, not such a note
         return False
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from ..inference.loading import check_counts, check_number, position_limit
+from ..inference.loading import check_counts, check_number, roomy_limit
 
 Row = dict[str, Any]
 LONG_TEXTS = ("truncate", "windows")
@@ -130,10 +130,7 @@ class Task(ABC):
 
     def limit(self, model: Any, tokenizer: PreTrainedTokenizerBase, options: TaskOptions) -> int:
         """Tokens of a row; a ValueError where special tokens would take them all."""
-        found = position_limit(model, tokenizer, options.max_length or self.max_length)
-        if found <= tokenizer.num_special_tokens_to_add():
-            raise ValueError(f"max_length must leave room beside the special tokens, got {found}")
-        return found
+        return roomy_limit("max_length", model, tokenizer, options.max_length or self.max_length)
 
     def stride(self, options: TaskOptions) -> int:
         """Tokens that neighbouring windows share."""

@@ -6,7 +6,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
 from .. import metrics
 from ..inference import summarize, translate
-from ..inference.loading import SEQ2SEQ, position_limit
+from ..inference.loading import SEQ2SEQ, position_limit, roomy_limit
 from .base import Task, TaskOptions
 
 
@@ -21,10 +21,7 @@ class Writing(Task):
 
     def source_limit(self, model: Any, tokenizer: Any, options: TaskOptions) -> int:
         """Tokens of a source, end token included; a ValueError where special tokens would take them all."""
-        found = position_limit(model, tokenizer, options.max_source_length or 512)
-        if found <= tokenizer.num_special_tokens_to_add():
-            raise ValueError(f"max_source_length must leave room beside the special tokens, got {found}")
-        return found
+        return roomy_limit("max_source_length", model, tokenizer, options.max_source_length or 512)
 
     def encode(self, rows, tokenizer, model, options):
         sources = tokenizer(
