@@ -51,7 +51,7 @@ def busy_threads(before: dict[str, float], after: dict[str, float]) -> int | Non
 
 def measure(arguments: argparse.Namespace) -> dict:
     """Load, run every batch twice, and look at memory and threads."""
-    runner = BY_NAME[arguments.peer].load(Files(arguments.weights, arguments.files), arguments.threads)
+    runner = BY_NAME[arguments.peer].load_here(Files(arguments.weights, arguments.files), arguments.threads)
     inputs = [runner.adapt(batch) for batch in read_batches(arguments.inputs)]
     for each in inputs:
         runner.forward(each)

@@ -7,7 +7,7 @@ import torch
 from common import Race
 from encoder_inputs import Scenario, equal
 from encoder_peers import OURS, SDPA, Peer
-from encoder_race import PAUSE, compare, forward_all, load_all, reference_of, spread
+from encoder_race import PAUSE, compare, load_all, reference_of, spread
 
 FEW = (OURS, SDPA, "ONNX Runtime fp32", "OpenVINO fp32", "CTranslate2 fp32")
 
@@ -15,7 +15,7 @@ FEW = (OURS, SDPA, "ONNX Runtime fp32", "OpenVINO fp32", "CTranslate2 fp32")
 def point(value: int, scenario: Scenario, runners: dict, rounds: int) -> dict:
     """Seconds for each 1,000 real tokens, by name, at one value of what grows."""
     batches = scenario.batches()
-    calls = {name: partial(forward_all, each, list(map(each.adapt, batches))) for name, each in runners.items()}
+    calls = {name: partial(each.forward_all, list(map(each.adapt, batches))) for name, each in runners.items()}
     race = Race(calls, pause=PAUSE).run(rounds)
     scale = 1000 / scenario.tokens()
     times = {name: {key: figure * scale for key, figure in spread(race, name).items()} for name in calls}

@@ -21,11 +21,23 @@ OURS, SDPA, EAGER = "bertlite optimised fp32", "transformers sdpa", "transformer
 
 @dataclass
 class Runner:
-    """A loaded peer: `adapt` a batch, `forward` it, and see the last hidden states as an `array` `(B, T, E)`."""
+    """A loaded peer: `adapt` a batch, `forward` it, and see the last hidden states as an `array` `(B, T, E)`.
+
+    `many`: run a list of adapted batches; None: `forward` of each.
+    """
 
     adapt: Callable[[dict], Any]
     forward: Callable[[Any], Any]
     array: Callable[[Any], np.ndarray]
+    many: Callable[[list], Any] | None = None
+
+    def forward_all(self, inputs: list) -> None:
+        """Run adapted batches one after the other."""
+        if self.many is not None:
+            self.many(inputs)
+            return
+        for each in inputs:
+            self.forward(each)
 
 
 def of_torch(model) -> Runner:
@@ -130,7 +142,17 @@ class Peer:
     name: str
     precision: str
     needs: tuple[str, ...]
-    load: Callable[[Files, int], Runner]
+    load_here: Callable[[Files, int], Runner]
+
+    def load(self, files: Files, threads: int) -> Runner:
+        """Loaded in this process, or in one of its own where it would slow the others down."""
+        if "ctranslate2" not in self.needs:
+            return self.load_here(files, threads)
+        from encoder_worker import Worker
+
+        files.ctranslate2()  # converted here, so that both of its precisions find it
+        worker = Worker(self.name, files, threads)
+        return Runner(worker.adapt, worker.forward, worker.array, worker.forward_all)
 
     def missing(self) -> list[str]:
         """Packages that it needs and that are not installed."""

@@ -15,7 +15,7 @@ from encoder_peers import BY_NAME, EAGER, OURS, SDPA, Peer, Runner
 TOLERANCE = 1e-3  # largest difference of last hidden states that fp32 may show
 LOWEST_COSINE = 0.95  # of mean-pooled embeddings that bf16 and int8 may show
 FLOORS = ("products alone, torch mm", "products alone, oneDNN")
-PAUSE = 0.03  # seconds: OpenMP's threads and ONNX Runtime's spin for some milliseconds after their work
+PAUSE = 0.3  # seconds: the threads of Intel's OpenMP (in CTranslate2) spin for 0.2 s after their work, others for less
 
 
 def load_all(peers: list[Peer], files, threads: int) -> tuple[dict[str, Runner], dict[str, str]]:
@@ -127,11 +127,6 @@ def floors(config) -> dict[str, Products]:
     return found
 
 
-def forward_all(runner: Runner, inputs: list) -> None:
-    for each in inputs:
-        runner.forward(each)
-
-
 def spread(race: Race, name: str) -> dict[str, float]:
     """Median and quartiles of the rounds kept, in seconds."""
     times = [race.times[name][number] for number in race.kept]
@@ -152,7 +147,7 @@ def measure(
     batches = scenario.batches()
     rows = compare(runners, reference, precisions, batches[:2])
     right = {name: runner for name, runner in runners.items() if rows[name]["right"]}
-    calls = {name: partial(forward_all, runner, list(map(runner.adapt, batches))) for name, runner in right.items()}
+    calls = {name: partial(runner.forward_all, list(map(runner.adapt, batches))) for name, runner in right.items()}
     tokens = [int(batch["attention_mask"].sum()) for batch in batches]
     calls.update({name: partial(each.run, tokens) for name, each in products.items()})
     with torch.inference_mode():

@@ -151,3 +151,18 @@ def test_everyone_gives_the_outputs_of_transformers(module, tmp_path):
     child.write_batches(scenario.batches(), str(tmp_path / "inputs.npz"))
     figures = child.in_a_child(peers.OURS, files, str(tmp_path / "inputs.npz"), 1)
     assert 2**26 < figures["peak_bytes"] < 2**32, figures
+
+
+@pytest.mark.slow
+def test_a_peer_in_its_own_process_gives_the_same(module, tmp_path):
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(tmp_path)
+    files = module("encoder_graphs").Files(str(tmp_path), str(tmp_path))
+    batch = {"input_ids": np.arange(12).reshape(2, 6), "attention_mask": np.ones((2, 6), dtype=np.int64)}
+    here = module("encoder_peers").BY_NAME["transformers eager"].load_here(files, 1)
+    there = module("encoder_worker").Worker("transformers eager", files, 1)
+    number = there.adapt(batch)
+    there.forward_all([number, number])
+    np.testing.assert_array_equal(there.array(None), here.array(here.forward(here.adapt(batch))))
+    with pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
+        module("encoder_worker").Worker("nobody", files, 1)

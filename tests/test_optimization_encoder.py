@@ -12,6 +12,7 @@ from transformers import BertConfig
 
 import bertlite
 from bertlite.optimization import optimize, undo_optimize
+from bertlite.optimization.encoder import BLOCK_TOKENS, SHORT, blocks
 
 CASES = {
     "BertLiteModel": ({"last_hidden_state": "source", "pooler_output": "row"}, {}),
@@ -64,6 +65,32 @@ def test_it_gives_what_transformers_gives(lengths, side, tmp_path):
     torch.testing.assert_close(ours.last_hidden_state[real], theirs.last_hidden_state[real], atol=1e-5, rtol=1e-5)
     if side != "left":
         torch.testing.assert_close(ours.pooler_output, theirs.pooler_output, atol=1e-5, rtol=1e-5)
+
+
+def test_sequences_are_cut_into_blocks():
+    assert list(blocks([], 10)) == []
+    assert list(blocks([(3, 4)], 12)) == [[(3, 4)]]
+    assert list(blocks([(3, 4)], 10)) == [[(2, 4)], [(1, 4)]]
+    assert list(blocks([(2, 3), (1, 4), (2, 11)], 10)) == [[(2, 3), (1, 4)], [(1, 11)], [(1, 11)]]
+    assert list(blocks([(1, 6), (3, 4)], 10)) == [[(1, 6), (1, 4)], [(2, 4)]]
+
+
+@pytest.mark.parametrize(
+    "lengths", [(64,) * 20, (*range(10, 60), 180, 181, 181), (300, 300, 300, 299, SHORT, SHORT + 1)]
+)
+@torch.no_grad()
+def test_many_tokens_and_long_rows_give_what_transformers_gives(lengths, tmp_path):
+    """Several blocks, and both ways of attention."""
+    assert sum(lengths) > BLOCK_TOKENS
+    theirs = randomize(transformers.BertModel(BertConfig(**{**BERT, "max_position_embeddings": 300}))).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = optimize(bertlite.BertLiteModel.from_pretrained(tmp_path).eval())
+    ids, mask = padded(lengths, "right", torch.Generator().manual_seed(len(lengths)))
+    real = mask.bool()
+    found = ours(input_ids=ids, attention_mask=mask).last_hidden_state
+    expected = theirs(input_ids=ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
+    assert not found[~real].any()
 
 
 @torch.no_grad()

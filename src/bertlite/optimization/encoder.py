@@ -28,6 +28,9 @@ from .linears import (
 
 logger = logging.get_logger(__name__)
 DTYPES = (None, "fp32", "bf16", "int8")
+BLOCK_TOKENS = 1024  # tokens that go through all layers together: what they need at a time stays in the cache
+SHORT = 128  # tokens up to which attention is faster as two plain batched products than by torch's fused kernel
+KEPT_BYTES = 31 << 20  # just below the largest size for which glibc still moves its threshold
 
 
 class PackedLayer:
@@ -59,20 +62,58 @@ class PackedLayer:
         return normalized(layer.feed_forward_norm, self.fc2(self.activation(self.fc1(inputs)), inputs))
 
     def attend(self, projected: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
-        """Queries, keys and values side by side, `(N, 3 E)`, to the context `(N, E)`; no copy is made of them."""
+        """Queries, keys and values side by side, `(N, 3 E)`, to the context `(N, E)`."""
         context, start = [], 0
         for count, length in groups:
             block = projected[start : start + count * length]
-            query, key, value = block.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (count, H, T, D)
-            attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
+            heads = block.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, count, H, T, D)
+            attended = self.attend_short(heads) if length <= SHORT else self.attend_long(heads)
             context.append(attended.transpose(1, 2).reshape(count * length, -1))
             start += count * length
         return context[0] if len(context) == 1 else torch.cat(context)
+
+    def attend_long(self, heads: torch.Tensor) -> torch.Tensor:
+        """`(3, count, H, T, D)` to `(count, H, T, D)`, without ever holding all scores."""
+        query, key, value = heads
+        return nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
+
+    def attend_short(self, heads: torch.Tensor) -> torch.Tensor:
+        """`(3, count, H, T, D)` to `(count, H, T, D)`, with the scores `(count H, T, T)` in between."""
+        query, key, value = heads.contiguous().flatten(1, 2)  # (count H, T, D) each
+        scores = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=self.scaling)
+        return torch.bmm(torch.softmax(scores, -1), value).view(heads.shape[1:])
 
 
 def normalized(norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
     """The layer norm, without the module call around it."""
     return torch.layer_norm(hidden_states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def blocks(groups: list[tuple[int, int]], most: int = BLOCK_TOKENS) -> Iterator[list[tuple[int, int]]]:
+    """Runs of sequences cut so that each part holds at most `most` tokens, or one sequence that is longer."""
+    part: list[tuple[int, int]] = []
+    room = most
+    for count, length in groups:
+        while count:
+            fits = min(count, max(room, 0) // length)
+            if not fits and part:
+                yield part
+                part, room = [], most
+                continue
+            fits = fits or 1
+            part.append((fits, length))
+            count, room = count - fits, room - fits * length
+    if part:
+        yield part
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: without it each large result costs thousands of page faults, every time anew.
+
+    Blocks that are as large as one that was freed before come from the heap, and twice as much may stay free at its end
+    (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). Other allocators do not mind.
+    """
+    torch.empty(KEPT_BYTES, dtype=torch.uint8)
 
 
 class PackedForward:
@@ -181,14 +222,23 @@ class PackedForward:
         hidden_states = encoder.embeddings(*tokens)  # (B, T, E) or (1, N, E)
         shape = hidden_states.shape
         hidden_states = hidden_states.view(-1, shape[-1])  # (N, E)
-        if self.dtype == "bf16":
-            hidden_states = hidden_states.bfloat16()
-        for layer in self.packed_layers() if len(hidden_states) else ():
-            hidden_states = layer(hidden_states, groups)
-        hidden_states = hidden_states.float().view(shape)
+        hidden_states = self.run_layers(hidden_states, groups).view(shape)
         if encoder.final_norm is not None:
             hidden_states = encoder.final_norm(hidden_states)
         return hidden_states if layout is None else layout.put_back(hidden_states)
+
+    def run_layers(self, hidden_states: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
+        """`(N, E)` to `(N, E)` through all layers, block by block."""
+        layers, done, start = self.packed_layers(), [], 0
+        for part in blocks(groups) if len(hidden_states) else ():
+            end = start + sum(count * length for count, length in part)
+            block = hidden_states[start:end]
+            block = block.bfloat16() if self.dtype == "bf16" else block
+            for layer in layers:
+                block = layer(block, part)
+            done.append(block.float())
+            start = end
+        return done[0] if len(done) == 1 else torch.cat(done) if done else hidden_states
 
 
 def encoders_of(model: nn.Module) -> Iterator[Encoder]:
@@ -235,6 +285,7 @@ def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
     if dtype == "bf16" and not (has_fast_bf16() and has_prepacked_products()):
         dtype = "fp32"
     undo_optimize(model)
+    keep_freed_memory()
     for encoder in encoders:
         packed = PackedForward(encoder, dtype)
         with torch.no_grad():

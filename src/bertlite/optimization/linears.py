@@ -116,15 +116,16 @@ class Int8Linear:
         unknown = inputs.amin(-1, keepdim=True) if self.lowest is None else None  # (N, 1)
         lowest: torch.Tensor | float = unknown if unknown is not None else self.lowest or 0.0
         step = (inputs.amax(-1, keepdim=True) - lowest).clamp_(min=1e-30).div_(254)
-        steps = torch.addcmul(self.half, inputs - lowest, step.reciprocal()).to(torch.uint8)
-        return steps, step, unknown
+        above = inputs - lowest
+        torch.addcmul(self.half, above, step.reciprocal(), out=above)
+        return above.to(torch.int16).to(torch.uint8), step, unknown  # by way of int16: torch is four times as fast
 
     def __call__(self, inputs: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
         """`(..., I)` to `(..., O)` in fp32; `add` `(..., O)` is added."""
         steps, step, lowest = self.quantize(inputs.reshape(-1, inputs.shape[-1]))
         options: tuple = (self.weight, self.scales, self.zero_points, None, 1.0, 0, torch.float32, "none", [], "")
         product = torch.ops.onednn.qlinear_pointwise.default(steps, 1.0, 0, *options)  # (N, O)
-        outputs = torch.addcmul(self.bias, product, step)
+        outputs = torch.addcmul(self.bias, product, step, out=product)
         if lowest is not None:
             outputs = outputs.addcmul_(self.sums, lowest)
         outputs = outputs.view(*inputs.shape[:-1], -1)
