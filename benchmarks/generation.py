@@ -3,8 +3,8 @@
     python benchmarks/generation.py                # writes benchmarks/results/generation.json and .md
 
 A Transformer of 6+6 layers, 512 wide, vocabulary 32,000, random weights, sources of 24 tokens, 40 new tokens, no text
-ends before. Outputs are compared first; then all run in turn in one process. With random weights texts repeat few
-tokens: equal tokens say little here.
+ends before. Outputs are compared first; then all run in turn, CTranslate2 in a process of its own. With random weights
+texts repeat few tokens: equal tokens say little here.
 """
 
 import argparse
@@ -12,21 +12,22 @@ import json
 import statistics
 import tempfile
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
-import ctranslate2
 import torch
 import transformers
 from common import Race, print_environment, processor
+from generation_worker import Translator
 from transformers import MarianConfig, MarianMTModel
 
-import bertlite
 from bertlite import TransformerLiteForConditionalGeneration
 from bertlite.generation import generate
 
 RESULTS = Path(__file__).with_name("results")
 NEW_TOKENS, SOURCE, EOS = 40, 24, 1
 FIRST = "transformers MarianMTModel"
+PAUSE = 0.3  # seconds: CTranslate2's threads spin for 0.2 s after their work
 
 
 def saved_model(folder: str, layers: int, width: int, vocabulary: int) -> None:
@@ -46,7 +47,7 @@ def saved_model(folder: str, layers: int, width: int, vocabulary: int) -> None:
     model.save_pretrained(folder)
 
 
-def converted(folder: str, model: MarianMTModel, compute_type: str) -> ctranslate2.Translator:
+def converted(folder: str, model: MarianMTModel, compute_type: str) -> Translator:
     """The same weights in CTranslate2, whose tokens are the ids as words."""
     from ctranslate2.converters.transformers import MarianMTLoader
 
@@ -61,16 +62,13 @@ def converted(folder: str, model: MarianMTModel, compute_type: str) -> ctranslat
     target = Path(folder, "ctranslate2")
     target.mkdir(exist_ok=True)
     spec.save(str(target))
-    threads = torch.get_num_threads()
-    return ctranslate2.Translator(str(target), compute_type=compute_type, intra_threads=threads, inter_threads=1)
+    return Translator(str(target), compute_type, torch.get_num_threads())
 
 
-def translated(translator: ctranslate2.Translator, ids: torch.Tensor, beams: int) -> list[list[int]]:
+def translated(translator: Translator, ids: torch.Tensor, beams: int) -> list[list[int]]:
     """What CTranslate2 writes, as ids."""
-    sources = [[f"w{number}" for number in row] for row in ids.tolist()]
     options = {"beam_size": beams, "max_decoding_length": NEW_TOKENS, "min_decoding_length": NEW_TOKENS}
-    found = translator.translate_batch(sources, length_penalty=1.0, **options)
-    return [[int(word[1:]) for word in each.hypotheses[0]] for each in found]
+    return translator.translate(ids.tolist(), length_penalty=1.0, **options)
 
 
 def written(call, ids: torch.Tensor, beams: int) -> list[list[int]]:
@@ -108,7 +106,7 @@ def measured(runs: dict, batch: int, beams: int, vocabulary: int, rounds: int) -
     ids = torch.randint(3, vocabulary - 1, (batch, SOURCE), generator=torch.Generator().manual_seed(batch))
     expected = runs[FIRST](ids, beams)
     agreements = {name: agreement(run(ids, beams), expected) for name, run in runs.items()}
-    race = Race({name: partial(run, ids, beams) for name, run in runs.items()}).run(rounds)
+    race = Race({name: partial(run, ids, beams) for name, run in runs.items()}, pause=PAUSE).run(rounds)
     race.print(f"batch {batch}, {beams} beams")
     rows = []
     for name, times in race.times.items():
@@ -121,8 +119,7 @@ def measured(runs: dict, batch: int, beams: int, vocabulary: int, rounds: int) -
 
 def write_results(rows: list[dict], arguments) -> None:
     """JSON with everything, and a table of it."""
-    modules = (bertlite, torch, transformers, ctranslate2)
-    versions = {module.__name__: module.__version__ for module in modules}
+    versions = {name: metadata.version(name) for name in ("bertlite", "torch", "transformers", "ctranslate2")}
     shape = {"layers": arguments.layers, "width": arguments.width, "vocabulary": arguments.vocabulary}
     about = {"versions": versions, "processor": processor(), "threads": arguments.threads, **shape}
     RESULTS.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from cases import Case
 
 from bertlite import TransformerLiteForConditionalGeneration
 from bertlite.generation.decoding import DecodingState, first_largest, largest, packed_order
-from bertlite.generation.engine import DecoderEngine, engine_of
+from bertlite.generation.engine import DecoderEngine, engine_of, sum_of_bits
 
 CASE = Case(TransformerLiteForConditionalGeneration, {"logits": "target"})
 
@@ -108,3 +108,17 @@ def test_largest_agrees_with_topk_and_argmax(size):
 def test_gaps_are_filled_by_the_last():
     assert packed_order([False, True, False, False]) == [0, 3, 2]
     assert packed_order([True, True, False]) == [2]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+def test_every_bit_of_a_weight_counts(size):
+    """As integers of 64 bits, by hand: pairs are low and high halves."""
+    numbers = torch.arange(1, size + 1, dtype=torch.int32)
+    pairs = [int(low) + (int(high) << 32) for low, high in zip(numbers[::2], numbers[1::2], strict=False)]
+    expected = (sum(pairs), size if size % 2 else 0)
+    assert sum_of_bits(numbers.view(torch.float32)) == expected
+    assert sum_of_bits(torch.cat([numbers[:1], numbers]).view(torch.float32)[1:]) == expected  # not on 8 bytes
+    for place in range(size):
+        changed = numbers.clone()
+        changed[place] ^= 1
+        assert sum_of_bits(changed.view(torch.float32)) != expected

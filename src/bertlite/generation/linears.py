@@ -41,7 +41,7 @@ class FewRowsInt8Linear:
         if len(inputs) == 1:
             outputs = torch.ops.quantized.linear_dynamic(inputs, self.packed, self.reduce_range).add_(self.bias)
         else:
-            largest = torch.linalg.vector_norm(inputs, torch.inf, -1, True).clamp_(min=1e-30)  # (N, 1)
+            largest = inputs.abs().amax(-1, keepdim=True).clamp_(min=1e-30)  # (N, 1)
             product = torch.ops.quantized.linear_dynamic(inputs / largest, self.packed, self.reduce_range)
             outputs = torch.addcmul(self.bias, product, largest)
         return outputs if add is None else outputs.add_(add)
