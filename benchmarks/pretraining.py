@@ -6,7 +6,8 @@
     python benchmarks/pretraining.py report                what was measured, as a table
 
 Both sides have the same weights and the same rows with the same masks; theirs uses the optimizer of the plain Trainer
-(its default `optim`), ours `recipes.bert_optimizer`. Results go to benchmarks/results/pretraining_*.json.
+(its default `optim`), ours `recipes.bert_optimizer`. `loss` trains both with the library's `Trainer` and the same
+hyper-parameters. Results go to benchmarks/results/pretraining_*.json.
 
 Most of the gain is the vocabulary projection, which bertlite does for predicted
 tokens only, and padding: it shrinks with a wider model, a smaller vocabulary or less padding.
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import Race, natural_lengths, positions_a_token, print_environment
-from transformers import BertConfig, BertForPreTraining, Trainer, TrainingArguments
+from transformers import BertConfig, BertForPreTraining, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from bertlite import BertLiteForPreTraining
@@ -175,32 +176,52 @@ def loss(arguments) -> None:
         measured = list(islice(BatchStream(held_out, tokenizer, replace(options, seed=1)), 6))
         found = {"environment": environment(arguments.threads), "vocab_size": len(tokenizer), "curves": {}}
         for model, name in zip(make_models("bert-mini", len(tokenizer)), ("transformers", "bertlite"), strict=True):
-            stream = iter(BatchStream(train, tokenizer, options))
+            stream = BatchStream(train, tokenizer, options)
             found["curves"][name] = curve(model, stream, measured, arguments, ours=name == "bertlite")
-            print(name, found["curves"][name][-1])
-    save("loss", found)
+            save("loss", found)
     draw(found)
 
 
+class Clock(TrainerCallback):
+    """Held-out loss against processor time of training; measuring does not count. Stops when the time is up."""
+
+    def __init__(self, measured: list, seconds: float):
+        self.measured, self.seconds = measured, seconds
+        self.points: list[dict[str, float]] = []
+        self.spent = self.mark = 0.0
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.measure(model, state)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.spent += time.process_time() - self.mark
+        self.mark = time.process_time()
+        control.should_training_stop = self.spent >= self.seconds
+        if control.should_training_stop or self.spent >= len(self.points) * self.seconds / 12:
+            self.measure(model, state)
+
+    def measure(self, model, state) -> None:
+        loss = held_out_loss(model, self.measured)
+        self.points.append({"seconds": self.spent, "updates": state.global_step, "loss": loss})
+        print(self.points[-1], flush=True)
+        self.mark = time.process_time()
+
+
 def curve(model, stream, measured, arguments, *, ours: bool) -> list[dict[str, float]]:
-    """Held-out loss against processor time of training; measuring does not count. Same schedule by updates for both."""
-    run = Training(model, None, ours=ours)
-    for group in run.optimizer.param_groups:
-        group["lr"] = arguments.learning_rate
-    points, spent, following = [], 0.0, 0.0
-    while True:
-        if spent >= following:
-            points.append({"seconds": spent, "updates": run.number, "loss": held_out_loss(model, measured)})
-            following += arguments.seconds / 12
-        if spent >= arguments.seconds:
-            return points
-        start = time.process_time()
-        for group in run.optimizer.param_groups:  # warm-up over 50 updates, then constant
-            group["lr"] = arguments.learning_rate * min(1, (run.number + 1) / 50)
-        torch.manual_seed(run.number)
-        run.batches = [next(stream)]
-        run.step()
-        spent += time.process_time() - start
+    """A training by the library's `Trainer`: warm-up over 50 updates, then a constant rate, for both the same."""
+    clock = Clock(measured, arguments.seconds)
+    optimizers = (bert_optimizer(model, learning_rate=arguments.learning_rate), None) if ours else (None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            folder, use_cpu=True, max_steps=10**6, per_device_train_batch_size=1, weight_decay=0.01, warmup_steps=50,
+            learning_rate=arguments.learning_rate, lr_scheduler_type="constant_with_warmup", save_strategy="no",
+            logging_strategy="no", report_to="none", disable_tqdm=True, dataloader_pin_memory=False
+        )  # fmt: skip
+        Trainer(
+            model, settings, data_collator=lambda batches: batches[0], train_dataset=stream, optimizers=optimizers,
+            callbacks=[clock]
+        ).train()  # fmt: skip
+    return clock.points
 
 
 def held_out_loss(model, measured) -> float:

@@ -69,11 +69,11 @@ def weights_state(model: nn.Module) -> tuple:
 
 
 def sum_of_bits(tensor: torch.Tensor) -> tuple[int, ...]:
-    """The bits of an fp32 tensor as integers, added up modulo 2^64 by pairs, and those of the last where it is alone."""
+    """The bits of an fp32 tensor as integers: pairs added up modulo 2^64, and the last one where it is alone."""
     flat = tensor.reshape(-1)  # of a weight: itself
     even = len(flat) // 2 * 2
-    pairs = flat[:even].view(torch.int64) if flat.storage_offset() % 2 == 0 else flat[:even].clone().view(torch.int64)
-    return int(pairs.sum()), int(flat[even:].view(torch.int32).sum())
+    pairs = flat[:even] if flat.storage_offset() % 2 == 0 else flat[:even].clone()  # a view needs whole 8 bytes
+    return int(pairs.view(torch.int64).sum()), int(flat[even:].view(torch.int32).sum())
 
 
 class DecoderEngine:
