@@ -5,7 +5,7 @@
     $run evaluate --model FOLDER      # all validation rows, beam 4; writes benchmarks/results/summarization.json
 
 Trained on summaries alone, this Transformer wrote the same frequent phrase for every text, and did not get beyond it.
-Copying, the skill that it lacks, is learnt within minutes from pairs made of the texts themselves: their first 16 words,
+Copying, the skill that it lacks, is learnt within minutes from pairs made of the texts themselves: the first 16 words,
 and of these the first 10. The commands of both stages are in model_cards/summarization.md.
 
 Data: see seq2seq_data.py.
