@@ -145,7 +145,8 @@ def main() -> None:
         print(f"seed {seed['seed']}: {found['metric']} ours {ours:.4f}, theirs {theirs:.4f}")
     print(f"mean difference {found['mean_difference']:+.4f}; theirs spread by {found['spread_of_theirs']:.4f}")
     print(f"training time, ours to theirs: {found['training_time_ours_to_theirs']:.3f} (medians)")
-    about = {"processor": processor(), "threads": given.threads, "torch": torch.__version__, "options": vars(given)}
+    options = {key: value for key, value in vars(given).items() if key not in ("data", "output")}
+    about = {"processor": processor(), "threads": given.threads, "torch": torch.__version__, "options": options}
     path = Path(given.output or Path(__file__).with_name("results") / f"fine_tuning_{given.name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**found, "seeds": seeds, **about}, indent=2) + "\n", encoding="utf-8")
