@@ -148,11 +148,10 @@ class Peer:
         """Loaded in this process, or in one of its own where it would slow the others down."""
         if "ctranslate2" not in self.needs:
             return self.load_here(files, threads)
-        from encoder_worker import Worker
+        from encoder_worker import remote_runner
 
         files.ctranslate2()  # converted here, so that both of its precisions find it
-        worker = Worker(self.name, files, threads)
-        return Runner(worker.adapt, worker.forward, worker.array, worker.forward_all)
+        return remote_runner(self.name, files, threads)
 
     def missing(self) -> list[str]:
         """Packages that it needs and that are not installed."""

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 import transformers
 from common import Race, print_environment, processor
-from generation_worker import Translator
+from generation_worker import start
 from transformers import MarianConfig, MarianMTModel
+from worker import Worker
 
 from bertlite import TransformerLiteForConditionalGeneration
 from bertlite.generation import generate
@@ -47,7 +48,7 @@ def saved_model(folder: str, layers: int, width: int, vocabulary: int) -> None:
     model.save_pretrained(folder)
 
 
-def converted(folder: str, model: MarianMTModel, compute_type: str) -> Translator:
+def converted(folder: str, model: MarianMTModel, compute_type: str) -> Worker:
     """The same weights in CTranslate2, whose tokens are the ids as words."""
     from ctranslate2.converters.transformers import MarianMTLoader
 
@@ -62,13 +63,13 @@ def converted(folder: str, model: MarianMTModel, compute_type: str) -> Translato
     target = Path(folder, "ctranslate2")
     target.mkdir(exist_ok=True)
     spec.save(str(target))
-    return Translator(str(target), compute_type, torch.get_num_threads())
+    return Worker(start, str(target), compute_type, torch.get_num_threads())
 
 
-def translated(translator: Translator, ids: torch.Tensor, beams: int) -> list[list[int]]:
+def translated(translator: Worker, ids: torch.Tensor, beams: int) -> list[list[int]]:
     """What CTranslate2 writes, as ids."""
     options = {"beam_size": beams, "max_decoding_length": NEW_TOKENS, "min_decoding_length": NEW_TOKENS}
-    return translator.translate(ids.tolist(), length_penalty=1.0, **options)
+    return translator.ask(ids.tolist(), {**options, "length_penalty": 1.0})
 
 
 def written(call, ids: torch.Tensor, beams: int) -> list[list[int]]:

@@ -160,9 +160,9 @@ def test_a_peer_in_its_own_process_gives_the_same(module, tmp_path):
     files = module("encoder_graphs").Files(str(tmp_path), str(tmp_path))
     batch = {"input_ids": np.arange(12).reshape(2, 6), "attention_mask": np.ones((2, 6), dtype=np.int64)}
     here = module("encoder_peers").BY_NAME["transformers eager"].load_here(files, 1)
-    there = module("encoder_worker").Worker("transformers eager", files, 1)
+    there = module("encoder_worker").remote_runner("transformers eager", files, 1)
     number = there.adapt(batch)
     there.forward_all([number, number])
     np.testing.assert_array_equal(there.array(None), here.array(here.forward(here.adapt(batch))))
     with pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
-        module("encoder_worker").Worker("nobody", files, 1)
+        module("encoder_worker").remote_runner("nobody", files, 1)

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..models.layers import Encoder, EncoderLayer
 from ..models.masking import equal_length_groups, is_traced, segment_ids
+from .attention import attend_by_products
 from .linears import (
     has_fast_bf16,
     has_fast_int8,
@@ -67,21 +68,15 @@ class PackedLayer:
         for count, length in groups:
             block = projected[start : start + count * length]
             heads = block.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, count, H, T, D)
-            attended = self.attend_short(heads) if length <= SHORT else self.attend_long(heads)
+            if length <= SHORT:
+                query, key, value = heads.contiguous()
+                attended = attend_by_products(query, key, value, self.scaling)  # (count, H, T, D)
+            else:
+                query, key, value = heads
+                attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
             context.append(attended.transpose(1, 2).reshape(count * length, -1))
             start += count * length
         return context[0] if len(context) == 1 else torch.cat(context)
-
-    def attend_long(self, heads: torch.Tensor) -> torch.Tensor:
-        """`(3, count, H, T, D)` to `(count, H, T, D)`, without ever holding all scores."""
-        query, key, value = heads
-        return nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
-
-    def attend_short(self, heads: torch.Tensor) -> torch.Tensor:
-        """`(3, count, H, T, D)` to `(count, H, T, D)`, with the scores `(count H, T, T)` in between."""
-        query, key, value = heads.contiguous().flatten(1, 2)  # (count H, T, D) each
-        scores = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=self.scaling)
-        return torch.bmm(torch.softmax(scores, -1), value).view(heads.shape[1:])
 
 
 def normalized(norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -113,7 +108,7 @@ def keep_freed_memory() -> None:
     Blocks that are as large as one that was freed before come from the heap, and twice as much may stay free at its end
     (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). Other allocators do not mind.
     """
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)
+    torch.empty(KEPT_BYTES, dtype=torch.uint8, device="cpu")
 
 
 class PackedForward:
