@@ -128,7 +128,7 @@ def test_batches_survive_the_way_to_another_process(module, tmp_path):
 @pytest.mark.slow
 def test_everyone_gives_the_outputs_of_transformers(module, tmp_path):
     """Whoever is not installed is named; everybody else is right, and takes part in its own process too."""
-    peers, race, inputs = module("encoder_peers"), module("encoder_race"), module("encoder_inputs")
+    inputs = module("encoder_inputs")
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     weights = inputs.random_weights(str(tmp_path / "weights"), **sizes)
     model = BertModel.from_pretrained(weights)
@@ -136,21 +136,18 @@ def test_everyone_gives_the_outputs_of_transformers(module, tmp_path):
         for parameter in model.encoder.parameters():  # biases and norms of fresh weights would hide a missing one
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(weights)
-    files, threads = peers.Files(weights, str(tmp_path)), torch.get_num_threads()
-    chosen = peers.chosen(None, compiled=False)
-    runners, left_out = race.load_all(chosen, files, threads)
+    script = ROOT / "tests" / "scripts" / "compare_engines.py"
+    command = [sys.executable, str(script), str(ROOT / "benchmarks"), weights, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    rows, left_out, precisions = found["rows"], found["left_out"], found["precisions"]
     failed = [name for name, why in left_out.items() if not why.startswith("not installed") and "bf16" not in name]
     assert not failed, left_out
-    precisions = {peer.name: peer.precision for peer in chosen}
-    scenario = inputs.Scenario("s", "title", np.array([3, 9, 12, 7, 7, 7]), 3)
-    rows = race.compare(runners, runners[peers.EAGER], precisions, scenario.batches())
-    assert len(rows) == len(chosen) - len(left_out)
+    assert len(rows) == len(precisions) - len(left_out)
     assert all(row["right"] for row in rows.values()), json.dumps(rows, indent=1)
     assert all(row["max_difference"] < 1e-4 for name, row in rows.items() if precisions[name] == "fp32"), rows
-    child = module("encoder_child")
-    child.write_batches(scenario.batches(), str(tmp_path / "inputs.npz"))
-    figures = child.in_a_child(peers.OURS, files, str(tmp_path / "inputs.npz"), 1)
-    assert 2**26 < figures["peak_bytes"] < 2**32, figures
+    assert 2**26 < found["memory"]["peak_bytes"] < 2**32, found["memory"]
 
 
 @pytest.mark.slow
