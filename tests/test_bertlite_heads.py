@@ -107,6 +107,64 @@ def test_chunked_loss_and_gradients_equal_the_plain_ones(case):
         torch.testing.assert_close(case.loss(model.eval(), batch, labels), loss)
 
 
+NEEDED = {  # of the rows of 9, 5, 7 and 2 tokens
+    "BertLiteForSequenceClassification": 4,
+    "BertLiteForNextSentencePrediction": 4,
+    "BertLiteForMultipleChoice": 4,
+    "BertLiteForTokenClassification": 23,
+    "BertLiteForQuestionAnswering": 23,
+}
+
+
+def rows_of_last_feed_forward(model, **batch) -> int:
+    seen = []
+    hook = model.bert.layers[-1].feed_forward.register_forward_hook(lambda _, given, __: seen.append(given[0][..., 0]))
+    model(**batch)
+    hook.remove()
+    return seen[0].numel()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("case", [case for case in CASES if case.model_class.__name__ in NEEDED], ids=str)
+def test_the_last_feed_forward_runs_for_what_a_head_reads(case, training):
+    """A head on the pooler reads the first position alone. Who looks at hidden states gets them all, and the same."""
+    model, batch = case.model().train(training), case.batch()
+    needed = NEEDED[case.model_class.__name__]
+    assert rows_of_last_feed_forward(model, **batch) == needed
+    assert rows_of_last_feed_forward(model, **batch, output_hidden_states=True) == 36
+    contracts.assert_equal(*(case.real(model(**batch, output_hidden_states=all), batch) for all in (False, True)))
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[2]], ids=str)
+def test_the_last_feed_forward_runs_for_predicted_words(case):
+    """In pretraining for masked positions and, where there is a pooler, the first ones; in evaluation for all."""
+    model, batch = case.model(), case.batch()
+    labels = case.make_labels(batch)
+    needed = (labels["labels"] != IGNORED) & batch["attention_mask"].bool()
+    if "next_sentence_label" in labels:
+        needed[:, 0] = True
+    assert 0 < needed.sum() < 23
+    assert rows_of_last_feed_forward(model.train(), **batch, **labels) == needed.sum()
+    assert rows_of_last_feed_forward(model.eval(), **batch, **labels) == 23
+    assert rows_of_last_feed_forward(model.train(), **batch) == 23
+
+
+@pytest.mark.parametrize("lengths", [(9, 5, 7, 2), (9, 9, 9, 9)], ids=["ragged", "full"])
+def test_only_needed_positions(lengths):
+    """Asked of the model itself: these are the same, the others are zero."""
+    model, batch = CASES[0].model(), {"input_ids": torch.randint(3, 60, (4, 9))}
+    batch["attention_mask"] = (torch.arange(9) < torch.tensor(lengths)[:, None]).long()
+    needed = (torch.arange(36).view(4, 9) % 5 == 0) & batch["attention_mask"].bool()
+    expected = model(**batch).last_hidden_state
+    found = model(**batch, needed=needed).last_hidden_state
+    torch.testing.assert_close(found[needed], expected[needed])
+    assert found.shape == expected.shape
+    assert not found[~needed].any()
+    first = model(**batch, needed=torch.ones(1, 1, dtype=torch.bool))
+    torch.testing.assert_close(first.last_hidden_state[:, 0], expected[:, 0])
+    assert not first.last_hidden_state[:, 1:].any()
+
+
 def test_pretraining_loss_is_the_sum_of_both_tasks():
     case = CASES[1]
     model, batch = case.model(), case.batch()

@@ -93,6 +93,25 @@ def test_many_tokens_and_long_rows_give_what_transformers_gives(lengths, tmp_pat
     assert not found[~real].any()
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+@pytest.mark.parametrize("lengths", [(64,) * 20, (*range(10, 60), 180, 181, 181), (9, 5, 7, 2)])
+@torch.no_grad()
+def test_the_last_layer_gives_what_is_asked_for(lengths, dtype):
+    """First positions for a head on the pooler, or any, none in some block: the same, and zeros elsewhere."""
+    model = optimize(randomize(bertlite.BertLiteModel(bert_config(max_position_embeddings=300))), dtype=dtype)
+    ids, mask = padded(lengths, "right", torch.Generator().manual_seed(0))
+    whole = model(input_ids=ids, attention_mask=mask)
+    first = model(input_ids=ids, attention_mask=mask, needed=torch.ones(1, 1, dtype=torch.bool))
+    torch.testing.assert_close(first.pooler_output, whole.pooler_output)
+    assert not first.last_hidden_state[:, 1:].any()
+    some = torch.zeros_like(mask, dtype=torch.bool)
+    some[0, 1:3] = some[-1, 1] = True
+    for needed in (some, torch.zeros_like(some)):
+        found = model(input_ids=ids, attention_mask=mask, needed=needed).last_hidden_state
+        torch.testing.assert_close(found[needed], whole.last_hidden_state[needed])
+        assert not found[~needed].any()
+
+
 @torch.no_grad()
 def test_packed_rows_stay_apart():
     case = CASES["BertLiteModel"]

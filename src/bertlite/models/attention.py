@@ -5,14 +5,12 @@
 Shapes: `B` batch, `H` heads, `T` queries, `S` keys, `D` head size (d_k), `E` = H·D hidden size, `N` real tokens.
 """
 
-from functools import partial
-
 import torch
 from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .linear import Linear
+from .linear import Linear, drop
 from .masking import Ids, Vectors, equal_length_groups
 
 
@@ -28,8 +26,7 @@ def scaled_dot_product_attention(
         attention_mask: `(B, 1, T, S)`, boolean (True: may attend) or additive; None: every allowed key is real.
         scaling: 1 / √d_k unless given; `dropout`: probability of dropping an attention weight (training only).
 
-    Returns:
-        Context `(B, T, H, D)` and the weights `(B, H, T, S)`.
+    Returns the context `(B, T, H, D)` and the weights `(B, H, T, S)`.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
@@ -40,8 +37,8 @@ def scaled_dot_product_attention(
     elif attention_mask is not None:
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1)  # (B, H, T, S)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights  # (B, T, H, D)
+    weights = drop(weights, dropout, module.training)
+    return (weights @ value).transpose(1, 2), weights  # (B, T, H, D)
 
 
 def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwargs) -> torch.Tensor:
@@ -50,11 +47,9 @@ def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwarg
     `query`, `key` and `value` are `(1, H, N, D)`, `cu_seq_lens` says where each sequence begins and the last one ends;
     `attend` is the attention function to call. Returns `(1, N, H, D)`.
     """
-    groups = equal_length_groups(cu_seq_lens)
-    if not groups:
+    if not (groups := equal_length_groups(cu_seq_lens)):
         return query.transpose(1, 2)
-    sizes = [count * length for count, length in groups]
-    context = []
+    sizes, context = [count * length for count, length in groups], []
     # One split of each tensor: its gradient is one concatenation, where slices would each fill a tensor with zeros.
     pieces = zip(groups, *(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
     for (count, length), *block in pieces:
@@ -63,23 +58,11 @@ def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwarg
     return torch.cat(context).unsqueeze(0)
 
 
-def attend_padded_source(attend, module, query, key, value, key_mask, **kwargs) -> tuple[torch.Tensor, None]:
-    """Flash attention to a padded source, whose mask `(B, S)` the library's wrapper would lay on the queries too."""
-    real, length = key_mask.bool(), query.shape[2]
-    key, value = (tensor.transpose(1, 2)[real].transpose(0, 1)[None] for tensor in (key, value))  # (1, H, N, D)
-    counts = torch.stack([torch.full_like(real.sum(-1), length), real.sum(-1)])  # (2, B) of queries, of keys
-    ends = nn.functional.pad(counts.cumsum(-1), (1, 0)).to(torch.int32)
-    names = {"cu_seq_lens_q": ends[0], "cu_seq_lens_k": ends[1], "max_length_q": length}
-    return attend(module, query, key, value, None, **{**kwargs, **names, "max_length_k": int(counts[1].max())})
-
-
 class Attention(nn.Module):
     """Multi-head attention (section 3.2.2): H heads of size E / H side by side, then one output projection.
 
-    Args:
-        config: width and dropout; read on every call for the implementation, which can be switched on a live model.
-        is_causal: whether a query may not see later positions; `is_cross_attention`: whether it sees the encoder.
-        layer_idx: place in the stack, which the cache needs.
+    `config` is read on every call for the implementation, which can be switched on a live model. With `is_causal` no
+    query sees later positions, with `is_cross_attention` it sees the encoder; the cache needs the place, `layer_idx`.
     """
 
     def __init__(
@@ -87,14 +70,12 @@ class Attention(nn.Module):
         layer_idx: int | None = None
     ):  # fmt: skip
         super().__init__()
-        self.config = config
-        self.num_heads = num_heads
+        self.config, self.num_heads, self.layer_idx = config, num_heads, layer_idx
         self.head_dim = config.hidden_size // num_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_probs_dropout_prob
         self.is_causal = is_causal  # sdpa takes a module without it as causal
         self.is_cross_attention = is_cross_attention
-        self.layer_idx = layer_idx
         size = config.hidden_size
         self.query, self.key, self.value, self.output = (Linear(size, size) for _ in range(4))
 
@@ -102,14 +83,13 @@ class Attention(nn.Module):
         self, hidden_states: torch.Tensor, attention_mask: Ids = None, key_value_states: Vectors = None,
         past_key_values=None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
-        """Attend from `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
-
-        Returns `(B, T, E)` and the weights `(B, H, T, S)`, or None where the implementation does not give them.
-        """
+        """`(B, T, E)` that attended to themselves or `key_value_states` `(B, S, E)`; weights `(B, H, T, S)` or None."""
         query = self._heads(self.query(hidden_states))  # (B, H, T, D)
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)  # (B, H, S, D)
         attend = scaled_dot_product_attention
-        if not kwargs.get("output_attentions"):
+        slow = attention_mask is None and query.device.type == "cpu" and self.config._attn_implementation == "sdpa"
+        slow = slow and self.training and self.attention_dropout > 0  # torch's fused kernel has no dropout on a CPU
+        if not (slow or kwargs.get("output_attentions")):
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         options = {"scaling": self.scaling, "dropout": self.attention_dropout if self.training else 0.0}
         cu_seq_lens, weights = kwargs.get("cu_seq_lens_q"), None
@@ -117,9 +97,10 @@ class Attention(nn.Module):
         if cu_seq_lens is not None and not flash:
             context = attend_each_sequence(attend, self, query, key, value, cu_seq_lens, **options)
         else:
-            padded_source = flash and self.is_cross_attention and attention_mask is not None
-            run = partial(attend_padded_source, attend) if padded_source else attend
-            context, weights = run(self, query, key, value, attention_mask, **options, **kwargs)
+            if flash and self.is_cross_attention and attention_mask is not None:
+                # A padded source, whose mask (B, S) the library's flash wrapper would lay on the queries too.
+                attend, attention_mask = ALL_ATTENTION_FUNCTIONS["sdpa"], attention_mask[:, None, None].bool()
+            context, weights = attend(self, query, key, value, attention_mask, **options, **kwargs)
         return self.output(context.flatten(-2)), weights  # (B, T, E)
 
     def _heads(self, projected: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,9 @@ class LiteConfig(PreTrainedConfig):
     accepted_model_types: ClassVar[tuple[str, ...]] = ()
     required_fields: ClassVar[tuple[str, ...]] = ()
 
+    is_decoder: bool = False
+    tie_word_embeddings: bool = True
+    bos_token_id: int | None = None
     norm_first: bool = False  # post-norm, as in both papers; True puts the norm before each sub-layer (pre-norm)
     unpad_inputs: bool = True  # lay real tokens end to end in the encoder; False computes padded positions too
     loss_chunk_size: int = 1024  # labelled positions projected to the vocabulary at a time in training; 0: full logits
@@ -38,6 +41,8 @@ class LiteConfig(PreTrainedConfig):
                 self._refuse(name, value, "at least 1")
             if (name in ("loss_chunk_size", "layer_norm_eps") or name.endswith("_layers")) and value < 0:
                 self._refuse(name, value, "at least 0")
+        if self.is_decoder and not self.is_encoder_decoder:
+            self._refuse("is_decoder", True, "False: this family encodes, TransformerLite has the decoder")
         if self.hidden_act not in ACT2FN:
             self._refuse("hidden_act", self.hidden_act, f"one of {sorted(ACT2FN)}")
         if self.position_embedding_type not in ("absolute", "sinusoidal"):
@@ -88,16 +93,8 @@ class BertLiteConfig(LiteConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
-    bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     classifier_dropout: float | int | None = None  # None: hidden_dropout_prob
-    is_decoder: bool = False
-    tie_word_embeddings: bool = True
-
-    def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
-        if self.is_decoder:
-            self._refuse("is_decoder", True, "False: this family encodes, TransformerLite has the decoder")
 
 
 @strict
@@ -138,12 +135,9 @@ class TransformerLiteConfig(LiteConfig):
     scale_embedding: bool = False  # multiply embeddings by sqrt(d_model), section 3.4
     label_smoothing: float | int = 0.0  # section 5.4 uses 0.1
     is_encoder_decoder: bool = True
-    is_decoder: bool = False
     use_cache: bool = True
     share_encoder_decoder_embeddings: bool = True
-    tie_word_embeddings: bool = True
     pad_token_id: int | None = 58100
-    bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = 0
     decoder_start_token_id: int = 58100
     forced_eos_token_id: int | list[int] | None = 0

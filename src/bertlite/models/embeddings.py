@@ -24,12 +24,10 @@ def sinusoidal_table(length: int, hidden_size: int, dtype: torch.dtype = torch.f
 class SinusoidalPositions(nn.Module):
     """Fixed position vectors: a table that is computed, never learned and never saved."""
 
-    weight: torch.Tensor
-
     def __init__(self, num_embeddings: int, hidden_size: int):
         super().__init__()
         self.num_embeddings = num_embeddings
-        self.register_buffer("weight", sinusoidal_table(num_embeddings, hidden_size), persistent=False)
+        self.weight = nn.Buffer(sinusoidal_table(num_embeddings, hidden_size), persistent=False)
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         return nn.functional.embedding(position_ids, self.weight)
@@ -47,11 +45,10 @@ class Embeddings(nn.Module):
         hidden_size, positions = config.hidden_size, config.max_position_embeddings
         self.scale = hidden_size**0.5 if config.scale_embedding else 1.0
         self.word_embeddings = nn.Embedding(vocab_size, hidden_size, padding_idx=config.pad_token_id)
-        fixed = config.position_embedding_type == "sinusoidal"
-        self.position_embeddings = (SinusoidalPositions if fixed else nn.Embedding)(positions, hidden_size)
+        kind = SinusoidalPositions if config.position_embedding_type == "sinusoidal" else nn.Embedding
+        self.position_embeddings = kind(positions, hidden_size)
         self.token_type_embeddings = nn.Embedding(type_vocab_size, hidden_size) if type_vocab_size else None
-        norm = config.normalize_embedding
-        self.LayerNorm = nn.LayerNorm(hidden_size, config.layer_norm_eps) if norm else None
+        self.LayerNorm = nn.LayerNorm(hidden_size, config.layer_norm_eps) if config.normalize_embedding else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None) -> torch.Tensor:
@@ -68,10 +65,11 @@ class Embeddings(nn.Module):
         """Refuse, with a ValueError, what cannot be embedded; return what was given. `start`: length of the cache."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        given, dims = (inputs_embeds, 3) if input_ids is None else (input_ids, 2)
+        given, dims, name = (
+            (input_ids, 2, "input_ids") if inputs_embeds is None else (inputs_embeds, 3, "inputs_embeds")
+        )
         if is_traced():
             return given
-        name = "inputs_embeds" if input_ids is None else "input_ids"
         width = self.word_embeddings.embedding_dim
         if given.ndim != dims or 0 in given.shape or given.shape[2:] not in ((), (width,)):
             expected = "(batch, length)" if dims == 2 else f"(batch, length, {width})"

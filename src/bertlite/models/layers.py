@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import Attention
 from .embeddings import Embeddings
-from .linear import Linear
+from .linear import Dropout, Linear
 from .masking import FlatLayout, Ids, Vectors, attention_masks, check_mask, is_traced, segment_ids
 from .pretrained import LitePreTrainedModel
 
@@ -28,7 +28,7 @@ class FeedForward(nn.Module):
         self.fc2 = Linear(intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.is_gelu = config.hidden_act == "gelu"
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
         self.chunk_size = config.chunk_size_feed_forward
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ class EncoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: PreTrainedConfig, *, num_heads: int, intermediate_size: int, layer_idx: int):
         super().__init__()
         self.norm_first = config.norm_first
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.self_attention = Attention(config, num_heads=num_heads, is_causal=self.is_decoder, layer_idx=layer_idx)
         self.self_attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         if self.is_decoder:
@@ -67,9 +67,10 @@ class EncoderLayer(GradientCheckpointingLayer):
         x = x + self.dropout(made[0] if isinstance(made, tuple) else made)  # attention gives its weights too
         return x if self.norm_first else norm(x)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
-        """`(B, T, E)` to `(B, T, E)`; or `(1, N, E)`, with `cu_seq_lens_q` and its fellows in `kwargs`."""
+    def forward(self, hidden_states: torch.Tensor, attention_mask: Ids = None, rows: Ids = None, **kwargs):
+        """`(B, T, E)`, or `(1, N, E)` with `cu_seq_lens_q`, to the same, or to its `rows` `(K,)` alone, `(1, K, E)`."""
         x = self.residual(hidden_states, self.self_attention_norm, self.self_attention, attention_mask, **kwargs)
+        x = x if rows is None else x.flatten(0, 1).index_select(0, rows)[None]  # (1, K, E)
         return self.residual(x, self.feed_forward_norm, self.feed_forward)
 
 
@@ -106,11 +107,12 @@ class Stack(LitePreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def run_layers(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        """All layers in turn; in training, each left out with probability `layerdrop` (Fan et al. 2019)."""
+    def run_layers(self, hidden_states: torch.Tensor, *args, rows: Ids = None, **kwargs) -> torch.Tensor:
+        """All layers in turn; each is left out in training with probability `layerdrop` (Fan et al. 2019)."""
         for layer in self.layers:
             if not (self.training and self.layerdrop and torch.rand([]) < self.layerdrop):
-                hidden_states = layer(hidden_states, *args, **kwargs)
+                last = {} if rows is None or layer is not self.layers[-1] else {"rows": rows}
+                hidden_states = layer(hidden_states, *args, **kwargs, **last)
         return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
 
 
@@ -129,15 +131,14 @@ class Encoder(Stack):
     @capture_outputs
     def forward(
         self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
-        inputs_embeds: Vectors = None, **kwargs
+        inputs_embeds: Vectors = None, needed: Ids = None, **kwargs
     ) -> BaseModelOutput:  # fmt: skip
-        """Encode `(B, T)` ids (or `(B, T, E)` word vectors).
+        """Encode `(B, T)` ids (or `(B, T, E)` word vectors); ValueErrors are those of `Embeddings.check`, `check_mask`.
 
         Args:
             attention_mask: `(B, T)`, non-zero at real tokens, or a prepared 4D mask.
             position_ids: `(B, T)`; where they start again in a row, another sequence begins, hidden from the first.
-
-        Raises ValueErrors: see `Embeddings.check` and `check_mask`.
+            needed: `(B, T)`, True where the output is read, or `(1, 1)`: first positions alone; elsewhere it may be 0.
         """
         given = self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
         batch_size, length = given.shape[:2]
@@ -150,22 +151,26 @@ class Encoder(Stack):
             position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
         kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
         tokens: tuple = (input_ids, token_type_ids, position_ids, inputs_embeds)
-        layout, mask = self._layout(attention_mask, segments, given, kwargs), None
+        watched = kwargs["output_attentions"] or kwargs.get("output_hidden_states", self.config.output_hidden_states)
+        layout, mask = self._layout(attention_mask, segments, given, watched, kwargs), None
         if layout is not None:
             tokens = tuple(layout.take(tensor) for tensor in tokens)
             kwargs = {**kwargs, **layout.kwargs}
         hidden_states = self.embeddings(*tokens)  # (B, T, E) or (1, N, E)
         if kwargs.get("cu_seq_lens_q") is None:
             mask = attention_masks(self.config, hidden_states, attention_mask, segments, **kwargs)
+        plain = is_traced() or watched or self.layerdrop or not len(self.layers)
+        if needed is not None and not plain and tuple(needed.shape) in ((1, 1), (batch_size, length)):
+            needed = nn.functional.pad(needed, (0, length - needed.shape[1])).expand(batch_size, -1)
+            layout, kwargs["rows"] = FlatLayout.of_needed(needed, layout)
         hidden_states = self.run_layers(hidden_states, mask, **kwargs)
         return self.make_output(hidden_states if layout is None else layout.put_back(hidden_states))
 
     def make_output(self, hidden_states: torch.Tensor) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=hidden_states)
 
-    def _layout(self, attention_mask, segments, given, kwargs) -> FlatLayout | None:
+    def _layout(self, attention_mask, segments, given, watched, kwargs) -> FlatLayout | None:
         """The flat layout of the batch, or None where the padded path must, or may as well, be taken."""
-        watched = kwargs["output_attentions"] or kwargs.get("output_hidden_states", self.config.output_hidden_states)
         if watched:  # sequences that the caller laid end to end are masked apart instead
             for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"):
                 kwargs.pop(name, None)
@@ -174,9 +179,8 @@ class Encoder(Stack):
             return None
         prepared = attention_mask is not None and attention_mask.ndim != 2
         full = not prepared and segments is None and (attention_mask is None or attention_mask.all())
-        if prepared or full:
-            return None
-        if attention_mask is not None and self.reads_first_position and not attention_mask[:, 0].all():
+        first = self.reads_first_position and not prepared and attention_mask is not None
+        if prepared or full or (first and not attention_mask[:, 0].all()):
             return None
         return FlatLayout.of(attention_mask, segments, tuple(given.shape[:2]), given.device)
 
@@ -202,8 +206,7 @@ class Decoder(Stack):
 
         Args:
             attention_mask: `(B, past + T)`, or a prepared 4D mask; `encoder_attention_mask`: `(B, S)`.
-            position_ids: `(B, T)`; packed rows as in `Encoder`.
-            encoder_position_ids: those of the encoder; target k of a packed row sees source k only.
+            position_ids: `(B, T)`; in rows packed as in `Encoder` target k sees source k, by `encoder_position_ids`.
             past_key_values: keys and values of earlier positions, and of the encoder. Errors are those of `Encoder`.
         """
         if use_cache and past_key_values is None:

@@ -85,8 +85,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        # A gradient of one, the usual case, is worth a look: (V, E) is large. On a GPU the look would cost a wait.
+    def backward(ctx, gradient):  # one, the usual case, is worth a look: (V, E) is large; on a GPU it costs a wait
         unit = gradient.device.type == "cpu" and gradient == 1
         return *(saved if unit else saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors), *[None] * 5
 
@@ -101,10 +100,9 @@ def vocabulary_loss(
 
 
 def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None) -> torch.Tensor:
-    """Loss of a sequence classifier, by `config.problem_type`, which is inferred once where it is None.
+    """Loss of `(B, L)` logits of sequences by `config.problem_type`, which is inferred once where it is None.
 
-    `logits` are `(B, L)`; `labels` of regression float `(B,)` or `(B, L)`, of a single label int `(B,)`, of multi-label
-    float `(B, L)`.
+    `labels` of regression are float `(B,)` or `(B, L)`, of a single label int `(B,)`, of multi-label float `(B, L)`.
     """
     kinds = {True: "single_label_classification", False: "multi_label_classification"}
     whole = not labels.is_floating_point() and labels.dtype != torch.bool
@@ -129,10 +127,9 @@ def sequence_loss(logits: torch.Tensor, labels: torch.Tensor, config, num_items_
 def span_loss(start_logits, end_logits, start_positions, end_positions, attention_mask=None, num_items_in_batch=None):
     """Mean of the start's and the end's cross-entropy over the positions of a row.
 
-    A position at or beyond T, or -100, marks an answer that was cut off: it is ignored. Deviation: padding is left out
-    of the softmax, where transformers' BERT lets it compete, so that its loss changes with the padding.
-
-    Logits are `(B, T)`, positions `(B,)` or `(B, 1)`, `attention_mask` `(B, T)` or None.
+    Logits are `(B, T)`, positions `(B,)` or `(B, 1)`, `attention_mask` `(B, T)` or None. A position at or beyond T, or
+    -100, marks an answer that was cut off: it is ignored. Deviation: padding is left out of the softmax, where
+    transformers' BERT lets it compete, so that its loss changes with the padding.
     """
     losses = []
     pairs = {"start_positions": (start_logits, start_positions), "end_positions": (end_logits, end_positions)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from transformers import EncoderDecoderCache, PreTrainedConfig
+from transformers import EncoderDecoderCache
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_bidirectional_mask, create_causal_mask
 from transformers.utils import is_torchdynamo_compiling
 
@@ -59,24 +59,12 @@ def check_mask(name: str, mask: torch.Tensor | None, batch: int, heads: int, que
         raise ValueError(f"{name} must have shape {(batch, keys)} or {prepared}, got {tuple(mask.shape)}")
 
 
-def mask_config(config: PreTrainedConfig, output_attentions: bool | None) -> PreTrainedConfig:
-    """The config to build masks with: eager's when attention weights are asked for, whatever is configured; sdpa's
-    for a function that a user registered without a mask: the library would build none, and padding be seen.
-    """
-    name = config._attn_implementation or "sdpa"
-    unknown = name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|")
-    config = copy.copy(config)
-    config._attn_implementation = "eager" if output_attentions else "sdpa" if unknown else name
-    return config
-
-
 def attention_masks(config, hidden_states, attention_mask, segments=None, *, output_attentions=None, **kind):
     """The mask of one kind of attention over a padded batch, in the form that the implementation wants.
 
     Args:
-        hidden_states: `(B, T, E)`, where queries come from.
+        hidden_states: `(B, T, E)`, where queries come from; `segments`: `(B, T)` from `segment_ids`, for packed rows.
         attention_mask: `(B, S)`, or a prepared 4D mask, which passes through.
-        segments: `(B, T)` from `segment_ids`, for packed rows.
         kind: `is_causal` with the cache in `past_key_values`, for the decoder's self-attention; where keys come from
             in `encoder_hidden_states` `(B, S, E)`, and their `key_segments`, for cross-attention.
     """
@@ -84,8 +72,13 @@ def attention_masks(config, hidden_states, attention_mask, segments=None, *, out
     key_segments = segments if source is None else kind.get("key_segments")
     prepared = attention_mask is not None and attention_mask.ndim != 2
     packed = segments is not None and key_segments is not None and cache is None and not prepared
-    inputs = {"config": mask_config(config, output_attentions), "inputs_embeds": hidden_states}
-    name = inputs["config"]._attn_implementation
+    # Eager's masks where weights are asked for. A function that a user registered without a mask gets sdpa's: the
+    # library would build none, and padding would be seen.
+    name = config._attn_implementation or "sdpa"
+    unknown = name not in ALL_MASK_ATTENTION_FUNCTIONS._global_mapping and not name.startswith("paged|")
+    config = copy.copy(config)
+    config._attn_implementation = name = "eager" if output_attentions else "sdpa" if unknown else name
+    inputs = {"config": config, "inputs_embeds": hidden_states}
     if (packed or prepared) and "flash" in name or prepared and name == "flex_attention":
         came = "a 4D attention_mask" if prepared else "packed position_ids"
         raise ValueError(f"{came} must come with attn_implementation 'eager' or 'sdpa', got {name!r}")
@@ -112,22 +105,27 @@ class FlatLayout:
     def of(cls, attention_mask: torch.Tensor | None, segments: torch.Tensor | None, shape: tuple[int, int], device):
         """Lay out a batch. `attention_mask` `(B, T)` and `segments` `(B, T)` may each be None, not both."""
         real = torch.ones(shape, dtype=torch.bool, device=device) if attention_mask is None else attention_mask.bool()
-        row = torch.arange(shape[0], device=device)[:, None].expand(shape)  # (B, T)
+        row, size = torch.arange(shape[0], device=device)[:, None].expand(shape), shape[0] * shape[1]  # (B, T)
         sequence = row if segments is None else row * shape[1] + segments
-        lengths = torch.bincount(sequence[real], minlength=shape[0] * shape[1])  # 0 for unused numbers
-        keys = lengths[sequence] * (shape[0] * shape[1] + 1) + sequence
+        lengths = torch.bincount(sequence[real], minlength=size)  # 0 for unused numbers
+        keys = lengths[sequence] * (size + 1) + sequence
         index = real.reshape(-1).nonzero().squeeze(-1)  # (N,)
         index = index[keys.reshape(-1)[index].argsort(stable=True)]  # the tokens of a sequence keep their order
         lengths = lengths[lengths > 0].sort().values
         ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         longest, count = int(lengths[-1]) if len(lengths) else 0, len(index)
-        # A last sequence, which nobody reads, makes sizes few (3 % more at most): oneDNN keeps code for each it meets.
-        spare = -count % (1 << max(count.bit_length() - 6, 0))
-        if spare and index.device.type == "cpu":
-            index = torch.cat([index, index[:1].expand(spare)])
+        index = few_sizes(index)
+        if spare := len(index) - count:  # a last sequence, which nobody reads
             ends, longest = torch.cat([ends, ends[-1:] + spare]), max(longest, spare)
         kwargs = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
         return cls(index, count, shape, kwargs)
+
+    @classmethod
+    def of_needed(cls, needed: torch.Tensor, before: "FlatLayout | None"):
+        """What is left where only the positions `needed` `(B, T)` are read, and its rows in `before` (in the batch)."""
+        index = torch.arange(needed.numel(), device=needed.device) if before is None else before.index[: before.count]
+        rows = needed.flatten()[index].nonzero().squeeze(-1)  # (K,)
+        return cls(index[rows], len(rows), (needed.shape[0], needed.shape[1]), {}), few_sizes(rows)
 
     def take(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
         """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
@@ -139,6 +137,12 @@ class FlatLayout:
         padded = hidden_states.new_zeros(self.batch_shape[0] * self.batch_shape[1], hidden_states.shape[-1])
         padded = padded.index_copy(0, self.index[: self.count], hidden_states[0, : self.count])
         return padded.view(*self.batch_shape, -1)  # (B, T, E)
+
+
+def few_sizes(index: torch.Tensor) -> torch.Tensor:
+    """`(N,)` with its first entry repeated at the end, by 3 % at most: oneDNN keeps code for each size it meets."""
+    spare = -len(index) % (1 << max(len(index).bit_length() - 6, 0))
+    return torch.cat([index, index[:1].expand(spare)]) if spare and index.device.type == "cpu" else index
 
 
 def equal_length_groups(cu_seq_lens: torch.Tensor) -> list[tuple[int, int]]:

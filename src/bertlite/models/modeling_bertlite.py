@@ -14,7 +14,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration import BertLiteConfig
 from .layers import Encoder
-from .linear import Linear
+from .linear import Dropout, Linear
 from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
 from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
@@ -61,7 +61,7 @@ class BertLiteModel(BertLitePreTrainedModel, Encoder):
 class BertLiteHead(BertLitePreTrainedModel):
     """What every head does: run BERT, then `predict` its own fields of the output."""
 
-    pooled = False  # whether the head reads the pooler
+    pooled = False  # whether the head reads the pooler, and, unless `needed` says otherwise, nothing else
     num_outputs: int | None = None  # of the linear layer; None: num_labels
     output_class: Any
 
@@ -74,12 +74,20 @@ class BertLiteHead(BertLitePreTrainedModel):
     def build(self, config: BertLiteConfig) -> None:
         """The usual head: dropout, then one linear layer to `num_labels` classes."""
         given = config.classifier_dropout
-        self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
+        self.dropout = Dropout(config.hidden_dropout_prob if given is None else given)
         self.classifier = Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
+
+    def needed(self, labels) -> Ids:
+        """Which of the `(B, T)` vectors `predict` reads, as `Encoder.forward` takes it; None: all."""
+        return torch.ones(1, 1, dtype=torch.bool, device=self.device) if self.pooled else None
+
+    def classify(self, vectors):
+        return self.classifier(self.dropout(vectors))
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask) -> dict:
         """The head's fields of the output: `loss` (None without labels) and logits."""
-        raise NotImplementedError
+        logits = self.classify(outputs.pooler_output if self.pooled else outputs.last_hidden_state)
+        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
 
     def run_bert(self, *inputs, **kwargs):
         return self.bert(*inputs, **{**kwargs, "return_dict": True})
@@ -91,10 +99,10 @@ class BertLiteHead(BertLitePreTrainedModel):
     ):  # fmt: skip
         """As `BertLiteModel`, with `labels` as the class says; a ValueError where they do not fit.
 
-        Args:
-            num_items_in_batch: labelled items in all the pieces whose gradients are accumulated; `Trainer` gives it.
+        `num_items_in_batch`: labelled items in all the pieces whose gradients are accumulated; `Trainer` gives it.
         """
-        outputs = self.run_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        outputs = self.run_bert(*rows, needed=self.needed(labels), **kwargs)
         made = self.predict(outputs, labels, num_items_in_batch, attention_mask)
         return self.output_class(**made, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
 
@@ -111,12 +119,14 @@ class VocabularyHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # the file's name for decoder.bias
         self.chunk_size = config.loss_chunk_size
 
+    def is_chunked(self, labels: Ids) -> bool:  # then only labelled positions are projected, and no logits given
+        return labels is not None and self.training and self.chunk_size > 0 and not is_traced()
+
     def forward(self, hidden_states, labels=None, num_items_in_batch=None):
-        """Loss and logits `(B, T, V)`. In training with labels, only labelled positions are projected: no logits."""
+        """Loss and logits `(B, T, V)`, or None for these, see `is_chunked`."""
         if labels is not None:
             check_labels("labels", labels, self.decoder.out_features, tuple(hidden_states.shape[:2]))
-        chunked = labels is not None and self.training and self.chunk_size and not is_traced()
-        if chunked:
+        if chunked := self.is_chunked(labels):
             hidden_states = hidden_states[labels != IGNORED]  # (labelled, E)
         hidden_states = self.transform["LayerNorm"](self.activation(self.transform["dense"](hidden_states)))
         if chunked:
@@ -143,11 +153,18 @@ class BertLiteForMaskedLM(BertLiteHead):
         return self.cls["predictions"].decoder
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
-        self.cls["predictions"].decoder = value
-        self.cls["predictions"].bias = value.bias
+        self.cls["predictions"].decoder, self.cls["predictions"].bias = value, value.bias
 
     def build(self, config: BertLiteConfig) -> None:
         self.cls = nn.ModuleDict({"predictions": VocabularyHead(config)})
+
+    def needed(self, labels):
+        labels = labels[0] if isinstance(labels, tuple) else labels
+        if not self.cls["predictions"].is_chunked(labels):
+            return None
+        needed = labels != IGNORED
+        needed[..., :1] |= self.pooled
+        return needed
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         loss, logits = self.cls["predictions"](outputs.last_hidden_state, labels, num_items_in_batch)
@@ -163,9 +180,8 @@ class BertLiteForNextSentencePrediction(BertLiteHead):
     def build(self, config: BertLiteConfig) -> None:
         self.cls = nn.ModuleDict({"seq_relationship": Linear(config.hidden_size, 2)})
 
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        logits = self.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
-        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
+    def classify(self, vectors):
+        return self.cls["seq_relationship"](vectors)
 
 
 class BertLiteForSequenceClassification(BertLiteHead):
@@ -175,7 +191,7 @@ class BertLiteForSequenceClassification(BertLiteHead):
     output_class = modeling_outputs.SequenceClassifierOutput
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, L)
+        logits = self.classify(outputs.pooler_output)  # (B, L)
         loss = None if labels is None else sequence_loss(logits, labels, self.config, num_items_in_batch)
         return {"loss": loss, "logits": logits}
 
@@ -184,10 +200,6 @@ class BertLiteForTokenClassification(BertLiteHead):
     """A class for each token; `labels` `(B, T)`, -100 for tokens without one."""
 
     output_class = modeling_outputs.TokenClassifierOutput
-
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L)
-        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
 
 
 class BertLiteForMultipleChoice(BertLiteHead):
@@ -200,17 +212,16 @@ class BertLiteForMultipleChoice(BertLiteHead):
     def run_bert(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs):
         given, sides = (inputs_embeds, 4) if input_ids is None else (input_ids, 3)
         if given is None or given.ndim != sides or 0 in given.shape:
-            came = None if given is None else tuple(given.shape)
-            raise ValueError(f"input_ids must have shape (batch, choices, length) with no empty side, got {came}")
+            came = f"got {None if given is None else tuple(given.shape)}"
+            raise ValueError(f"input_ids must have shape (batch, choices, length) with no empty side, {came}")
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         rows = tuple(None if tensor is None else tensor.flatten(0, 1) for tensor in rows)  # (B * C, T, ...)
         outputs = super().run_bert(*rows, **kwargs)
         outputs.pooler_output = outputs.pooler_output.unflatten(0, given.shape[:2])  # (B, C, E)
         return outputs
 
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        logits = self.classifier(self.dropout(outputs.pooler_output)).squeeze(-1)  # (B, C)
-        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
+    def classify(self, vectors):
+        return super().classify(vectors).squeeze(-1)  # (B, C)
 
 
 class BertLiteForQuestionAnswering(BertLiteHead):
@@ -253,9 +264,8 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
     ) -> BertForPreTrainingOutput:  # fmt: skip
         """As the other heads; `labels` as for masked LM, `next_sentence_label` `(B,)`: 0 follows, 1 random.
 
-        Args:
-            num_sequences_in_batch: sentence pairs in all accumulated pieces. `Trainer` counts masked words only:
-                without this, a piece weighs by its share of them, which is exact where every row has as many.
+        `num_sequences_in_batch`: sentence pairs in all accumulated pieces. `Trainer` counts masked words only: without
+        this, a piece weighs by its share of them, which is exact where every row has as many.
         """
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         return super().forward(*rows, labels=(labels, next_sentence_label, num_sequences_in_batch), **kwargs)
@@ -273,7 +283,5 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
         return {"loss": loss, "prediction_logits": logits, "seq_relationship_logits": relationship}
 
 
-BertLiteModel.register_for_auto_class("AutoModel")
-for _task in TASKS:
-    globals()[f"BertLiteFor{_task}"].register_for_auto_class(f"AutoModelFor{_task}")
-BertLiteConfig.register_for_auto_class()
+for _auto_class, _path in BertLitePreTrainedModel.auto_map.items():
+    globals()[_path.split(".")[1]].register_for_auto_class(_auto_class)

@@ -69,7 +69,6 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         decoder_position_ids: Ids = None, token_type_ids: Ids = None, **kwargs
     ) -> Seq2SeqModelOutput:  # fmt: skip
         """Encode `(B, S)` ids and decode `(B, T)` ids against them; arguments and errors as in `Encoder`, `Decoder`.
-
         Packed rows: where `position_ids` and `decoder_position_ids` start again, target k sees source k only.
         """
         kwargs["return_dict"] = True
@@ -133,8 +132,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
     def _follow(self, embeddings: nn.Embedding) -> nn.Embedding:
         """Give config and output bias the size of the target's embeddings."""
         self.config.decoder_vocab_size = size = embeddings.num_embeddings
-        bias = self.final_logits_bias[:, :size]
-        self.final_logits_bias = nn.functional.pad(bias, (0, size - bias.shape[1]))
+        self.final_logits_bias = nn.functional.pad(self.final_logits_bias, (0, size - self.final_logits_bias.shape[1]))
         return embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
@@ -153,9 +151,8 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         """As `TransformerLiteModel`.
 
         Args:
-            labels: `(B, T)`; not shifted by the caller.
+            labels: `(B, T)`, not shifted; `num_items_in_batch`: those in all accumulated pieces, which `Trainer` gives.
             logits_to_keep: compute logits of the last so many positions only; 0: of all.
-            num_items_in_batch: labels in all accumulated pieces; `Trainer` gives it.
         """
         if labels is not None:
             shape = None if decoder_input_ids is None else tuple(decoder_input_ids.shape)
@@ -183,6 +180,5 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         return None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing), logits
 
 
-TransformerLiteModel.register_for_auto_class("AutoModel")
-TransformerLiteForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
-TransformerLiteConfig.register_for_auto_class()
+for _auto_class, _path in TransformerLitePreTrainedModel.auto_map.items():
+    globals()[_path.split(".")[1]].register_for_auto_class(_auto_class)

@@ -30,6 +30,7 @@ class LoadOnlyRenaming(WeightRenaming):
 
 
 # In this order on loading, in the opposite order on saving.
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 BERT_NAMES = {
     r"encoder\.layer\.": "layers.", r"attention\.self\.": "self_attention.",
     "attention.output.dense": "self_attention.output", "attention.output.LayerNorm": "self_attention_norm",
@@ -45,11 +46,9 @@ MARIAN_NAMES = {
     "q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output",
 }  # fmt: skip
 
-
-OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 for _type, _names in (("bertlite", BERT_NAMES), ("transformerlite", MARIAN_NAMES)):
-    _renamings: list = [LoadOnlyRenaming(file_name, ours) for file_name, ours in OLD_NAMES.items()]
-    _renamings += [WeightRenaming(file_name, ours) for file_name, ours in _names.items()]
+    _renamings: list = [LoadOnlyRenaming(*names) for names in OLD_NAMES.items()]
+    _renamings += [WeightRenaming(*names) for names in _names.items()]
     register_checkpoint_conversion_mapping(_type, _renamings, overwrite=True)  # a travelled copy does it once more
 
 
@@ -82,9 +81,8 @@ class LitePreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """Load a folder or hub name: ours, BERT's (for BertLite) or Marian's (for TransformerLite).
 
-        Raises:
-            ValueError: another architecture; a damaged file; weights of the layers missing. Only those of a head or of
-                the pooler may be, and the library's load report names them.
+        A ValueError for another architecture, a damaged file, or where weights of the layers are missing. Only those of
+        a head or of the pooler may be, and the library's load report names them.
         """
         want_info, config = kwargs.pop("output_loading_info", False), kwargs.get("config")
         if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):

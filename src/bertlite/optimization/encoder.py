@@ -15,7 +15,7 @@ from torch import nn
 from transformers.utils import logging
 
 from ..models.layers import Encoder, EncoderLayer
-from ..models.masking import equal_length_groups, is_traced, segment_ids
+from ..models.masking import FlatLayout, equal_length_groups, is_traced, segment_ids
 from .attention import attend_by_products
 from .linears import (
     has_fast_bf16,
@@ -50,12 +50,15 @@ class PackedLayer:
         self.fc1 = pack(feed_forward.fc1, dtype=dtype, channel_sizes=normalized_sizes(of_feed_forward))
         self.fc2 = pack(feed_forward.fc2, dtype=dtype, lowest=inner_bound(attention.config.hidden_act))
 
-    def __call__(self, hidden_states: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
-        """`groups` are runs of sequences of equal length, as in `equal_length_groups`."""
+    def __call__(
+        self, hidden_states: torch.Tensor, groups: list[tuple[int, int]], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`groups` are runs of sequences of equal length, as in `equal_length_groups`; `rows` `(K,)`: to give alone."""
         layer, pre_norm = self.layer, self.layer.norm_first
         inputs: Any = normalized(layer.self_attention_norm, hidden_states) if pre_norm else hidden_states
         context = self.attend(self.projections(inputs), groups)
         hidden_states = self.output(context, hidden_states)
+        hidden_states = hidden_states if rows is None else hidden_states[rows]
         inputs = normalized(layer.self_attention_norm, hidden_states) if not pre_norm else None
         if inputs is None:
             inputs = normalized(layer.feed_forward_norm, hidden_states)
@@ -145,7 +148,7 @@ class PackedForward:
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         if self.covers(attention_mask, kwargs):
             with torch.no_grad():
-                hidden_states = self.run(*rows, {"output_attentions": False})
+                hidden_states = self.run(*rows, needed=kwargs.get("needed"))
                 if hidden_states is not None:
                     outputs = encoder.make_output(hidden_states)
                     wanted = kwargs.get("return_dict")
@@ -195,8 +198,11 @@ class PackedForward:
             self.state = [(weight.data_ptr(), weight._version) for weight in self.weights]
         return self.layers
 
-    def run(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, kwargs):
-        """`(B, T)` to `(B, T, E)`, zero at padding; None where the plain path has to compute the padding as well."""
+    def run(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, needed=None):
+        """`(B, T)` to `(B, T, E)`, zero at padding; None where the plain path has to compute the padding as well.
+
+        `needed`: as in `Encoder.forward`.
+        """
         encoder = self.encoder
         given = encoder.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
         batch, length = given.shape[:2]
@@ -206,7 +212,7 @@ class PackedForward:
         if position_ids is None:
             position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
         whole = segments is None and (attention_mask is None or bool(attention_mask.all()))
-        layout = None if whole else encoder._layout(attention_mask, segments, given, kwargs)
+        layout = None if whole else encoder._layout(attention_mask, segments, given, False, {})
         if layout is None and not whole:
             return None
         tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
@@ -214,23 +220,29 @@ class PackedForward:
         if layout is not None:
             tokens = tuple(layout.take(tensor) for tensor in tokens)
             groups = equal_length_groups(layout.kwargs["cu_seq_lens_q"])
-        hidden_states = encoder.embeddings(*tokens)  # (B, T, E) or (1, N, E)
-        shape = hidden_states.shape
-        hidden_states = hidden_states.view(-1, shape[-1])  # (N, E)
-        hidden_states = self.run_layers(hidden_states, groups).view(shape)
+        hidden_states, rows = encoder.embeddings(*tokens), None  # (B, T, E) or (1, N, E)
+        if needed is not None and tuple(needed.shape) in ((1, 1), (batch, length)):
+            needed = nn.functional.pad(needed, (0, length - needed.shape[1])).expand(batch, -1)
+            layout, rows = FlatLayout.of_needed(needed, layout)
+            rows = rows[: layout.count]  # (K,), in order
+        hidden_states = self.run_layers(hidden_states.flatten(0, 1), groups, rows)  # (N, E) or (K, E)
         if encoder.final_norm is not None:
             hidden_states = encoder.final_norm(hidden_states)
-        return hidden_states if layout is None else layout.put_back(hidden_states)
+        return hidden_states.view(batch, length, -1) if layout is None else layout.put_back(hidden_states[None])
 
-    def run_layers(self, hidden_states: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
-        """`(N, E)` to `(N, E)` through all layers, block by block."""
+    def run_layers(
+        self, hidden_states: torch.Tensor, groups: list[tuple[int, int]], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`(N, E)` to `(N, E)`, or to `(K, E)`, its `rows`, through all layers, block by block."""
         layers, done, start = self.packed_layers(), [], 0
         for part in blocks(groups) if len(hidden_states) else ():
             end = start + sum(count * length for count, length in part)
             block = hidden_states[start:end]
             block = block.bfloat16() if self.dtype == "bf16" else block
-            for layer in layers:
+            for layer in layers[:-1]:
                 block = layer(block, part)
+            own = None if rows is None else rows[(rows >= start) & (rows < end)] - start
+            block = layers[-1](block, part, own) if own is None or len(own) else block[:0]
             done.append(block.float())
             start = end
         return done[0] if len(done) == 1 else torch.cat(done) if done else hidden_states
