@@ -46,7 +46,7 @@ from bertlite.pretraining.command import main
     ],
 )
 def test_refused_before_any_work(text, tokenizer, tmp_path, more, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty.txt").write_text("\n \n")
     more = [str(tmp_path / "empty.txt") if word == "EMPTY" else word for word in more]
     with pytest.raises(ValueError, match=message):
@@ -74,7 +74,7 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
     ],
 )  # fmt: skip
 def test_text_refused_before_any_work(tokenizer, tmp_path, name, content, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     path = name if name.startswith("hub:") else tmp_path / name
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
