@@ -5,7 +5,7 @@ import torch
 from cases import Case
 
 from bertlite import TransformerLiteForConditionalGeneration
-from bertlite.generation.decoding import DecodingState, first_largest, largest, packed_order
+from bertlite.generation.decoding import EXACT, DecodingState, first_largest, largest, packed_order
 from bertlite.generation.engine import DecoderEngine, engine_of, sum_of_bits
 
 CASE = Case(TransformerLiteForConditionalGeneration, {"logits": "target"})
@@ -65,6 +65,19 @@ def test_int8_is_close_and_a_row_does_not_see_its_neighbours():
     inputs[3] *= 100
     layer = DecoderEngine(model, "int8").layers[0].cross_query
     torch.testing.assert_close(layer(inputs)[:2], layer(inputs[:2]))
+
+
+@torch.no_grad()
+def test_in_int8_the_words_that_decide_are_scored_in_fp32():
+    """The largest scores are those of the plain product to the last bits; the first of all is the same."""
+    model, batch = CASE.model(), CASE.batch()
+    state = started(model, batch, dtype="int8")
+    hidden = state.hidden_states(batch["decoder_input_ids"][:, 0])
+    found, exact = state.logits(hidden)[:, :61], model.lm_head(hidden) + model.final_logits_bias
+    best = state.engine.vocabulary(hidden)[:, :61].topk(EXACT).indices
+    torch.testing.assert_close(found.gather(1, best), exact.gather(1, best))
+    assert not torch.allclose(found, exact, atol=1e-4)  # the others are still those of 8 bits
+    assert torch.equal(found.argmax(-1), exact.argmax(-1))
 
 
 def test_an_engine_knows_whether_weights_were_written_to():

@@ -7,10 +7,16 @@ Names are imported when they are first used, as in transformers: `import bertlit
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from .auto import register
 from .version import VERSION
+
+# oneDNN and torch keep code for each size of a product, 1,024 of them: gigabytes where every batch has its own size.
+# Read at the first product of the process; what the user has set stays.
+os.environ.setdefault("LRU_CACHE_CAPACITY", "256")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     from .inference import answer, classify, summarize, tag, translate

@@ -10,6 +10,8 @@ from torch import nn
 from ..optimization.attention import attend_by_products
 from .engine import BLOCK, DecoderEngine
 
+EXACT = 16  # words whose scores decide, and cost next to nothing: 8 bits would be felt where two are nearly equal
+
 
 class DecodingState:
     """What has been decoded so far, as keys and values.
@@ -93,8 +95,14 @@ class DecodingState:
         return context.transpose(1, 2).reshape(-1, self.engine.hidden_size)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`(B * K, E)` to `(B * K, V)`, -inf beyond the real vocabulary."""
-        return self.engine.vocabulary(hidden)
+        """`(B * K, E)` to `(B * K, V)`, -inf beyond the real vocabulary; in int8 the largest are computed in fp32."""
+        logits = self.engine.vocabulary(hidden)
+        if self.engine.dtype == "int8":
+            _, best = largest(logits, min(EXACT, self.engine.vocab_size))  # (B * K, EXACT)
+            weight, bias = self.engine.output
+            exact = torch.bmm(weight[best], hidden[:, :, None]).squeeze(-1)
+            logits.scatter_(1, best, exact.add_(bias[best]))
+        return logits
 
     def reorder(self, parents: torch.Tensor) -> None:
         """Let beam k go on from beam `parents[b, k]` `(B, K)` of the same source."""

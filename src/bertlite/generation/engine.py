@@ -112,6 +112,8 @@ class DecoderEngine:
         self.source = pack(*(part for cross in crosses for part in (cross.key, cross.value)), dtype="fp32")
         self.vocab_size = model.lm_head.out_features
         self.vocabulary = packed(padded_vocabulary(model), dtype=dtype)
+        # The words that decide are scored again in fp32 where all are scored in int8.
+        self.output = (model.lm_head.weight.detach(), model.final_logits_bias[0].detach())  # (V, E), (V,)
 
     def is_current(self, model: nn.Module) -> bool:
         """Whether `model`'s weights are still those that were copied."""
