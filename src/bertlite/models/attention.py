@@ -10,7 +10,7 @@ from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .linear import Linear, drop
+from .linear import Linear
 from .masking import Ids, Vectors, equal_length_groups
 
 
@@ -37,7 +37,7 @@ def scaled_dot_product_attention(
     elif attention_mask is not None:
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1)  # (B, H, T, S)
-    weights = drop(weights, dropout, module.training)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2), weights  # (B, T, H, D)
 
 

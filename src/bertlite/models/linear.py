@@ -1,4 +1,4 @@
-"""What torch does slowly on a CPU: the product x Wᵀ + b, here by oneDNN, and dropout (Srivastava et al. 2014)."""
+"""The product x Wᵀ + b by oneDNN, in fp32 on a CPU, forward and backward: on some twice as fast as torch."""
 
 import torch
 from torch import nn
@@ -41,24 +41,3 @@ class Linear(nn.Linear):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return linear(hidden_states, self.weight, self.bias)
-
-
-def drop(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
-    """`nn.functional.dropout`; on a CPU each random number of 64 bits decides over four elements of `x`.
-
-    Deviation: `p` is rounded to a multiple of 1/65536, at least one; what is kept is scaled by the rounded value.
-    """
-    known = type(x) is torch.Tensor and x.device.type == "cpu" and x.is_floating_point() and 0 < p < 1
-    if not (training and known) or is_traced() or torch._C._are_functorch_transforms_active():
-        return nn.functional.dropout(x, p, training)
-    dropped = min(max(round(p * 65536), 1), 65535)
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)
-    kept = (bits[: x.numel()].view(x.shape) >= dropped - 32768).to(x.dtype)
-    return x * kept.mul_(65536 / (65536 - dropped))
-
-
-class Dropout(nn.Dropout):
-    """`nn.Dropout` by `drop`."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return drop(input, self.p, self.training)

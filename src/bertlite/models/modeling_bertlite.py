@@ -14,7 +14,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration import BertLiteConfig
 from .layers import Encoder
-from .linear import Dropout, Linear
+from .linear import Linear
 from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
 from .masking import Count, Ids, Vectors, is_traced
 from .pretrained import LitePreTrainedModel
@@ -74,7 +74,7 @@ class BertLiteHead(BertLitePreTrainedModel):
     def build(self, config: BertLiteConfig) -> None:
         """The usual head: dropout, then one linear layer to `num_labels` classes."""
         given = config.classifier_dropout
-        self.dropout = Dropout(config.hidden_dropout_prob if given is None else given)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
         self.classifier = Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
 
     def needed(self, labels) -> Ids:
