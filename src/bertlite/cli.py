@@ -19,7 +19,7 @@ COMMANDS = {
 
 EPILOG = """examples:
   bertlite demo                                        the whole way in about four minutes, without a network
-  bertlite demo "A dull, lifeless film." "I laughed."  the same, and classify these two sentences
+  bertlite demo "A dull film." "A joy to watch."       the same, and classify these two sentences
   bertlite demo --help                                 its options
   bertlite finetune --help                             train on your own data
   bertlite predict out/demo --text "A fine film."      ask a trained model

@@ -36,7 +36,7 @@ save it, load it again in a fresh process and classify sentences with it. No net
 """
 EPILOG = """examples:
   bertlite demo
-  bertlite demo "A dull, lifeless film." "I laughed all the way."
+  bertlite demo "A dull, lifeless film." "A joy to watch."
   bertlite demo --max-train-examples 512 --epochs 1 --output-dir out/quick     a first look
 
 The output folder then holds the model (safetensors), the tokenizer, metrics.json and a model card, README.md.

@@ -5,6 +5,8 @@
 Shapes: `B` batch, `H` heads, `T` queries, `S` keys, `D` head size (d_k), `E` = H·D hidden size, `N` real tokens.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
@@ -58,6 +60,16 @@ def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwarg
     return torch.cat(context).unsqueeze(0)
 
 
+def attend_padded_source(attend, module, query, key, value, key_mask, **kwargs) -> tuple[torch.Tensor, None]:
+    """Flash attention to a padded source, whose mask `(B, S)` the library's wrapper would lay on the queries too."""
+    real, length = key_mask.bool(), query.shape[2]
+    key, value = (tensor.transpose(1, 2)[real].transpose(0, 1)[None] for tensor in (key, value))  # (1, H, N, D)
+    counts = torch.stack([torch.full_like(real.sum(-1), length), real.sum(-1)])  # (2, B) of queries, of keys
+    ends = nn.functional.pad(counts.cumsum(-1), (1, 0)).to(torch.int32)
+    names = {"cu_seq_lens_q": ends[0], "cu_seq_lens_k": ends[1], "max_length_q": length}
+    return attend(module, query, key, value, None, **{**kwargs, **names, "max_length_k": int(counts[1].max())})
+
+
 class Attention(nn.Module):
     """Multi-head attention (section 3.2.2): H heads of size E / H side by side, then one output projection.
 
@@ -83,7 +95,10 @@ class Attention(nn.Module):
         self, hidden_states: torch.Tensor, attention_mask: Ids = None, key_value_states: Vectors = None,
         past_key_values=None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
-        """`(B, T, E)` that attended to themselves or `key_value_states` `(B, S, E)`; weights `(B, H, T, S)` or None."""
+        """Attend from `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
+
+        Returns `(B, T, E)` and the weights `(B, H, T, S)`, or None where the implementation does not give them.
+        """
         query = self._heads(self.query(hidden_states))  # (B, H, T, D)
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)  # (B, H, S, D)
         attend = scaled_dot_product_attention
@@ -97,10 +112,9 @@ class Attention(nn.Module):
         if cu_seq_lens is not None and not flash:
             context = attend_each_sequence(attend, self, query, key, value, cu_seq_lens, **options)
         else:
-            if flash and self.is_cross_attention and attention_mask is not None:
-                # A padded source, whose mask (B, S) the library's flash wrapper would lay on the queries too.
-                attend, attention_mask = ALL_ATTENTION_FUNCTIONS["sdpa"], attention_mask[:, None, None].bool()
-            context, weights = attend(self, query, key, value, attention_mask, **options, **kwargs)
+            padded_source = flash and self.is_cross_attention and attention_mask is not None
+            run = partial(attend_padded_source, attend) if padded_source else attend
+            context, weights = run(self, query, key, value, attention_mask, **options, **kwargs)
         return self.output(context.flatten(-2)), weights  # (B, T, E)
 
     def _heads(self, projected: torch.Tensor) -> torch.Tensor:

@@ -159,10 +159,8 @@ class Encoder(Stack):
         hidden_states = self.embeddings(*tokens)  # (B, T, E) or (1, N, E)
         if kwargs.get("cu_seq_lens_q") is None:
             mask = attention_masks(self.config, hidden_states, attention_mask, segments, **kwargs)
-        plain = is_traced() or watched or self.layerdrop or not len(self.layers)
-        if needed is not None and not plain and tuple(needed.shape) in ((1, 1), (batch_size, length)):
-            needed = nn.functional.pad(needed, (0, length - needed.shape[1])).expand(batch_size, -1)
-            layout, kwargs["rows"] = FlatLayout.of_needed(needed, layout)
+        if needed is not None and len(self.layers) and not (is_traced() or watched or self.layerdrop):
+            layout, kwargs["rows"] = FlatLayout.of_needed(needed, layout, (batch_size, length))
         hidden_states = self.run_layers(hidden_states, mask, **kwargs)
         return self.make_output(hidden_states if layout is None else layout.put_back(hidden_states))
 

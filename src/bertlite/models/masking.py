@@ -121,11 +121,17 @@ class FlatLayout:
         return cls(index, count, shape, kwargs)
 
     @classmethod
-    def of_needed(cls, needed: torch.Tensor, before: "FlatLayout | None"):
-        """What is left where only the positions `needed` `(B, T)` are read, and its rows in `before` (in the batch)."""
+    def of_needed(cls, needed: torch.Tensor, before: "FlatLayout | None", shape: tuple[int, int]):
+        """What is left of `before` (None: of the batch) where only `needed` positions are read, and its rows in there.
+
+        `needed` is `(B, T)`, or `(1, 1)`: first positions alone. One of another shape changes nothing: rows are None.
+        """
+        if tuple(needed.shape) not in ((1, 1), shape):
+            return before, None
+        needed = torch.nn.functional.pad(needed, (0, shape[1] - needed.shape[1])).expand(shape[0], -1)
         index = torch.arange(needed.numel(), device=needed.device) if before is None else before.index[: before.count]
         rows = needed.flatten()[index].nonzero().squeeze(-1)  # (K,)
-        return cls(index[rows], len(rows), (needed.shape[0], needed.shape[1]), {}), few_sizes(rows)
+        return cls(index[rows], len(rows), shape, {}), few_sizes(rows)
 
     def take(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
         """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""

@@ -119,7 +119,8 @@ class VocabularyHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # the file's name for decoder.bias
         self.chunk_size = config.loss_chunk_size
 
-    def is_chunked(self, labels: Ids) -> bool:  # then only labelled positions are projected, and no logits given
+    def is_chunked(self, labels: Ids) -> bool:
+        """Whether only labelled positions are projected, and no logits given: in training with labels."""
         return labels is not None and self.training and self.chunk_size > 0 and not is_traced()
 
     def forward(self, hidden_states, labels=None, num_items_in_batch=None):

@@ -69,6 +69,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         decoder_position_ids: Ids = None, token_type_ids: Ids = None, **kwargs
     ) -> Seq2SeqModelOutput:  # fmt: skip
         """Encode `(B, S)` ids and decode `(B, T)` ids against them; arguments and errors as in `Encoder`, `Decoder`.
+
         Packed rows: where `position_ids` and `decoder_position_ids` start again, target k sees source k only.
         """
         kwargs["return_dict"] = True

@@ -81,8 +81,9 @@ class LitePreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """Load a folder or hub name: ours, BERT's (for BertLite) or Marian's (for TransformerLite).
 
-        A ValueError for another architecture, a damaged file, or where weights of the layers are missing. Only those of
-        a head or of the pooler may be, and the library's load report names them.
+        Raises:
+            ValueError: another architecture; a damaged file; weights of the layers missing. Only those of a head or of
+                the pooler may be, and the library's load report names them.
         """
         want_info, config = kwargs.pop("output_loading_info", False), kwargs.get("config")
         if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):

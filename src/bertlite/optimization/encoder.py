@@ -221,10 +221,9 @@ class PackedForward:
             tokens = tuple(layout.take(tensor) for tensor in tokens)
             groups = equal_length_groups(layout.kwargs["cu_seq_lens_q"])
         hidden_states, rows = encoder.embeddings(*tokens), None  # (B, T, E) or (1, N, E)
-        if needed is not None and tuple(needed.shape) in ((1, 1), (batch, length)):
-            needed = nn.functional.pad(needed, (0, length - needed.shape[1])).expand(batch, -1)
-            layout, rows = FlatLayout.of_needed(needed, layout)
-            rows = rows[: layout.count]  # (K,), in order
+        if needed is not None:
+            layout, rows = FlatLayout.of_needed(needed, layout, (batch, length))
+            rows = None if rows is None or layout is None else rows[: layout.count]  # (K,), in order
         hidden_states = self.run_layers(hidden_states.flatten(0, 1), groups, rows)  # (N, E) or (K, E)
         if encoder.final_norm is not None:
             hidden_states = encoder.final_norm(hidden_states)

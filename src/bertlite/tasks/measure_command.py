@@ -21,7 +21,7 @@ EVALUATE = """examples:
   bertlite evaluate MODEL --task question-answering --test dev.json --output figures.json
 """
 PREDICT = """examples:
-  bertlite predict out/sentiment --text "A dull, lifeless film." "I laughed."
+  bertlite predict out/sentiment --text "A dull, lifeless film." "A joy to watch."
   bertlite predict out/ner texts.txt --output entities.jsonl
   bertlite predict out/qa --question "Who wrote it?" --text "It was written by Ada."
   bertlite predict out/en-de rows.jsonl --columns source=en
