@@ -149,6 +149,31 @@ def test_the_last_feed_forward_runs_for_predicted_words(case):
     assert rows_of_last_feed_forward(model.train(), **batch) == 23
 
 
+@pytest.mark.parametrize("unpad_inputs", [True, False])
+def test_token_labels_as_the_trainer_wants_them(unpad_inputs):
+    """With the count that `Trainer` gives, tokens without a label go no further: same loss, same gradients."""
+    case = next(case for case in CASES if case.model_class is bertlite.BertLiteForTokenClassification)
+    model, batch = case.model(unpad_inputs=unpad_inputs).train(), case.batch()
+    labels = case.make_labels(batch)
+    labels["labels"][:, ::2] = IGNORED
+    labelled = labels["labels"] != IGNORED
+    count = {"num_items_in_batch": labelled.sum()}
+    assert 0 < labelled.sum() < 23
+    assert rows_of_last_feed_forward(model, **batch, **labels, **count) == labelled.sum()
+    expected, found = model(**batch, **labels), model(**batch, **labels, **count)
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(found.logits[labelled], expected.logits[labelled])
+    assert found.logits[~labelled].isnan().all()
+    contracts.assert_equal(case.gradients(model, batch, {**labels, **count}), case.gradients(model, batch, labels))
+    own = nn.functional.cross_entropy(found.logits.flatten(0, 1), labels["labels"].flatten())  # leaves -100 out
+    torch.testing.assert_close(own, expected.loss)
+    own.backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+    complete = [model(**batch, **labels), model(**batch), model.eval()(**batch, **labels, **count)]
+    assert all(outputs.logits.isfinite().all() for outputs in complete)
+    assert not model.train()(**batch, labels=torch.full_like(batch["input_ids"], IGNORED), **count).loss
+
+
 @pytest.mark.parametrize("lengths", [(9, 5, 7, 2), (9, 9, 9, 9)], ids=["ragged", "full"])
 def test_only_needed_positions(lengths):
     """Asked of the model itself: these are the same, the others are zero."""

@@ -5,8 +5,6 @@
 Shapes: `B` batch, `H` heads, `T` queries, `S` keys, `D` head size (d_k), `E` = H·D hidden size, `N` real tokens.
 """
 
-from functools import partial
-
 import torch
 from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
@@ -60,16 +58,6 @@ def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwarg
     return torch.cat(context).unsqueeze(0)
 
 
-def attend_padded_source(attend, module, query, key, value, key_mask, **kwargs) -> tuple[torch.Tensor, None]:
-    """Flash attention to a padded source, whose mask `(B, S)` the library's wrapper would lay on the queries too."""
-    real, length = key_mask.bool(), query.shape[2]
-    key, value = (tensor.transpose(1, 2)[real].transpose(0, 1)[None] for tensor in (key, value))  # (1, H, N, D)
-    counts = torch.stack([torch.full_like(real.sum(-1), length), real.sum(-1)])  # (2, B) of queries, of keys
-    ends = nn.functional.pad(counts.cumsum(-1), (1, 0)).to(torch.int32)
-    names = {"cu_seq_lens_q": ends[0], "cu_seq_lens_k": ends[1], "max_length_q": length}
-    return attend(module, query, key, value, None, **{**kwargs, **names, "max_length_k": int(counts[1].max())})
-
-
 class Attention(nn.Module):
     """Multi-head attention (section 3.2.2): H heads of size E / H side by side, then one output projection.
 
@@ -93,29 +81,30 @@ class Attention(nn.Module):
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: Ids = None, key_value_states: Vectors = None,
-        past_key_values=None, **kwargs
+        past_key_values=None, rows: Ids = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
         """Attend from `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
 
-        Returns `(B, T, E)` and the weights `(B, H, T, S)`, or None where the implementation does not give them.
+        Returns `(B, T, E)`, or its `rows` `(K,)` as `(1, K, E)`, and weights `(B, H, T, S)`; None where none are made.
         """
         query = self._heads(self.query(hidden_states))  # (B, H, T, D)
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)  # (B, H, S, D)
-        attend = scaled_dot_product_attention
-        slow = attention_mask is None and query.device.type == "cpu" and self.config._attn_implementation == "sdpa"
-        slow = slow and self.training and self.attention_dropout > 0  # torch's fused kernel has no dropout on a CPU
-        if not (slow or kwargs.get("output_attentions")):
+        name, attend = self.config._attn_implementation or "", scaled_dot_product_attention
+        slow = name == "sdpa" and attention_mask is None and query.device.type == "cpu" and self.training
+        if not (slow and self.attention_dropout > 0 or kwargs.get("output_attentions")):  # sdpa has none on a CPU
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         options = {"scaling": self.scaling, "dropout": self.attention_dropout if self.training else 0.0}
         cu_seq_lens, weights = kwargs.get("cu_seq_lens_q"), None
-        flash = "flash" in (self.config._attn_implementation or "") and attend is not scaled_dot_product_attention
+        flash = "flash" in name and attend is not scaled_dot_product_attention
         if cu_seq_lens is not None and not flash:
             context = attend_each_sequence(attend, self, query, key, value, cu_seq_lens, **options)
         else:
-            padded_source = flash and self.is_cross_attention and attention_mask is not None
-            run = partial(attend_padded_source, attend) if padded_source else attend
-            context, weights = run(self, query, key, value, attention_mask, **options, **kwargs)
-        return self.output(context.flatten(-2)), weights  # (B, T, E)
+            if flash and self.is_cross_attention and attention_mask is not None:
+                # A padded source, whose mask (B, S) the library's flash wrapper would lay on the queries too.
+                attend, attention_mask = ALL_ATTENTION_FUNCTIONS["sdpa"], attention_mask[:, None, None].bool()
+            context, weights = attend(self, query, key, value, attention_mask, **options, **kwargs)
+        context = context.flatten(-2) if rows is None else context.flatten(-2).flatten(0, 1).index_select(0, rows)[None]
+        return self.output(context), weights  # (B, T, E) or (1, K, E)
 
     def _heads(self, projected: torch.Tensor) -> torch.Tensor:
         return projected.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, H, S, D)

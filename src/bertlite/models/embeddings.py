@@ -65,9 +65,8 @@ class Embeddings(nn.Module):
         """Refuse, with a ValueError, what cannot be embedded; return what was given. `start`: length of the cache."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        given, dims, name = (
-            (input_ids, 2, "input_ids") if inputs_embeds is None else (inputs_embeds, 3, "inputs_embeds")
-        )
+        given, dims = (input_ids, 2) if inputs_embeds is None else (inputs_embeds, 3)
+        name = "input_ids" if dims == 2 else "inputs_embeds"
         if is_traced():
             return given
         width = self.word_embeddings.embedding_dim

@@ -64,13 +64,13 @@ class EncoderLayer(GradientCheckpointingLayer):
     def residual(self, x: torch.Tensor, norm: nn.LayerNorm, sublayer, *args, **kwargs) -> torch.Tensor:
         """The one place of the norm: LayerNorm(x + Sublayer(x)), as in the papers, or x + Sublayer(LayerNorm(x))."""
         made = sublayer(norm(x) if self.norm_first else x, *args, **kwargs)
+        x = x if kwargs.get("rows") is None else x.flatten(0, 1).index_select(0, kwargs["rows"])[None]  # (1, K, E)
         x = x + self.dropout(made[0] if isinstance(made, tuple) else made)  # attention gives its weights too
         return x if self.norm_first else norm(x)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: Ids = None, rows: Ids = None, **kwargs):
+    def forward(self, hidden_states: torch.Tensor, attention_mask: Ids = None, **kwargs):
         """`(B, T, E)`, or `(1, N, E)` with `cu_seq_lens_q`, to the same, or to its `rows` `(K,)` alone, `(1, K, E)`."""
         x = self.residual(hidden_states, self.self_attention_norm, self.self_attention, attention_mask, **kwargs)
-        x = x if rows is None else x.flatten(0, 1).index_select(0, rows)[None]  # (1, K, E)
         return self.residual(x, self.feed_forward_norm, self.feed_forward)
 
 

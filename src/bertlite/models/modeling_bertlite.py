@@ -77,7 +77,7 @@ class BertLiteHead(BertLitePreTrainedModel):
         self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
         self.classifier = Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
 
-    def needed(self, labels) -> Ids:
+    def needed(self, labels, num_items_in_batch) -> Ids:
         """Which of the `(B, T)` vectors `predict` reads, as `Encoder.forward` takes it; None: all."""
         return torch.ones(1, 1, dtype=torch.bool, device=self.device) if self.pooled else None
 
@@ -102,7 +102,7 @@ class BertLiteHead(BertLitePreTrainedModel):
         `num_items_in_batch`: labelled items in all the pieces whose gradients are accumulated; `Trainer` gives it.
         """
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        outputs = self.run_bert(*rows, needed=self.needed(labels), **kwargs)
+        outputs = self.run_bert(*rows, needed=self.needed(labels, num_items_in_batch), **kwargs)
         made = self.predict(outputs, labels, num_items_in_batch, attention_mask)
         return self.output_class(**made, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
 
@@ -159,7 +159,7 @@ class BertLiteForMaskedLM(BertLiteHead):
     def build(self, config: BertLiteConfig) -> None:
         self.cls = nn.ModuleDict({"predictions": VocabularyHead(config)})
 
-    def needed(self, labels):
+    def needed(self, labels, num_items_in_batch):
         labels = labels[0] if isinstance(labels, tuple) else labels
         if not self.cls["predictions"].is_chunked(labels):
             return None
@@ -198,9 +198,21 @@ class BertLiteForSequenceClassification(BertLiteHead):
 
 
 class BertLiteForTokenClassification(BertLiteHead):
-    """A class for each token; `labels` `(B, T)`, -100 for tokens without one."""
+    """A class for each token; `labels` `(B, T)`, -100 for tokens without one.
+
+    Where only the loss is wanted (training, labels, `num_items_in_batch`, as in `Trainer`), their `logits` are NaN.
+    """
 
     output_class = modeling_outputs.TokenClassifierOutput
+
+    def needed(self, labels, num_items_in_batch):
+        loss_only = self.training and labels is not None and num_items_in_batch is not None and not is_traced()
+        return labels != IGNORED if loss_only else None
+
+    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
+        needed = self.needed(labels, num_items_in_batch)
+        made = super().predict(outputs, labels, num_items_in_batch, attention_mask)
+        return made if needed is None else {**made, "logits": made["logits"].masked_fill(~needed[..., None], torch.nan)}
 
 
 class BertLiteForMultipleChoice(BertLiteHead):
