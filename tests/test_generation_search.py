@@ -6,7 +6,8 @@ from cases import TRANSFORMER, padded, randomize
 from transformers import MarianConfig, MarianMTModel
 
 from bertlite import TransformerLiteForConditionalGeneration
-from bertlite.generation import fast, fast_generate
+from bertlite.generation import fast, fast_generate, generate, search
+from bertlite.generation.decoding import largest
 
 LENGTHS = (9, 5, 7, 2, 6)
 
@@ -81,3 +82,16 @@ def test_beams(models, batch, beams, length_penalty, early_stopping, handed_over
     settings = {"num_beams": beams, "length_penalty": length_penalty, "early_stopping": early_stopping}
     assert_same(models, batch, max_new_tokens=14, num_return_sequences=beams // 2 + 1, **settings)
     assert handed_over == [None]
+
+
+def test_beams_in_int8_look_for_their_candidates_once(models, batch, monkeypatch):
+    """Among the words that were scored in fp32; with a processor in the way among all words. Both find the same."""
+    _, ours = models
+    settings = {**batch, "dtype": "int8", "num_beams": 3, "max_new_tokens": 14}
+    looked = []
+    monkeypatch.setattr(search, "largest", lambda *given: looked.append(given) or largest(*given))
+    found = generate(ours, **settings)
+    assert not looked
+    unused = next(word for word in range(3, 61) if word not in found)
+    assert torch.equal(generate(ours, **settings, suppress_tokens=[unused]), found)
+    assert looked

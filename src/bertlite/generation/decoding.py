@@ -29,6 +29,7 @@ class DecodingState:
 
     def __init__(self, engine: DecoderEngine, source: torch.Tensor, source_mask, num_beams: int, steps: int):
         self.engine, self.num_beams, self.step_number = engine, num_beams, 0
+        self.likeliest: torch.Tensor | None = None  # (B * K, EXACT) words that were scored again
         self.count, length = source.shape[:2]
         heads, size = engine.num_heads, engine.hidden_size // engine.num_heads
         self.shape = (self.count, num_beams, heads, size)
@@ -99,6 +100,7 @@ class DecodingState:
         logits = self.engine.vocabulary(hidden)
         if self.engine.dtype == "int8":
             _, best = largest(logits, min(EXACT, self.engine.vocab_size))  # (B * K, EXACT)
+            self.likeliest = best
             weight, bias = self.engine.output
             exact = torch.bmm(weight[best], hidden[:, :, None]).squeeze(-1)
             logits.scatter_(1, best, exact.add_(bias[best]))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..models.linear import Linear
-from ..optimization.linears import pack
+from ..optimization.linears import inner_bound, pack
 from .linears import FewRowsInt8Linear
 
 BLOCK = 128  # the vocabulary is filled up to whole blocks, for the search of its largest scores
@@ -20,9 +20,9 @@ IN_PLACE = {"relu": torch.relu_, "gelu": torch.ops.aten.gelu_, "silu": torch.ops
 IN_PLACE["swish"] = IN_PLACE["silu"]
 
 
-def packed(*linears: nn.Linear, dtype: str) -> Any:
-    """Layers that read the same few rows, side by side as one product."""
-    return FewRowsInt8Linear(*linears) if dtype == "int8" else pack(*linears, dtype="fp32")
+def packed(*linears: nn.Linear, dtype: str, lowest: float | None = None) -> Any:
+    """Layers that read the same few rows, side by side as one product; `lowest` as in `FewRowsInt8Linear`."""
+    return FewRowsInt8Linear(*linears, lowest=lowest) if dtype == "int8" else pack(*linears, dtype="fp32")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LayerWeights:
             cross_query=packed(cross.query, dtype=dtype),
             cross_output=packed(cross.output, dtype=dtype),
             inner=packed(inner.fc1, dtype=dtype),
-            outer=packed(inner.fc2, dtype=dtype),
+            outer=packed(inner.fc2, dtype=dtype, lowest=inner_bound(own.config.hidden_act)),
             norms=tuple(norm_of(norm) for norm in norms),
         )
 

@@ -210,7 +210,12 @@ class BeamSearch:
             flat = (scores + beams.running_scores[:, :, None]).flatten(1)  # (N, K * V)
             values, places = flat.topk(options.candidates)
             return values, places // scores.shape[-1], places % scores.shape[-1]
-        values, tokens = largest(scores, options.candidates)  # (N * K, C)
+        known = self.state.likeliest
+        if known is None or known.shape[1] < options.candidates or self.processors.active(length):
+            values, tokens = largest(scores, options.candidates)  # (N * K, C)
+        else:  # in int8 they have been looked for already
+            values, places = scores.gather(1, known).topk(options.candidates)
+            tokens = known.gather(1, places)
         values = values.view(count, options.num_beams, -1) + beams.running_scores[:, :, None]  # (N, K, C)
         values, places = values.flatten(1).topk(options.candidates)  # (N, C)
         return values, places // options.candidates, tokens.view(count, -1).gather(1, places)
