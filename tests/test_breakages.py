@@ -104,6 +104,9 @@ class OnlyEager:
     def get_interface(self, name, default):
         return default
 
+    def get(self, name, default):
+        return default
+
 
 @BOTH
 def test_sdpa_never_called_is_noticed(monkeypatch, case):

@@ -177,7 +177,7 @@ DIRECTION = {
     "masking": {"configuration"},
     "linear": {"masking"},
     "attention": {"configuration", "masking", "linear"},
-    "embeddings": {"configuration", "masking"},
+    "embeddings": {"configuration", "masking", "linear"},
     "losses": {"configuration", "masking", "linear"},
     "pretrained": {"configuration", "masking", "linear", "attention", "embeddings", "losses"},
 }

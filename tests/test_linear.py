@@ -1,10 +1,13 @@
-"""The product of every linear layer, against torch's in double precision: values, gradients, where it steps aside."""
+"""The product of every linear layer, against torch's in double precision: values, gradients, where it steps aside.
+
+And dropout: the share, the scale, the independence of what is dropped, by statistics.
+"""
 
 import pytest
 import torch
 from torch import nn
 
-from bertlite.models.linear import Linear, linear
+from bertlite.models.linear import Dropout, Linear, drop, linear
 
 SHAPES = [(7, 6), (2, 7, 6), (1, 6), (1, 300, 6), (2, 0, 6), (0, 6), (6,)]
 LAYOUTS = {
@@ -44,15 +47,16 @@ def test_values_and_gradients_equal_those_of_torch(shape, layout, loss):
         torch.testing.assert_close(linear(x, weight, bias).double(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_are_computed_by_the_same_product():
-    """The gain of training: no product of the backward pass is torch's own."""
+def test_each_product_is_computed_where_it_is_fast():
+    """By oneDNN, but for the weight's gradient, whose inputs oneDNN would turn round first."""
     weight, bias = parameters()
     x = torch.randn(7, 6, requires_grad=True)
     with torch.profiler.profile() as profile:
         linear(x, weight, bias).sum().backward()
     called = {event.key: event.count for event in profile.key_averages()}
-    assert called["mkldnn::_linear_pointwise"] == 3
-    assert not {"aten::mm", "aten::addmm", "aten::linear"} & called.keys()
+    assert called["mkldnn::_linear_pointwise"] == 2
+    assert called["aten::mm"] == 1
+    assert not {"aten::addmm", "aten::linear"} & called.keys()
 
 
 @pytest.mark.parametrize("frozen", ["x", "weight", "bias"])
@@ -103,3 +107,64 @@ def test_other_precisions_and_autocast_stay_torchs_own(gradient):
 def test_a_wrong_width_is_torchs_error(gradient):
     with torch.set_grad_enabled(gradient), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         Linear(6, 5)(torch.randn(7, 4))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.002])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_dropout_drops_a_share_and_scales_the_rest(p, dtype):
+    torch.manual_seed(0)
+    x = torch.ones(1001, 1003, dtype=dtype)  # no multiple of four
+    made = drop(x, p, training=True)
+    assert made.shape == x.shape
+    assert made.dtype == dtype
+    kept = made != 0
+    spread = (p * (1 - p) / x.numel()) ** 0.5
+    assert abs(float(kept.double().mean()) - (1 - p)) < 5 * spread + 1 / 65536
+    assert torch.equal(made[kept].unique(), made[kept][:1])  # one scale for all
+    assert abs(float(made[kept][0]) * (1 - p) - 1) < (1e-4 if dtype != torch.bfloat16 else 5e-3)
+
+
+def test_dropout_is_independent_in_neighbours_and_between_calls():
+    """Chi-square over the 16 patterns of four neighbours, which share a random number, and of four calls."""
+    torch.manual_seed(0)
+    masks = torch.stack([drop(torch.ones(1 << 16), 0.3, training=True) != 0 for _ in range(4)]).long()  # (4, 65536)
+    weights = torch.tensor([1, 2, 4, 8])
+    ones = torch.tensor([bin(pattern).count("1") for pattern in range(16)])
+    share = 0.7**ones * 0.3 ** (4 - ones)
+    for patterns in (masks.view(-1, 4) @ weights, weights @ masks):
+        expected = share * len(patterns)
+        found = torch.bincount(patterns, minlength=16)
+        assert float(((found - expected) ** 2 / expected).sum()) < 37.7  # 15 degrees of freedom: 1 in 1000
+
+
+def test_dropout_repeats_with_its_seed_and_its_gradient_is_its_mask():
+    x = torch.randn(50, 7, requires_grad=True)
+    made = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        made.append(Dropout(0.5)(x))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    (slope,) = torch.autograd.grad(made[0].sum(), x)
+    torch.testing.assert_close(slope * x, made[0])
+
+
+@pytest.mark.parametrize("p", [1e-6, 1e-3, 1 - 1e-3])
+def test_dropout_of_almost_nothing_and_almost_all_is_torchs(p):
+    """Where 1/65536 is too coarse a step."""
+    x, made = torch.randn(1000, 1000), []
+    for function in (drop, lambda x, p, training: nn.functional.dropout(x, p, training)):
+        torch.manual_seed(0)
+        made.append(function(x, p, training=True))
+    torch.testing.assert_close(*made, rtol=0, atol=0)
+
+
+def test_dropout_steps_aside():
+    """No dropout in evaluation, and torch's own where only that is right."""
+    x = torch.randn(4, 6)
+    assert Dropout(0.5).eval()(x) is x
+    assert drop(x, 0.0, training=True).equal(x)
+    assert not drop(x, 1.0, training=True).any()
+    rows = torch.func.vmap(lambda row: drop(row, 0.5, training=True), randomness="different")(torch.ones(4, 100))
+    assert not torch.equal(rows[0], rows[1])
+    assert drop(torch.ones(0, 3), 0.5, training=True).shape == (0, 3)

@@ -8,7 +8,7 @@ from cases import bert_config
 from torch import nn
 
 from bertlite.models.losses import (
-    check_labels,
+    check_integers,
     class_loss,
     cross_entropy,
     mean_over_items,
@@ -196,4 +196,4 @@ def test_span_loss_stays_finite_in_half_precision(dtype):
 )
 def test_labels_refused(labels, shape, message):
     with pytest.raises(ValueError, match=f"next_sentence_label.*{message}"):
-        check_labels("next_sentence_label", labels, 3, shape)
+        check_integers("next_sentence_label", labels, 3, shape)

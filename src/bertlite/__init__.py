@@ -95,6 +95,8 @@ def __getattr__(name: str) -> Any:
     if name not in MODULES:
         raise AttributeError(f"module 'bertlite' has no attribute {name!r}")
     value = getattr(importlib.import_module(MODULES[name], __name__), name)
+    if MODULES[name].startswith(".models.modeling"):
+        importlib.import_module(".training_attention", __name__)  # which the models find, but do not import
     globals()[name] = value
     return value
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .linear import Linear
+from .linear import Linear, drop
 from .masking import Ids, Vectors, equal_length_groups
 
 
@@ -37,21 +37,21 @@ def scaled_dot_product_attention(
     elif attention_mask is not None:
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1)  # (B, H, T, S)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    weights = drop(weights, dropout, module.training)
     return (weights @ value).transpose(1, 2), weights  # (B, T, H, D)
 
 
 def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwargs) -> torch.Tensor:
     """Attention of sequences laid end to end: one call, without a mask, for each run of sequences of equal length.
 
-    `query`, `key` and `value` are `(1, H, N, D)`, `cu_seq_lens` says where each sequence begins and the last one ends;
-    `attend` is the attention function to call. Returns `(1, N, H, D)`.
+    `query`, `key` and `value` are `(1, H, N, D)`; `cu_seq_lens`: where each begins; `attend`: the function to call for
+    a run. Returns `(1, N, H, D)`.
     """
     if not (groups := equal_length_groups(cu_seq_lens)):
         return query.transpose(1, 2)
     sizes, context = [count * length for count, length in groups], []
     # One split of each tensor: its gradient is one concatenation, where slices would each fill a tensor with zeros.
-    pieces = zip(groups, *(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
+    pieces = zip(groups, *(tensor.squeeze(0).split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
     for (count, length), *block in pieces:
         block = [piece.unflatten(1, (count, length)).transpose(0, 1) for piece in block]  # (count, H, length, D)
         context.append(attend(module, *block, None, **kwargs)[0].flatten(0, 1))  # (count * length, H, D)
@@ -90,14 +90,15 @@ class Attention(nn.Module):
         query = self._heads(self.query(hidden_states))  # (B, H, T, D)
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)  # (B, H, S, D)
         name, attend = self.config._attn_implementation or "", scaled_dot_product_attention
-        slow = name == "sdpa" and attention_mask is None and query.device.type == "cpu" and self.training
-        if not (slow and self.attention_dropout > 0 or kwargs.get("output_attentions")):  # sdpa has none on a CPU
-            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         options = {"scaling": self.scaling, "dropout": self.attention_dropout if self.training else 0.0}
+        slow = name == "sdpa" and attention_mask is None and query.is_cpu and options["dropout"] > 0
+        if not (slow or kwargs.get("output_attentions")):  # sdpa has no dropout on a CPU
+            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         cu_seq_lens, weights = kwargs.get("cu_seq_lens_q"), None
         flash = "flash" in name and attend is not scaled_dot_product_attention
         if cu_seq_lens is not None and not flash:
-            context = attend_each_sequence(attend, self, query, key, value, cu_seq_lens, **options)
+            run = ALL_ATTENTION_FUNCTIONS.get("bertlite_dropping" if slow else "", attend_each_sequence)  # or its like
+            context = run(attend, self, query, key, value, cu_seq_lens, **options)
         else:
             if flash and self.is_cross_attention and attention_mask is not None:
                 # A padded source, whose mask (B, S) the library's flash wrapper would lay on the queries too.

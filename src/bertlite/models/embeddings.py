@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .masking import is_traced
+from .linear import Dropout
+from .masking import check_integers, is_traced
 
 
 def sinusoidal_table(length: int, hidden_size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -49,7 +50,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = kind(positions, hidden_size)
         self.token_type_embeddings = nn.Embedding(type_vocab_size, hidden_size) if type_vocab_size else None
         self.LayerNorm = nn.LayerNorm(hidden_size, config.layer_norm_eps) if config.normalize_embedding else None
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None) -> torch.Tensor:
         """`(B, T)` ids, or `(B, T, E)` word vectors not yet scaled, to `(B, T, E)`."""
@@ -77,22 +78,8 @@ class Embeddings(nn.Module):
         if position_ids is None and start + given.shape[1] > limit:
             advice = f"got {start + given.shape[1]}; truncate with tokenizer(..., truncation=True, max_length={limit})"
             raise ValueError(f"{name} must hold at most {limit} tokens a row (max_position_embeddings), {advice}")
-        shape, segments = given.shape[:2], self.token_type_embeddings
-        check_ids("input_ids", input_ids, shape, self.word_embeddings.num_embeddings, "vocab_size")
-        check_ids("position_ids", position_ids, shape, limit, "max_position_embeddings")
-        kinds = 0 if segments is None else segments.num_embeddings
-        check_ids("token_type_ids", token_type_ids, shape, kinds, "type_vocab_size")
+        shape, kinds = given.shape[:2], getattr(self.token_type_embeddings, "num_embeddings", 0)
+        check_integers("input_ids", input_ids, self.word_embeddings.num_embeddings, shape, "vocab_size")
+        check_integers("position_ids", position_ids, limit, shape, "max_position_embeddings")
+        check_integers("token_type_ids", token_type_ids, kinds, shape, "type_vocab_size")
         return given
-
-
-def check_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int], limit: int, limit_name: str) -> None:
-    """Refuse, with a ValueError, ids of another shape (one row may serve all), no integers, or outside `[0, limit)`."""
-    if ids is None or ids.device.type == "meta":  # which holds no values
-        return
-    if tuple(ids.shape) not in (tuple(shape), (1, shape[1])):
-        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(ids.shape)}")
-    if ids.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"{name} must be int64 or int32, got {ids.dtype}")
-    low, high = (int(value) for value in ids.aminmax())
-    if low < 0 or high >= limit:
-        raise ValueError(f"{name} must lie in [0, {limit}) ({limit_name}), got {low if low < 0 else high}")

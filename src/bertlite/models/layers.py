@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import Attention
 from .embeddings import Embeddings
-from .linear import Linear
+from .linear import Dropout, Linear
 from .masking import FlatLayout, Ids, Vectors, attention_masks, check_mask, is_traced, segment_ids
 from .pretrained import LitePreTrainedModel
 
@@ -28,7 +28,7 @@ class FeedForward(nn.Module):
         self.fc2 = Linear(intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.is_gelu = config.hidden_act == "gelu"
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
         self.chunk_size = config.chunk_size_feed_forward
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ class EncoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: PreTrainedConfig, *, num_heads: int, intermediate_size: int, layer_idx: int):
         super().__init__()
         self.norm_first = config.norm_first
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.self_attention = Attention(config, num_heads=num_heads, is_causal=self.is_decoder, layer_idx=layer_idx)
         self.self_attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         if self.is_decoder:

@@ -1,8 +1,8 @@
 """Losses that stay exact when a batch is split into pieces.
 
-Every loss is a sum over labelled items divided by their number: in this batch, or, where the trainer gives
-`num_items_in_batch`, in all the pieces whose gradients are accumulated. So k accumulation steps give the gradient of
-the full batch, however unevenly labels fall. Items labelled -100 count nowhere; a batch without labels has loss 0.
+Every loss is a sum over labelled items divided by their number: in this batch or, as `num_items_in_batch` of `Trainer`,
+in all whose gradients are accumulated: k steps give the gradient of the full batch, however unevenly labels fall.
+Items labelled -100 count nowhere; a batch without labels has loss 0.
 
 Shapes: `B` batch, `T` length, `M` labelled positions, `E` hidden size, `V` vocabulary, `L` labels.
 """
@@ -11,28 +11,13 @@ import torch
 from torch import nn
 
 from .linear import linear
-from .masking import is_traced
-
-IGNORED = -100
+from .masking import IGNORED, check_integers, is_traced
 
 
 def mean_over_items(total: torch.Tensor, count, num_items_in_batch=None) -> torch.Tensor:
     """Divide a summed loss by the items of the full batch, or of this one where nobody says."""
     count = count if num_items_in_batch is None else num_items_in_batch
     return total / (count.to(total.device).clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
-
-
-def check_labels(name: str, labels: torch.Tensor, classes: int, shape: tuple[int, ...] | None = None) -> None:
-    """Refuse, with a ValueError, labels of another shape, that are no integers, or outside the classes."""
-    if is_traced():
-        return
-    if shape is not None and tuple(labels.shape) != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"{name} must be integers, got {labels.dtype}")
-    wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
-    if wrong.any():
-        raise ValueError(f"{name} must lie in [0, {classes}) or be {IGNORED}, got {int(labels[wrong][0])}")
 
 
 def cross_entropy(logits, labels, num_items_in_batch=None, label_smoothing: float = 0.0) -> torch.Tensor:
@@ -50,7 +35,7 @@ def class_loss(name: str, logits: torch.Tensor, labels: torch.Tensor | None, num
     if labels is None:
         return None
     labels = labels.view(-1) if logits.ndim == 2 else labels
-    check_labels(name, labels, logits.shape[-1], tuple(logits.shape[:-1]))
+    check_integers(name, labels, logits.shape[-1], tuple(logits.shape[:-1]))
     return cross_entropy(logits, labels, num_items_in_batch)
 
 
@@ -77,7 +62,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     error -= label_smoothing / error.shape[-1]
                 error = error.mul_(scale).to(logits.dtype)
                 of_hidden.append(linear(error, weight.T).to(hidden.dtype))
-                parts = (linear(error.T, rows.T).to(weight.dtype), error.sum(0).to(bias.dtype))
+                parts = ((error.T @ rows).to(weight.dtype), error.sum(0).to(bias.dtype))
                 of_weight, of_bias = parts if of_weight is None else (of_weight + parts[0], of_bias + parts[1])
         if with_gradient:
             ctx.save_for_backward(torch.cat(of_hidden), of_weight, of_bias)
@@ -136,7 +121,7 @@ def span_loss(start_logits, end_logits, start_positions, end_positions, attentio
     for name, (logits, positions) in pairs.items():
         positions, length = positions.view(-1), logits.shape[-1]
         positions = positions.masked_fill(positions >= length, IGNORED)
-        check_labels(name, positions, length, (len(logits),))
+        check_integers(name, positions, length, (len(logits),))
         if attention_mask is not None and attention_mask.ndim == 2:
             logits = logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)
         losses.append(cross_entropy(logits, positions, num_items_in_batch))

@@ -17,6 +17,7 @@ from transformers.utils import is_torchdynamo_compiling
 Ids = torch.Tensor | None
 Vectors = torch.Tensor | None
 Count = torch.Tensor | int | None
+IGNORED = -100  # the label of what is not predicted
 
 
 def is_traced() -> bool:
@@ -39,8 +40,7 @@ def packed_mask(
 ) -> torch.Tensor:
     """Allow attention within a segment only. A query that would see no key sees all, so that softmax stays finite.
 
-    `query_segments` `(B, T)` and `key_segments` `(B, S)` are numbered alike; `key_mask` `(B, S)` is non-zero at real
-    tokens, or None; `causal` also hides later positions (self-attention, `T == S`).
+    `query_segments` `(B, T)` and `key_segments` `(B, S)` are numbered alike; `key_mask` `(B, S)`; `causal`: `T == S`.
     """
     allowed = query_segments[:, :, None] == key_segments[:, None, :]  # (B, T, S)
     if key_mask is not None:
@@ -57,6 +57,20 @@ def check_mask(name: str, mask: torch.Tensor | None, batch: int, heads: int, que
     prepared = (batch, heads, queries, keys)
     if mask.ndim != 4 or any(found not in (1, size) for found, size in zip(mask.shape, prepared, strict=True)):
         raise ValueError(f"{name} must have shape {(batch, keys)} or {prepared}, got {tuple(mask.shape)}")
+
+
+def check_integers(name: str, values: Ids, limit: int, shape: tuple | None = None, limit_name: str = "") -> None:
+    """Refuse, with a ValueError, labels or (with `limit_name`) ids of another shape, no integers, or out of range."""
+    if values is None or values.device.type == "meta" or is_traced():  # which hold no values
+        return
+    if shape is not None and values.shape != shape and not (limit_name and values.shape == (1, *shape[1:])):
+        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(values.shape)}")
+    if values.is_floating_point() or values.dtype == torch.bool or (limit_name and values.dtype.itemsize < 4):
+        raise ValueError(f"{name} must be {'int64 or int32' if limit_name else 'integers'}, got {values.dtype}")
+    wrong = ((values < 0) | (values >= limit)) & (True if limit_name else values != IGNORED)
+    if wrong.any():
+        expected = f"({limit_name})" if limit_name else f"or be {IGNORED}"
+        raise ValueError(f"{name} must lie in [0, {limit}) {expected}, got {int(values[wrong][0])}")
 
 
 def attention_masks(config, hidden_states, attention_mask, segments=None, *, output_attentions=None, **kind):

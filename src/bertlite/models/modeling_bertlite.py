@@ -15,8 +15,8 @@ from transformers.utils import can_return_tuple
 from .configuration import BertLiteConfig
 from .layers import Encoder
 from .linear import Linear
-from .losses import IGNORED, check_labels, class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
-from .masking import Count, Ids, Vectors, is_traced
+from .losses import class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
+from .masking import IGNORED, Count, Ids, Vectors, check_integers, is_traced
 from .pretrained import LitePreTrainedModel
 
 TASKS = ["PreTraining", "MaskedLM", "NextSentencePrediction", "SequenceClassification", "TokenClassification"]
@@ -48,8 +48,8 @@ class BertLiteModel(BertLitePreTrainedModel, Encoder):
             num_heads=config.num_attention_heads, intermediate_size=config.intermediate_size,
             type_vocab_size=config.type_vocab_size
         )  # fmt: skip
-        dense = Linear(config.hidden_size, config.hidden_size)
-        self.pooler = nn.ModuleDict({"dense": dense}) if add_pooling_layer else None
+        size = config.hidden_size
+        self.pooler = nn.ModuleDict({"dense": Linear(size, size)}) if add_pooling_layer else None
         self.reads_first_position = add_pooling_layer
         self.post_init()
 
@@ -125,8 +125,7 @@ class VocabularyHead(nn.Module):
 
     def forward(self, hidden_states, labels=None, num_items_in_batch=None):
         """Loss and logits `(B, T, V)`, or None for these, see `is_chunked`."""
-        if labels is not None:
-            check_labels("labels", labels, self.decoder.out_features, tuple(hidden_states.shape[:2]))
+        check_integers("labels", labels, self.decoder.out_features, tuple(hidden_states.shape[:2]))
         if chunked := self.is_chunked(labels):
             hidden_states = hidden_states[labels != IGNORED]  # (labelled, E)
         hidden_states = self.transform["LayerNorm"](self.activation(self.transform["dense"](hidden_states)))

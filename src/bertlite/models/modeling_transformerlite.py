@@ -12,8 +12,8 @@ from transformers.utils import can_return_tuple
 from .configuration import TransformerLiteConfig
 from .layers import Decoder, Encoder
 from .linear import Linear
-from .losses import IGNORED, check_labels, cross_entropy, vocabulary_loss
-from .masking import Count, Ids, Vectors, is_traced
+from .losses import cross_entropy, vocabulary_loss
+from .masking import IGNORED, Count, Ids, Vectors, check_integers, is_traced
 from .pretrained import LitePreTrainedModel
 
 
@@ -87,8 +87,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         )  # fmt: skip
         sides = {"encoder": encoder_outputs, "decoder": decoder_outputs}
         seen = {f"{s}_{name}": out.get(name) for s, out in sides.items() for name in ("hidden_states", "attentions")}
-        own = ("last_hidden_state", "past_key_values", "cross_attentions")
-        seen |= {name: decoder_outputs.get(name) for name in own}
+        seen |= {n: decoder_outputs.get(n) for n in ("last_hidden_state", "past_key_values", "cross_attentions")}
         return Seq2SeqModelOutput(encoder_last_hidden_state=encoder_outputs[0], **seen)
 
 
@@ -157,7 +156,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         """
         if labels is not None:
             shape = None if decoder_input_ids is None else tuple(decoder_input_ids.shape)
-            check_labels("labels", labels, self.lm_head.out_features, shape)
+            check_integers("labels", labels, self.lm_head.out_features, shape)
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)

@@ -47,8 +47,7 @@ MARIAN_NAMES = {
 }  # fmt: skip
 
 for _type, _names in (("bertlite", BERT_NAMES), ("transformerlite", MARIAN_NAMES)):
-    _renamings: list = [LoadOnlyRenaming(*names) for names in OLD_NAMES.items()]
-    _renamings += [WeightRenaming(*names) for names in _names.items()]
+    _renamings: list = [LoadOnlyRenaming(*n) for n in OLD_NAMES.items()] + [WeightRenaming(*n) for n in _names.items()]
     register_checkpoint_conversion_mapping(_type, _renamings, overwrite=True)  # a travelled copy does it once more
 
 

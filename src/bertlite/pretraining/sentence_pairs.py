@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bertlite.models.losses import IGNORED
+from bertlite.models.masking import IGNORED
 
 from .token_store import TokenStore
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertlite.models.losses import IGNORED
+from bertlite.models.masking import IGNORED
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
-from bertlite.models.losses import IGNORED
+from bertlite.models.masking import IGNORED
 from bertlite.models.modeling_bertlite import BertLiteForPreTraining
 from bertlite.models.pretrained import file_checksum
 
