@@ -67,8 +67,8 @@ def check_integers(name: str, values: Ids, limit: int, shape: tuple | None = Non
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(values.shape)}")
     if values.is_floating_point() or values.dtype == torch.bool or (limit_name and values.dtype.itemsize < 4):
         raise ValueError(f"{name} must be {'int64 or int32' if limit_name else 'integers'}, got {values.dtype}")
-    wrong = ((values < 0) | (values >= limit)) & (True if limit_name else values != IGNORED)
-    if wrong.any():
+    known = values if limit_name else values.long().masked_fill(values == IGNORED, 0)
+    if (wrong := known.clamp(0, limit - 1) != known).any():
         expected = f"({limit_name})" if limit_name else f"or be {IGNORED}"
         raise ValueError(f"{name} must lie in [0, {limit}) {expected}, got {int(values[wrong][0])}")
 
