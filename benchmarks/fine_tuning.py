@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -34,27 +35,40 @@ from bertlite.tasks import TASKS, TaskOptions
 from bertlite.tasks.starting import head_fields
 from bertlite.tasks.training import encode_rows
 
-# Name: task, folder of the data, files to train on and to measure on, epochs, learning rate, metric.
+
+class Run(NamedTuple):
+    """A task of the benchmark, with the defaults of its options."""
+
+    task: str
+    folder: str | None  # None: film reviews, from a package
+    train: str | None  # files to train and to measure on
+    test: str | None
+    epochs: float
+    learning_rate: float
+    batch_size: int
+    metric: str
+
+
 RUNS = {
-    "sentiment": ("sequence-classification", None, None, None, 2, 1e-4, "accuracy"),
-    "entities": ("token-classification", "ner_wnut17", "train", "validation", 4, 2e-4, "overall_f1"),
-    "addresses": ("token-classification", "addresses_usaddress", "train", "test", 6, 3e-4, "overall_f1"),
-    "questions": ("question-answering", "qa", "template_train", "xquad_en_validation", 1, 1e-4, "f1"),
+    "sentiment": Run("sequence-classification", None, None, None, 2, 1e-4, 32, "accuracy"),
+    "entities": Run("token-classification", "ner_wnut17", "train", "validation", 4, 2e-4, 64, "overall_f1"),
+    "addresses": Run("token-classification", "addresses_usaddress", "train", "test", 8, 5e-4, 128, "overall_f1"),
+    "questions": Run("question-answering", "qa", "template_train", "xquad_en_validation", 1, 2e-4, 16, "f1"),
 }
 
 
 def load_data(name: str, folder: str | None):
     """The rows of a benchmark, with `train`, `test`, `labels` and `problem_type`."""
-    task, part, train, test, *_ = RUNS[name]
-    if part is None:
+    run = RUNS[name]
+    if run.folder is None:
         splits = split_reviews(read_reviews())
         rows = {split: Dataset.from_list(splits[split]) for split in ("train", "test")}
         kind = "single_label_classification"
         return SimpleNamespace(**rows, labels=["negative", "positive"], problem_type=kind)
     if folder is None:
-        raise SystemExit(f"--data must name the folder that holds {part}")
-    path = Path(folder, part)
-    return prepare(task, train=str(path / f"{train}.jsonl.gz"), test=str(path / f"{test}.jsonl.gz"))
+        raise SystemExit(f"--data must name the folder that holds {run.folder}")
+    path = Path(folder, run.folder)
+    return prepare(run.task, train=str(path / f"{run.train}.jsonl.gz"), test=str(path / f"{run.test}.jsonl.gz"))
 
 
 def train(kind: str, folder: str, features, data, tokenizer, task, options, arguments, warm_up=False) -> dict:
@@ -80,15 +94,14 @@ def train(kind: str, folder: str, features, data, tokenizer, task, options, argu
 
 def run_seed(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> dict:
     """Ours and theirs from one head, the first of them in turn."""
-    task_name, *_, epochs, rate, _ = RUNS[name]
-    task, options = TASKS[task_name], TaskOptions(max_length=given.max_length)
+    task, options = TASKS[RUNS[name].task], TaskOptions(max_length=given.max_length)
     set_seed(seed)
     fields = head_fields(task, data.labels, data.problem_type)
     model = getattr(bertlite, f"BertLite{task.head}").from_pretrained(weights(), **fields)
     features = encode_rows(task, data.train, tokenizer, model, options)
     arguments = SimpleNamespace(
-        seed=seed, num_train_epochs=given.epochs or epochs, max_steps=given.max_steps or -1,
-        learning_rate=given.learning_rate or rate,
+        seed=seed, num_train_epochs=given.epochs, max_steps=given.max_steps or -1,
+        learning_rate=given.learning_rate,
         per_device_train_batch_size=given.batch_size, warmup_steps=0.1, weight_decay=0.01, save_strategy="no",
         report_to="none", logging_steps=100, disable_tqdm=False, use_cpu=given.cpu, dataloader_pin_memory=False
     )  # fmt: skip
@@ -109,7 +122,7 @@ def weights() -> str:
 
 def summarize_seeds(name: str, seeds: list[dict]) -> dict:
     """What is printed and written: metrics by seed, the mean difference, and the ratio of median training times."""
-    metric = RUNS[name][-1]
+    metric = RUNS[name].metric
     values = {kind: [seed[kind]["figures"][metric] for seed in seeds] for kind in ("ours", "theirs")}
     times = {kind: statistics.median(seed[kind]["seconds"] for seed in seeds) for kind in ("ours", "theirs")}
     differences = [ours - theirs for ours, theirs in zip(values["ours"], values["theirs"], strict=True)]
@@ -129,7 +142,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder that holds ner_wnut17, addresses_usaddress and qa")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, help="rows (default: those of the task), for both")
     parser.add_argument("--learning-rate", type=float, help="default: that of the task, for both")
     parser.add_argument("--max-length", type=int, help="tokens of a row (default: the task's)")
     parser.add_argument("--epochs", type=float, help="default: those of the task, for both")
@@ -137,6 +150,8 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     parser.add_argument("--output", help="default: benchmarks/results/fine_tuning_NAME.json")
     given = parser.parse_args()
+    for option in ("epochs", "learning_rate", "batch_size"):
+        setattr(given, option, getattr(given, option) or getattr(RUNS[given.name], option))
     print_environment(given.threads)
     data, tokenizer = load_data(given.name, given.data), AutoTokenizer.from_pretrained(weights())
     seeds = [run_seed(given.name, seed, given, data, tokenizer) for seed in range(given.seeds)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import bertlite
 from bertlite.models.attention import Attention, attend_each_sequence, scaled_dot_product_attention
@@ -73,22 +74,31 @@ def test_transforms_go_by_the_formula():
 def step(model, rows, mask):
     torch.manual_seed(2)
     model.zero_grad()
-    model(rows, mask, labels=torch.tensor([0, 1, 1])).loss.backward()
+    loss = model(rows, mask, labels=torch.tensor([0, 1, 1])).loss
+    with torch.autocast("cpu", enabled=False):  # as usual, the backward pass lies outside
+        loss.backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def test_training_takes_it_and_changes_nothing(monkeypatch):
-    """A model's gradients with it and without, and that it is asked at all, once a layer."""
+@pytest.mark.parametrize("way", ["plain", "checkpointed", "autocast"])
+def test_training_takes_it_and_changes_nothing(monkeypatch, way):
+    """A model's gradients with it and without, and that it is asked at all."""
     torch.manual_seed(0)
     model = bertlite.BertLiteForSequenceClassification(bertlite.preset("bert-tiny", num_labels=2)).train()
     rows = torch.randint(5, 99, (3, 8))
     mask = (torch.arange(8) < torch.tensor([[3], [8], [5]])).long()
     calls, right = [], DroppedAttention.apply
     monkeypatch.setattr(DroppedAttention, "apply", lambda *given: calls.append(1) or right(*given))
-    found = step(model, rows, mask)
-    assert len(calls) == sum(isinstance(module, Attention) for module in model.modules())
-    monkeypatch.setitem(bertlite.models.attention.ALL_ATTENTION_FUNCTIONS, "bertlite_dropping", attend_each_sequence)
-    expected = step(model, rows, mask)
-    assert len(calls) == sum(isinstance(module, Attention) for module in model.modules())
+    if way == "checkpointed":
+        model.gradient_checkpointing_enable()
+    with torch.autocast("cpu", enabled=way == "autocast"):
+        found = step(model, rows, mask)
+        taken = len(calls)
+        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "bertlite_dropping", attend_each_sequence)
+        expected = step(model, rows, mask)
+    layers = sum(isinstance(module, Attention) for module in model.modules())
+    assert taken == len(calls) == layers * (2 if way == "checkpointed" else 1)
     for name, gradient in found.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(
+            gradient, expected[name], rtol=1e-4, atol=1e-3 if way == "autocast" else 1e-6, msg=name
+        )

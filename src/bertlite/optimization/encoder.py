@@ -67,19 +67,18 @@ class PackedLayer:
 
     def attend(self, projected: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
         """Queries, keys and values side by side, `(N, 3 E)`, to the context `(N, E)`."""
-        context, start = [], 0
+        context, start = projected.new_empty(len(projected), projected.shape[1] // 3), 0
         for count, length in groups:
-            block = projected[start : start + count * length]
-            heads = block.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, count, H, T, D)
+            rows = slice(start, start := start + count * length)
+            heads = projected[rows].view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, count, H, T, D)
             if length <= SHORT:
-                query, key, value = heads.contiguous()
+                query, key, value = heads if count == 1 else heads.contiguous()
                 attended = attend_by_products(query, key, value, self.scaling)  # (count, H, T, D)
             else:
                 query, key, value = heads
                 attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
-            context.append(attended.transpose(1, 2).reshape(count * length, -1))
-            start += count * length
-        return context[0] if len(context) == 1 else torch.cat(context)
+            context[rows].view(count, length, self.heads, -1).copy_(attended.transpose(1, 2))
+        return context
 
 
 def normalized(norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
