@@ -197,3 +197,17 @@ def test_span_loss_stays_finite_in_half_precision(dtype):
 def test_labels_refused(labels, shape, message):
     with pytest.raises(ValueError, match=f"next_sentence_label.*{message}"):
         check_integers("next_sentence_label", labels, 3, shape)
+
+
+def test_labels_of_nothing_still_have_a_shape():
+    check_integers("labels", torch.empty(0, dtype=torch.long), 3, (0,))
+    with pytest.raises(ValueError, match=r"labels must have shape \(2,\), got \(0,\)"):
+        check_integers("labels", torch.empty(0, dtype=torch.long), 3, (2,))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
+def test_labels_may_be_of_any_whole_type(dtype):
+    """Also where the number of classes does not fit into it."""
+    check_integers("labels", torch.tensor([0, 100], dtype=dtype), 30522, (2,))
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 100\) or be -100, got 100"):
+        check_integers("labels", torch.tensor([0, 100], dtype=dtype), 100, (2,))

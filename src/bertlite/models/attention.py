@@ -44,8 +44,7 @@ def scaled_dot_product_attention(
 def attend_each_sequence(attend, module, query, key, value, cu_seq_lens, **kwargs) -> torch.Tensor:
     """Attention of sequences laid end to end: one call, without a mask, for each run of sequences of equal length.
 
-    `query`, `key` and `value` are `(1, H, N, D)`; `cu_seq_lens`: where each begins; `attend`: the function to call for
-    a run. Returns `(1, N, H, D)`.
+    `query`, `key`, `value`: `(1, H, N, D)`; `attend`: the function to call for a run. Returns `(1, N, H, D)`.
     """
     if not (groups := equal_length_groups(cu_seq_lens)):
         return query.transpose(1, 2)

@@ -68,9 +68,10 @@ def check_integers(name: str, values: Ids, limit: int, shape: tuple | None = Non
     if values.is_floating_point() or values.dtype == torch.bool or (limit_name and values.dtype.itemsize < 4):
         raise ValueError(f"{name} must be {'int64 or int32' if limit_name else 'integers'}, got {values.dtype}")
     known = values if limit_name else values.long().masked_fill(values == IGNORED, 0)
-    if (wrong := known.clamp(0, limit - 1) != known).any():
+    low, high = map(int, known.aminmax()) if known.numel() else (0, 0)
+    if low < 0 or high >= limit:
         expected = f"({limit_name})" if limit_name else f"or be {IGNORED}"
-        raise ValueError(f"{name} must lie in [0, {limit}) {expected}, got {int(values[wrong][0])}")
+        raise ValueError(f"{name} must lie in [0, {limit}) {expected}, got {low if low < 0 else high}")
 
 
 def attention_masks(config, hidden_states, attention_mask, segments=None, *, output_attentions=None, **kind):

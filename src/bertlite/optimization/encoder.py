@@ -8,6 +8,7 @@ Shapes: `B` batch, `T` length, `N` real tokens, `H` heads, `D` head size, `E` hi
 """
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, cast
 
 import torch
@@ -127,7 +128,7 @@ class PackedForward:
         self.encoder, self.dtype = encoder, dtype
         self.weights: list[nn.Parameter] = []
         self.layers: list[PackedLayer] = []
-        self.state: list[tuple] = []
+        self.state: list[int] = []
         self.trainable = [name for name, weight in encoder.named_parameters() if weight.requires_grad]
 
     def __getstate__(self) -> dict:
@@ -167,20 +168,13 @@ class PackedForward:
     def covers(self, attention_mask: torch.Tensor | None, kwargs: dict) -> bool:
         """Whether the packed layers give what is asked for."""
         config = self.encoder.config
-        watched = any(
-            config_wants if (wanted := kwargs.get(name)) is None else wanted
-            for name, config_wants in (
-                ("output_attentions", config.output_attentions),
-                ("output_hidden_states", config.output_hidden_states),
-            )
-        )
-        strange = watched or kwargs.get("cu_seq_lens_q") is not None or is_traced() or not self.layers_on_cpu()
-        return (
-            not strange
-            and config._attn_implementation in (None, "sdpa", "eager")
-            and (attention_mask is None or attention_mask.ndim == 2)
-            and not torch.is_autocast_enabled("cpu")
-        )
+        for name in ("output_attentions", "output_hidden_states"):
+            wanted = kwargs.get(name)
+            if getattr(config, name) if wanted is None else wanted:
+                return False
+        strange = kwargs.get("cu_seq_lens_q") is not None or is_traced() or torch.is_autocast_enabled("cpu")
+        usual = config._attn_implementation in (None, "sdpa", "eager")
+        return usual and not strange and (attention_mask is None or attention_mask.ndim == 2) and self.layers_on_cpu()
 
     def layers_on_cpu(self) -> bool:
         layers: Any = self.encoder.layers
@@ -189,12 +183,11 @@ class PackedForward:
 
     def packed_layers(self) -> list[PackedLayer]:
         """The packed layers, made anew where a weight is no longer the one that was packed."""
-        state = [(weight.data_ptr(), weight._version) for weight in self.weights]
-        if not self.layers or state != self.state:
+        if not self.layers or state_of(self.weights) != self.state:
             self.weights = list(self.encoder.layers.parameters())
             with torch.inference_mode(False), torch.no_grad():
                 self.layers = [PackedLayer(cast(EncoderLayer, layer), self.dtype) for layer in self.encoder.layers]
-            self.state = [(weight.data_ptr(), weight._version) for weight in self.weights]
+            self.state = state_of(self.weights)
         return self.layers
 
     def run(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, needed=None):
@@ -244,6 +237,11 @@ class PackedForward:
             done.append(block.float())
             start = end
         return done[0] if len(done) == 1 else torch.cat(done) if done else hidden_states
+
+
+def state_of(weights: list[nn.Parameter]) -> list[int]:
+    """Where each weight lies and how often it was written to; a hundred of them a call, so by `map`."""
+    return [*map(torch.Tensor.data_ptr, weights), *map(attrgetter("_version"), weights)]
 
 
 def encoders_of(model: nn.Module) -> Iterator[Encoder]:
