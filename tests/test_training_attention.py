@@ -38,6 +38,13 @@ def test_values_and_gradients_are_those_of_the_formula(lengths, dropout):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
+def test_a_gradient_may_be_one_number_spread_out():
+    tensors, ends, _ = inputs([2, 2, 5])
+    both = [attended(function, tensors, ends).sum() for function in (attend_dropping, attend_each_sequence)]
+    for one, other in zip(*(torch.autograd.grad(total, tensors) for total in both), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
 def test_gradients_are_those_of_differences():
     """By torch's own numerical check, with the masks held."""
     tensors, ends, _ = inputs([2, 2, 3], torch.float64)

@@ -1,9 +1,12 @@
 """Attention with dropout for training on a CPU: the formula of `models.attention`, as one node of autograd's graph.
 
 A batch holds some twenty runs of sequences of equal length, and the formula costs some forty small operations a run,
-forward and backward, whose bookkeeping takes longer than their arithmetic. Here the whole is one node, and its
-gradient is written by hand. Values, gradients and random numbers are those of the formula; copies of the models that
-travel without bertlite use that. `models/__init__.py` enters it into transformers' registry of attention functions.
+forward and backward, whose bookkeeping takes longer than their arithmetic. Here the whole is one node, and its gradient
+is written by hand. Values, gradients and random numbers are those of the formula, which is what copies of the models
+use that travel without bertlite. `import bertlite` enters this into transformers' registry of attention functions with
+the first model that is asked for, and `models.attention` finds it there.
+
+Shapes: `N` real tokens, `H` heads, `D` head size.
 """
 
 from collections.abc import Callable
