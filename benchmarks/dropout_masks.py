@@ -13,21 +13,15 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import fine_tuning
 import torch
 from common import print_environment, processor
-from transformers import AutoTokenizer, set_seed
+from transformers import AutoTokenizer
 
-import bertlite
 from bertlite import training_attention
 from bertlite.models import attention, linear
-from bertlite.tasks import TASKS, TaskOptions
-from bertlite.tasks.starting import head_fields
-from bertlite.tasks.training import encode_rows
 
-TASK = TASKS["token-classification"]
 MASKS = {"ours": linear.drop, "torch": torch.nn.functional.dropout}
 
 
@@ -36,23 +30,15 @@ def take(mask: str) -> None:
     linear.drop = attention.drop = training_attention.drop = MASKS[mask]
 
 
-def run_seed(seed: int, epochs: float, data, tokenizer) -> dict[str, dict[str, float]]:
-    """F1 and seconds of one training with each kind of mask."""
-    set_seed(seed)
-    fields = head_fields(TASK, data.labels, data.problem_type)
-    model = bertlite.BertLiteForTokenClassification.from_pretrained(fine_tuning.weights(), **fields)
-    options = TaskOptions()
-    features = encode_rows(TASK, data.train, tokenizer, model, options)
-    arguments = SimpleNamespace(
-        seed=seed, num_train_epochs=epochs, learning_rate=3e-4, per_device_train_batch_size=32, warmup_steps=0.1,
-        weight_decay=0.01, save_strategy="no", report_to="none", use_cpu=True, dataloader_pin_memory=False
-    )  # fmt: skip
-    found = {}
+def run_seed(seed: int, given: argparse.Namespace, data, tokenizer) -> dict[str, dict[str, float]]:
+    """F1 and seconds of one training with each kind of mask, the first of them in turn."""
+    start, found = fine_tuning.prepared("addresses", seed, given, data, tokenizer), {}
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
+        start.model.save_pretrained(folder)
         for mask in MASKS if seed % 2 == 0 else reversed(MASKS):
             take(mask)
-            made = fine_tuning.train("ours", folder, features, data, tokenizer, TASK, options, arguments)
+            fixed = (start.features, data, tokenizer, start.task, start.options, start.arguments)
+            made = fine_tuning.train("ours", folder, *fixed)
             found[mask] = {"f1": made["figures"]["overall_f1"], "seconds": made["seconds"]}
     return found
 
@@ -63,6 +49,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.set_defaults(batch_size=32, learning_rate=3e-4, max_length=None, max_steps=None, cpu=True)
     given = parser.parse_args()
     if given.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {given.seeds}")
@@ -71,7 +58,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(fine_tuning.weights())
     seeds = []
     for seed in range(given.seeds):
-        seeds.append(run_seed(seed, given.epochs, data, tokenizer))
+        seeds.append(run_seed(seed, given, data, tokenizer))
         print(f"seed {seed}: " + ", ".join(f"{mask} {each['f1']:.4f}" for mask, each in seeds[-1].items()), flush=True)
     differences = [seed["ours"]["f1"] - seed["torch"]["f1"] for seed in seeds]
     about = {

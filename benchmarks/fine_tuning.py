@@ -92,8 +92,8 @@ def train(kind: str, folder: str, features, data, tokenizer, task, options, argu
     return {"seconds": seconds, "figures": figures, "steps": trainer.state.global_step}
 
 
-def run_seed(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> dict:
-    """Ours and theirs from one head, the first of them in turn."""
+def prepared(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> SimpleNamespace:
+    """What a run starts from: its task, the model with this seed's new head, its features and training arguments."""
     task, options = TASKS[RUNS[name].task], TaskOptions(max_length=given.max_length)
     set_seed(seed)
     fields = head_fields(task, data.labels, data.problem_type)
@@ -105,13 +105,20 @@ def run_seed(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -
         per_device_train_batch_size=given.batch_size, warmup_steps=0.1, weight_decay=0.01, save_strategy="no",
         report_to="none", logging_steps=100, disable_tqdm=False, use_cpu=given.cpu, dataloader_pin_memory=False
     )  # fmt: skip
-    made, first = {}, SimpleNamespace(**{**vars(arguments), "max_steps": 3})
+    return SimpleNamespace(task=task, options=options, model=model, features=features, arguments=arguments)
+
+
+def run_seed(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> dict:
+    """Ours and theirs from one head, the first of them in turn."""
+    start = prepared(name, seed, given, data, tokenizer)
+    made, first = {}, SimpleNamespace(**{**vars(start.arguments), "max_steps": 3})
+    fixed = (start.features, data, tokenizer, start.task, start.options)
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
+        start.model.save_pretrained(folder)
         for kind in ("ours", "theirs") if seed == 0 else ():
-            train(kind, folder, features, data, tokenizer, task, options, first, warm_up=True)
+            train(kind, folder, *fixed, first, warm_up=True)
         for kind in ("ours", "theirs") if seed % 2 == 0 else ("theirs", "ours"):
-            made[kind] = train(kind, folder, features, data, tokenizer, task, options, arguments)
+            made[kind] = train(kind, folder, *fixed, start.arguments)
     return {"seed": seed, **made}
 
 
