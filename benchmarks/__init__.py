@@ -1,1 +1,4 @@
-"""Speed, memory and quality against other implementations: `python -m benchmarks` lists what there is."""
+"""Speed, memory and quality against other implementations.
+
+`python -m benchmarks` lists what there is.
+"""

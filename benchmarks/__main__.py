@@ -1,4 +1,7 @@
-"""Run a benchmark by its name, from the root of the repository: `python -m benchmarks encoder --help`."""
+"""Run a benchmark by its name, from the root of the repository.
+
+`python -m benchmarks encoder --help`.
+"""
 
 import ast
 import runpy

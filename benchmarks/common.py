@@ -1,8 +1,8 @@
 """What the benchmarks share: inputs, alternated timing with a check of the machine, and printing.
 
-Every competitor runs in the same process, in turn, on the same inputs and weights. Times mean little on a shared
-machine, ratios of neighbouring runs mean more, and rounds in which plain matrix products ran far below their usual rate
-are thrown away.
+Every competitor runs in the same process, in turn, on the same inputs and weights. Times mean
+little on a shared machine, ratios of neighbouring runs mean more, and rounds in which plain matrix
+products ran far below their usual rate are thrown away.
 """
 
 import platform
@@ -14,14 +14,20 @@ import numpy as np
 import torch
 
 
-def natural_lengths(count: int, longest: int, mean: float = 35.0, spread: float = 0.5, seed: int = 0) -> np.ndarray:
-    """Log-normal sentence lengths in tokens, with the given mean before they are cut to [3, longest]."""
+def natural_lengths(
+    count: int, longest: int, mean: float = 35.0, spread: float = 0.5, seed: int = 0
+) -> np.ndarray:
+    """Log-normal sentence lengths in tokens, with the given mean before they are cut to [3,
+    longest].
+    """
     generator = np.random.default_rng(seed)
     lengths = generator.lognormal(np.log(mean) - spread**2 / 2, spread, count)
     return np.clip(lengths, 3, longest).astype(int)
 
 
-def padded_batches(lengths: np.ndarray, vocab_size: int, batch_size: int = 32, seed: int = 0) -> list[dict]:
+def padded_batches(
+    lengths: np.ndarray, vocab_size: int, batch_size: int = 32, seed: int = 0
+) -> list[dict]:
     """Batches of random ids in the order given, padded on the right to the longest of each batch."""
     generator = torch.Generator().manual_seed(seed)
     batches = []
@@ -54,7 +60,8 @@ def product_rate() -> float:
 class Race:
     """Run competitors in turn for some rounds; the first one named is the one to compare with.
 
-    `pause`: seconds of rest before each, in which the threads of the one before stop waiting for work.
+    `pause`: seconds of rest before each, in which the threads of the one before stop waiting for
+    work.
     """
 
     competitors: dict
@@ -80,7 +87,10 @@ class Race:
         return self
 
     def ratio(self, name: str, to: str | None = None) -> float:
-        """How many times faster than `to` (None: the first competitor), as the median over the rounds kept."""
+        """How many times faster than `to` (None.
+
+        The first competitor), as the median over the rounds kept.
+        """
         first = to or next(iter(self.competitors))
         return statistics.median(self.times[first][i] / self.times[name][i] for i in self.kept)
 
@@ -100,8 +110,15 @@ def print_environment(threads: int) -> None:
     import bertlite
 
     torch.set_num_threads(threads)
-    versions = {"bertlite": bertlite.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-    print("  ".join(f"{name} {version}" for name, version in versions.items()), f" python {platform.python_version()}")
+    versions = {
+        "bertlite": bertlite.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    print(
+        "  ".join(f"{name} {version}" for name, version in versions.items()),
+        f" python {platform.python_version()}",
+    )
     print(f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads, {processor()}")
 
 
@@ -109,7 +126,9 @@ def processor() -> str:
     """The processor's name where the system tells it."""
     try:
         with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or "unknown processor"

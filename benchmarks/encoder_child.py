@@ -1,8 +1,10 @@
 """One peer in a fresh process: its peak memory, and how many threads did its work.
 
-    python benchmarks/encoder_child.py --peer NAME --files FOLDER --weights FOLDER --inputs FILE.npz --threads N
+    python benchmarks/encoder_child.py --peer NAME --files FOLDER --weights FOLDER --inputs FILE.npz
+    --threads N
 
-Called by the encoder benchmark for each peer, with files already made, so that no conversion counts. Prints JSON.
+Called by the encoder benchmark for each peer, with files already made, so that no conversion
+counts. Prints JSON.
 """
 
 import argparse
@@ -22,11 +24,15 @@ from encoder_peers import BY_NAME
 def peak_bytes() -> int:
     """The largest resident memory so far.
 
-    `ru_maxrss` goes on from the process that started this one, so that Linux's own count for this program comes first.
+    `ru_maxrss` goes on from the process that started this one, so that Linux's own count for this
+    program comes first.
     """
     try:
         status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
+        return (
+            next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+            * 1024
+        )
     except (OSError, StopIteration):
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -51,7 +57,9 @@ def busy_threads(before: dict[str, float], after: dict[str, float]) -> int | Non
 
 def measure(arguments: argparse.Namespace) -> dict:
     """Load, run every batch twice, and look at memory and threads."""
-    runner = BY_NAME[arguments.peer].load_here(Files(arguments.weights, arguments.files), arguments.threads)
+    runner = BY_NAME[arguments.peer].load_here(
+        Files(arguments.weights, arguments.files), arguments.threads
+    )
     inputs = [runner.adapt(batch) for batch in read_batches(arguments.inputs)]
     for each in inputs:
         runner.forward(each)
@@ -65,7 +73,12 @@ def measure(arguments: argparse.Namespace) -> dict:
 def write_batches(batches: list[dict], path: str) -> None:
     """Batches in a file that is read without torch."""
     numbered = enumerate(batches)
-    np.savez(path, **{f"{number}/{name}": array for number, batch in numbered for name, array in batch.items()})
+    np.savez(
+        path,
+        **{
+            f"{number}/{name}": array for number, batch in numbered for name, array in batch.items()
+        },
+    )
 
 
 def read_batches(path: str) -> list[dict]:
@@ -83,7 +96,9 @@ def in_a_child(peer: str, files: Files, inputs: str, threads: int, timeout: floa
     command = [sys.executable, str(Path(__file__)), "--peer", peer, "--files", str(files.folder)]
     command += ["--weights", files.weights, "--inputs", inputs, "--threads", str(threads)]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=dict(os.environ))
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=dict(os.environ)
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"longer than {timeout:.0f} s"}
     if run.returncode:
@@ -93,7 +108,9 @@ def in_a_child(peer: str, files: Files, inputs: str, threads: int, timeout: floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("peer", "files", "weights", "inputs"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--threads", type=int, required=True)

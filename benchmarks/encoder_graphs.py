@@ -1,8 +1,11 @@
-"""The files that the peers outside torch read: for ONNX Runtime (fused, and in int8), OpenVINO and CTranslate2.
+"""The files that the peers outside torch read.
 
-ONNX Runtime's optimizer does not find the attention of today's transformers in an exported graph. `plain_bert` writes
-it with the operations that it does know, around the modules of a `BertModel` with its weights: without that, none of
-the attention fusions that make ONNX Runtime fast takes place.
+For ONNX Runtime (fused, and in int8), OpenVINO and CTranslate2.
+
+ONNX Runtime's optimizer does not find the attention of today's transformers in an exported graph.
+`plain_bert` writes it with the operations that it does know, around the modules of a `BertModel`
+with its weights: without that, none of the attention fusions that make ONNX Runtime fast takes
+place.
 
 Shapes: `B` batch, `T` length, `H` heads, `D` head size, `E` hidden size.
 """
@@ -19,7 +22,10 @@ OUTPUT = "last_hidden_state"
 
 
 def plain_bert(model):
-    """A module over a `BertModel`'s own parts: its arithmetic, in the operations that ONNX Runtime's fusions know."""
+    """A module over a `BertModel`'s own parts.
+
+    Its arithmetic, in the operations that ONNX Runtime's fusions know.
+    """
     import torch
 
     heads = model.config.num_attention_heads
@@ -31,8 +37,14 @@ def plain_bert(model):
     def attend(attention, hidden_states, mask):
         of = attention.self
         query, key, value = (split(part(hidden_states)) for part in (of.query, of.key, of.value))
-        scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(query.shape[-1])  # (B, H, T, T)
-        context = torch.matmul(torch.softmax(scores + mask, dim=-1), value).permute(0, 2, 1, 3).contiguous()
+        scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(
+            query.shape[-1]
+        )  # (B, H, T, T)
+        context = (
+            torch.matmul(torch.softmax(scores + mask, dim=-1), value)
+            .permute(0, 2, 1, 3)
+            .contiguous()
+        )
         width = model.config.hidden_size
         context = context.view(context.size(0), context.size(1), width)  # (B, T, E)
         return attention.output.LayerNorm(attention.output.dense(context) + hidden_states)
@@ -46,8 +58,12 @@ def plain_bert(model):
             embed = model.embeddings
             positions = embed.position_ids[:, : input_ids.size(1)]
             summed = embed.word_embeddings(input_ids) + embed.token_type_embeddings(token_type_ids)
-            hidden_states = embed.LayerNorm(summed + embed.position_embeddings(positions))  # (B, T, E)
-            mask = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * torch.finfo(torch.float32).min
+            hidden_states = embed.LayerNorm(
+                summed + embed.position_embeddings(positions)
+            )  # (B, T, E)
+            mask = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * torch.finfo(
+                torch.float32
+            ).min
             for layer in model.encoder.layer:
                 attended = attend(layer.attention, hidden_states, mask)
                 inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
@@ -67,10 +83,15 @@ def export_onnx(model, path: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            plain_bert(model), (ids, mask, torch.zeros_like(ids)), str(path), dynamo=False, opset_version=17,
-            input_names=list(INPUTS), output_names=[OUTPUT],
+            plain_bert(model),
+            (ids, mask, torch.zeros_like(ids)),
+            str(path),
+            dynamo=False,
+            opset_version=17,
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
             dynamic_axes={name: {0: "batch", 1: "length"} for name in (*INPUTS, OUTPUT)},
-        )  # fmt: skip
+        )
 
 
 def fuse(source: Path, target: Path, config) -> dict[str, int]:
@@ -87,8 +108,8 @@ def fuse(source: Path, target: Path, config) -> dict[str, int]:
 def quantize(source: Path, target: Path) -> None:
     """ONNX Runtime's dynamic int8: weights now, activations at each call.
 
-    A scale for each output and embeddings left in fp32: with the defaults, embeddings of MiniLM keep a cosine of only
-    0.83 to 0.95 to those of fp32, so 0.98 to 0.99.
+    A scale for each output and embeddings left in fp32: with the defaults, embeddings of MiniLM
+    keep a cosine of only 0.83 to 0.95 to those of fp32, so 0.98 to 0.99.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -98,14 +119,21 @@ def quantize(source: Path, target: Path) -> None:
     root.setLevel(logging.ERROR)  # it advises a preparation that the fusions have done
     try:
         types = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # what comes out of fused operators
-        options = {"per_channel": True, "op_types_to_quantize": ["MatMul", "Attention"], "extra_options": types}
+        options = {
+            "per_channel": True,
+            "op_types_to_quantize": ["MatMul", "Attention"],
+            "extra_options": types,
+        }
         quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, **options)
     finally:
         root.setLevel(level)
 
 
 def convert_openvino(source: Path, target: Path) -> None:
-    """OpenVINO's own format from the plain graph, whose attention it fuses itself; weights stay fp32."""
+    """OpenVINO's own format from the plain graph, whose attention it fuses itself.
+
+    Weights stay fp32.
+    """
     import openvino
 
     openvino.save_model(openvino.convert_model(str(source)), str(target), compress_to_fp16=False)
@@ -142,14 +170,20 @@ class Files:
         return self.made("exported.onnx", lambda path: export_onnx(self.model(), path))
 
     def fused_onnx(self) -> str:
-        """The graph after ONNX Runtime's fusions; a ValueError where the attention was not fused."""
+        """The graph after ONNX Runtime's fusions.
+
+        A ValueError where the attention was not fused.
+        """
 
         def make(path: Path) -> None:
             model = self.model()
             counts = fuse(Path(self.onnx()), path, model.config)
             if counts.get("Attention") != model.config.num_hidden_layers:
                 path.unlink()
-                raise ValueError(f"ONNX Runtime must fuse {model.config.num_hidden_layers} attentions, got {counts}")
+                raise ValueError(
+                    f"ONNX Runtime must fuse {model.config.num_hidden_layers} attentions, got "
+                    f"{counts}"
+                )
 
         return self.made("fused.onnx", make)
 

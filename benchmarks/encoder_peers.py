@@ -1,7 +1,9 @@
-"""Who takes part in the encoder benchmark, and how each is loaded and called; nothing heavy is imported before its use.
+"""Who takes part in the encoder benchmark, and how each is loaded and called.
 
-A batch is a dictionary of int64 arrays, `input_ids` and `attention_mask`, padded on the right. A peer turns it into
-what it takes once, before any clock runs; then only its forward pass is timed.
+Nothing heavy is imported before its use.
+
+A batch is a dictionary of int64 arrays, `input_ids` and `attention_mask`, padded on the right. A
+peer turns it into what it takes once, before any clock runs; then only its forward pass is timed.
 
 Shapes: `B` batch, `T` length, `E` hidden size.
 """
@@ -21,7 +23,9 @@ OURS, SDPA, EAGER = "bertlite optimised fp32", "transformers sdpa", "transformer
 
 @dataclass
 class Runner:
-    """A loaded peer: `adapt` a batch, `forward` it, and see the last hidden states as an `array` `(B, T, E)`.
+    """A loaded peer.
+
+    `adapt` a batch, `forward` it, and see the last hidden states as an `array` `(B, T, E)`.
 
     `many`: run a list of adapted batches; None: `forward` of each.
     """
@@ -97,13 +101,19 @@ def load_onnxruntime(files: Files, threads: int, int8: bool) -> Runner:
 
 
 def load_openvino(files: Files, threads: int, precision: str) -> Runner:
-    """A compiled model, for the shortest time of a batch; threads are left free to move, as everybody's are."""
+    """A compiled model, for the shortest time of a batch.
+
+    Threads are left free to move, as everybody's are.
+    """
     import openvino
 
     settings = {
-        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False
-    }  # fmt: skip
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "ENABLE_CPU_PINNING": False,
+    }
     compiled = openvino.Core().compile_model(files.openvino(), "CPU", settings)
     given = (compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), precision)
     if given[0] != given[1]:
@@ -121,13 +131,22 @@ def load_ctranslate2(files: Files, threads: int, compute_type: str) -> Runner:
     """An `Encoder`, which leaves padding out by the lengths, as ours does."""
     import ctranslate2
 
-    encoder = ctranslate2.Encoder(files.ctranslate2(), compute_type=compute_type, intra_threads=threads)
+    encoder = ctranslate2.Encoder(
+        files.ctranslate2(), compute_type=compute_type, intra_threads=threads
+    )
     if encoder.compute_type != compute_type:
-        raise ValueError(f"CTranslate2 must compute in {compute_type} here, got {encoder.compute_type}")
+        raise ValueError(
+            f"CTranslate2 must compute in {compute_type} here, got {encoder.compute_type}"
+        )
 
     def adapt(batch: dict) -> tuple:
-        arrays = (batch["input_ids"].astype(np.int32), batch["attention_mask"].sum(1).astype(np.int32))
-        return tuple(ctranslate2.StorageView.from_array(np.ascontiguousarray(array)) for array in arrays)
+        arrays = (
+            batch["input_ids"].astype(np.int32),
+            batch["attention_mask"].sum(1).astype(np.int32),
+        )
+        return tuple(
+            ctranslate2.StorageView.from_array(np.ascontiguousarray(array)) for array in arrays
+        )
 
     def forward(inputs):
         return encoder.forward_batch(*inputs).last_hidden_state
@@ -137,7 +156,10 @@ def load_ctranslate2(files: Files, threads: int, compute_type: str) -> Runner:
 
 @dataclass(frozen=True)
 class Peer:
-    """A competitor: its name, the precision it computes in, the packages it needs, and how it is loaded."""
+    """A competitor.
+
+    Its name, the precision it computes in, the packages it needs, and how it is loaded.
+    """
 
     name: str
     precision: str
@@ -159,7 +181,9 @@ class Peer:
 
 
 def peer(name: str, precision: str, needs: str, load: Callable, *options) -> Peer:
-    return Peer(name, precision, tuple(needs.split()), lambda files, threads: load(files, threads, *options))
+    return Peer(
+        name, precision, tuple(needs.split()), lambda files, threads: load(files, threads, *options)
+    )
 
 
 PEERS = [
@@ -203,6 +227,10 @@ def chosen(names: str | None, compiled: bool = True) -> list[Peer]:
     wanted = [part.strip().lower() for part in (names or "").split(",") if part.strip()]
     for part in wanted:
         if not any(part in each.name.lower() for each in PEERS):
-            raise ValueError(f"competitors must be parts of {[each.name for each in PEERS]}, got {part!r}")
-    picked = [each for each in PEERS if not wanted or any(part in each.name.lower() for part in wanted)]
+            raise ValueError(
+                f"competitors must be parts of {[each.name for each in PEERS]}, got {part!r}"
+            )
+    picked = [
+        each for each in PEERS if not wanted or any(part in each.name.lower() for part in wanted)
+    ]
     return [each for each in picked if compiled or "compiled" not in each.name]

@@ -1,4 +1,5 @@
-"""Compare outputs first, then time those that are right, in turn, with the plain matrix products in the same rounds.
+"""Compare outputs first, then time those that are right, in turn, with the plain matrix products in
+the same rounds.
 
 Shapes: `B` batch, `T` length, `N` real tokens, `E` hidden size, `I` inner size of the feed-forward.
 """
@@ -15,7 +16,9 @@ from encoder_peers import BY_NAME, EAGER, OURS, SDPA, Peer, Runner
 TOLERANCE = 1e-3  # largest difference of last hidden states that fp32 may show
 LOWEST_COSINE = 0.95  # of mean-pooled embeddings that bf16 and int8 may show
 FLOORS = ("products alone, torch mm", "products alone, oneDNN")
-PAUSE = 0.3  # seconds: the threads of Intel's OpenMP (in CTranslate2) spin for 0.2 s after their work, others for less
+# seconds: the threads of Intel's OpenMP (in CTranslate2) spin for 0.2 s after their work, others
+# for less
+PAUSE = 0.3
 
 
 def load_all(peers: list[Peer], files, threads: int) -> tuple[dict[str, Runner], dict[str, str]]:
@@ -27,7 +30,9 @@ def load_all(peers: list[Peer], files, threads: int) -> tuple[dict[str, Runner],
             continue
         try:
             runners[peer.name] = peer.load(files, threads)
-        except Exception as error:  # a peer that does not load must not stop the rest; it is named in the report
+        except (
+            Exception
+        ) as error:  # a peer that does not load must not stop the rest; it is named in the report
             left_out[peer.name] = reason(error)
     return runners, left_out
 
@@ -41,7 +46,9 @@ def first_rows(batch: dict) -> dict:
     """The first rows of a batch, cut to the longest of them."""
     mask = batch["attention_mask"][:CHECKED_ROWS]
     longest = int(mask.sum(1).max())
-    return {name: np.ascontiguousarray(array[:CHECKED_ROWS, :longest]) for name, array in batch.items()}
+    return {
+        name: np.ascontiguousarray(array[:CHECKED_ROWS, :longest]) for name, array in batch.items()
+    }
 
 
 def pooled(hidden_states: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -57,7 +64,10 @@ def difference(found: np.ndarray, expected: np.ndarray, mask: np.ndarray) -> dic
     real = mask.astype(bool)
     left, right = pooled(found, mask), pooled(expected, mask)
     cosines = (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
-    return {"max_difference": float(np.abs(found - expected)[real].max()), "cosine": float(cosines.min())}
+    return {
+        "max_difference": float(np.abs(found - expected)[real].max()),
+        "cosine": float(cosines.min()),
+    }
 
 
 def is_right(figures: dict[str, float], precision: str) -> bool:
@@ -67,8 +77,12 @@ def is_right(figures: dict[str, float], precision: str) -> bool:
     return figures["cosine"] >= LOWEST_COSINE
 
 
-def compare(runners: dict[str, Runner], reference: Runner, precisions: dict, batches: list[dict]) -> dict[str, dict]:
-    """Each runner's outputs against the reference's on the first rows of some batches, the worst figure of all."""
+def compare(
+    runners: dict[str, Runner], reference: Runner, precisions: dict, batches: list[dict]
+) -> dict[str, dict]:
+    """Each runner's outputs against the reference's on the first rows of some batches, the worst
+    figure of all.
+    """
     rows: dict[str, dict] = {}
     for batch in map(first_rows, batches):
         expected = reference.array(reference.forward(reference.adapt(batch)))
@@ -90,15 +104,25 @@ def compare(runners: dict[str, Runner], reference: Runner, precisions: dict, bat
 
 
 class Products:
-    """The products of all linear layers of an encoder on real tokens: what no exact fp32 encoder can do without."""
+    """The products of all linear layers of an encoder on real tokens.
+
+    What no exact fp32 encoder can do without.
+    """
 
     def __init__(self, config, by_onednn: bool):
         width, inner = config.hidden_size, config.intermediate_size
-        shapes = [(3 * width, width), (width, width), (inner, width), (width, inner)] * config.num_hidden_layers
+        shapes = [
+            (3 * width, width),
+            (width, width),
+            (inner, width),
+            (width, inner),
+        ] * config.num_hidden_layers
         self.weights = [torch.randn(shape) for shape in shapes]
         self.by_onednn = by_onednn
         if by_onednn:
-            self.weights = [torch.ops.mkldnn._reorder_linear_weight(weight, 512) for weight in self.weights]
+            self.weights = [
+                torch.ops.mkldnn._reorder_linear_weight(weight, 512) for weight in self.weights
+            ]
         self.inputs = {size: torch.empty(0, size) for size in (width, inner)}
         self.sizes = [shape[1] for shape in shapes]
 
@@ -120,7 +144,10 @@ class Products:
 
 
 def floors(config) -> dict[str, Products]:
-    """By torch's own product, and by oneDNN where torch has it: some processors are slow with the first."""
+    """By torch's own product, and by oneDNN where torch has it.
+
+    Some processors are slow with the first.
+    """
     found = {FLOORS[0]: Products(config, by_onednn=False)}
     if torch.backends.mkldnn.is_available():
         found[FLOORS[1]] = Products(config, by_onednn=True)
@@ -130,24 +157,36 @@ def floors(config) -> dict[str, Products]:
 def spread(race: Race, name: str) -> dict[str, float]:
     """Median and quartiles of the rounds kept, in seconds."""
     times = [race.times[name][number] for number in race.kept]
-    low, _, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    low, _, high = (
+        statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    )
     return {"seconds": statistics.median(times), "low": low, "high": high}
 
 
 def ratios(race: Race, name: str) -> dict[str, float]:
-    """Speed as a multiple of ours (optimised, fp32) and of transformers sdpa, where those take part."""
+    """Speed as a multiple of ours (optimised, fp32) and of transformers sdpa, where those take
+    part.
+    """
     references = {"to_ours": OURS, "to_sdpa": SDPA}
     return {key: race.ratio(name, to) for key, to in references.items() if to in race.times}
 
 
 def measure(
-    scenario: Scenario, runners: dict, reference: Runner, precisions: dict, products: dict, rounds: int
+    scenario: Scenario,
+    runners: dict,
+    reference: Runner,
+    precisions: dict,
+    products: dict,
+    rounds: int,
 ) -> dict:
     """A scenario's rows: outputs compared, the right ones timed, the floor beside them."""
     batches = scenario.batches()
     rows = compare(runners, reference, precisions, batches[:2])
     right = {name: runner for name, runner in runners.items() if rows[name]["right"]}
-    calls = {name: partial(runner.forward_all, list(map(runner.adapt, batches))) for name, runner in right.items()}
+    calls = {
+        name: partial(runner.forward_all, list(map(runner.adapt, batches)))
+        for name, runner in right.items()
+    }
     tokens = [int(batch["attention_mask"].sum()) for batch in batches]
     calls.update({name: partial(each.run, tokens) for name, each in products.items()})
     with torch.inference_mode():
@@ -155,9 +194,15 @@ def measure(
     for name in right:
         rows[name] |= {**spread(race, name), **ratios(race, name)}
     return {
-        "name": scenario.name, "title": scenario.title, "tokens": scenario.tokens(), "padded": scenario.padded(),
-        "rounds": rounds, "rounds_kept": len(race.kept), "rows": rows, "floor": floor_of(race, products)
-    }  # fmt: skip
+        "name": scenario.name,
+        "title": scenario.title,
+        "tokens": scenario.tokens(),
+        "padded": scenario.padded(),
+        "rounds": rounds,
+        "rounds_kept": len(race.kept),
+        "rows": rows,
+        "floor": floor_of(race, products),
+    }
 
 
 def floor_of(race: Race, products: dict) -> dict:
@@ -167,7 +212,12 @@ def floor_of(race: Race, products: dict) -> dict:
     times = {name: spread(race, name) for name in products}
     name = min(times, key=lambda each: times[each]["seconds"])
     share = {"share_of_ours": 1 / race.ratio(name, OURS)} if OURS in race.times else {}
-    return {"name": name, **times[name], **share, "each": {key: each["seconds"] for key, each in times.items()}}
+    return {
+        "name": name,
+        **times[name],
+        **share,
+        "each": {key: each["seconds"] for key, each in times.items()},
+    }
 
 
 def reference_of(runners: dict[str, Runner], files, threads: int) -> Runner:

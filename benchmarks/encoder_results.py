@@ -11,8 +11,14 @@ last hidden states on real tokens from transformers eager in fp32; cosine: the l
 Products alone (the floor): the matrix products of all linear layers on the real tokens, which no exact fp32 encoder can
 do without. Peak memory: resident, of a fresh process that loads the competitor and runs the inputs of `random`.
 Threads: how many did the work there."""
-HEAD = "| competitor | ms (quartiles) | to ours | to sdpa | difference | cosine | peak MiB | threads |"
-AXES = {"length": "tokens a sequence", "batch": "sequences a batch (32 tokens each)", "threads": "threads"}
+HEAD = (
+    "| competitor | ms (quartiles) | to ours | to sdpa | difference | cosine | peak MiB | threads |"
+)
+AXES = {
+    "length": "tokens a sequence",
+    "batch": "sequences a batch (32 tokens each)",
+    "threads": "threads",
+}
 
 
 def number(value: float | None, form: str) -> str:
@@ -25,16 +31,29 @@ def outcome(row: dict) -> str:
         return f"failed: {row['failed']}"
     if not row["right"]:
         return "WRONG, not timed"
-    return "{:.1f} ({:.1f} to {:.1f})".format(*(1000 * row[key] for key in ("seconds", "low", "high")))
+    return "{:.1f} ({:.1f} to {:.1f})".format(
+        *(1000 * row[key] for key in ("seconds", "low", "high"))
+    )
 
 
 def table(result: dict, memory: dict[str, dict]) -> list[str]:
     """A scenario's lines, the fastest first; those without a time last."""
     lines = [HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]
-    for name, row in sorted(result["rows"].items(), key=lambda item: item[1].get("seconds", float("inf"))):
+    for name, row in sorted(
+        result["rows"].items(), key=lambda item: item[1].get("seconds", float("inf"))
+    ):
         child = memory.get(name, {})
-        peak = number(child["peak_bytes"] / 2**20, ".0f") if "peak_bytes" in child else child.get("failed", "")
-        cells = [name, outcome(row), number(row.get("to_ours"), ".2f"), number(row.get("to_sdpa"), ".2f")]
+        peak = (
+            number(child["peak_bytes"] / 2**20, ".0f")
+            if "peak_bytes" in child
+            else child.get("failed", "")
+        )
+        cells = [
+            name,
+            outcome(row),
+            number(row.get("to_ours"), ".2f"),
+            number(row.get("to_sdpa"), ".2f"),
+        ]
         cells += [number(row.get("max_difference"), ".1e"), number(row.get("cosine"), ".5f")]
         cells += [peak, str(child.get("busy_threads") or "")]
         lines.append(f"| {' | '.join(cells)} |")
@@ -53,11 +72,21 @@ def floor_lines(floor: dict) -> list[str]:
 
 def markdown(report: dict) -> str:
     """The whole report as text."""
-    lines = [f"# Encoder inference, {report['model']}", "", f"{report['processor']}, {report['threads']} threads; "]
-    lines[-1] += ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."
+    lines = [
+        f"# Encoder inference, {report['model']}",
+        "",
+        f"{report['processor']}, {report['threads']} threads; ",
+    ]
+    lines[-1] += (
+        ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."
+    )
     lines += ["", LEGEND]
     if report["left_out"]:
-        lines += ["", "Left out:", *(f"- {name}: {why}" for name, why in report["left_out"].items())]
+        lines += [
+            "",
+            "Left out:",
+            *(f"- {name}: {why}" for name, why in report["left_out"].items()),
+        ]
     for result in report["scenarios"]:
         padded = f", {result['padded']:.2f} positions a real token" if result.get("padded") else ""
         lines += ["", f"## {result['name']}", "", f"{result['title']}{padded}; "]
@@ -81,16 +110,26 @@ def growth_table(name: str, curve: dict) -> list[str]:
     names = list(dict.fromkeys(who for point in curve["points"] for who in point["rows"]))
     lines = [f"| {AXES[name]} | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 1)]
     for point in curve["points"]:
-        cells = [number(1000 * point["rows"][who]["seconds"], ".2f") if who in point["rows"] else "" for who in names]
+        cells = [
+            number(1000 * point["rows"][who]["seconds"], ".2f") if who in point["rows"] else ""
+            for who in names
+        ]
         lines.append(f"| {point['value']} | {' | '.join(cells)} |")
     return lines
 
 
 def bars(report: dict, path: Path) -> bool:
-    """Speed as a multiple of transformers sdpa, one field of bars for each scenario; False where there is none."""
+    """Speed as a multiple of transformers sdpa, one field of bars for each scenario.
+
+    False where there is none.
+    """
     from matplotlib.figure import Figure
 
-    shown = [each for each in report["scenarios"] if any("to_sdpa" in row for row in each["rows"].values())]
+    shown = [
+        each
+        for each in report["scenarios"]
+        if any("to_sdpa" in row for row in each["rows"].values())
+    ]
     if not shown:
         return False
     columns = min(2, len(shown))
@@ -100,7 +139,12 @@ def bars(report: dict, path: Path) -> bool:
         rows = {name: row["to_sdpa"] for name, row in result["rows"].items() if "to_sdpa" in row}
         names = sorted(rows, key=rows.__getitem__)
         ours = ["tab:orange" if name.startswith("bertlite") else "tab:gray" for name in names]
-        axes.bar_label(axes.barh(names, [rows[name] for name in names], color=ours), fmt="%.2f", padding=2, fontsize=8)
+        axes.bar_label(
+            axes.barh(names, [rows[name] for name in names], color=ours),
+            fmt="%.2f",
+            padding=2,
+            fontsize=8,
+        )
         axes.axvline(1, color="black", linewidth=0.8)
         axes.margins(x=0.12)
         axes.set_title(result["name"], fontsize=10)
@@ -121,8 +165,17 @@ def curves(report: dict, path: Path) -> bool:
     for place, (name, curve) in enumerate(report["growth"].items(), 1):
         axes = figure.add_subplot(1, len(report["growth"]), place)
         for who in dict.fromkeys(who for point in curve["points"] for who in point["rows"]):
-            found = [(each["value"], each["rows"][who]["seconds"]) for each in curve["points"] if who in each["rows"]]
-            axes.plot([value for value, _ in found], [1000 * each for _, each in found], marker="o", label=who)
+            found = [
+                (each["value"], each["rows"][who]["seconds"])
+                for each in curve["points"]
+                if who in each["rows"]
+            ]
+            axes.plot(
+                [value for value, _ in found],
+                [1000 * each for _, each in found],
+                marker="o",
+                label=who,
+            )
         axes.set_xscale("log", base=2)
         values = [each["value"] for each in curve["points"]]
         axes.set_xticks(values, map(str, values))

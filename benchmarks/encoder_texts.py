@@ -1,4 +1,7 @@
-"""From texts to vectors: sentence-transformers' `encode` against `bertlite.encode`, tokenising included."""
+"""From texts to vectors.
+
+Sentence-transformers' `encode` against `bertlite.encode`, tokenising included.
+"""
 
 import importlib.util
 from functools import partial
@@ -42,12 +45,16 @@ def compare(found: dict, texts: list[str]) -> dict[str, dict]:
         figures = {"max_difference": float(np.abs(vectors - expected).max())}
         figures["cosine"] = float((vectors * expected).sum(1).min())
         exact = KINDS.get(name) != "int8"
-        right = figures["max_difference"] <= TOLERANCE if exact else figures["cosine"] >= LOWEST_COSINE
+        right = (
+            figures["max_difference"] <= TOLERANCE if exact else figures["cosine"] >= LOWEST_COSINE
+        )
         rows[name] = {**figures, "right": bool(right)}
     return rows
 
 
-def measure(weights: str, texts: list[str], threads: int, rounds: int) -> tuple[dict, dict[str, str]]:
+def measure(
+    weights: str, texts: list[str], threads: int, rounds: int
+) -> tuple[dict, dict[str, str]]:
     """A result as of the other scenarios, and who is left out."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return {}, {THEIRS: "not installed: sentence-transformers"}
@@ -60,5 +67,11 @@ def measure(weights: str, texts: list[str], threads: int, rounds: int) -> tuple[
         ours = {"to_ours": race.ratio(name, OURS)} if OURS in calls else {}
         rows[name] |= {**spread(race, name), **ours, "to_sdpa": race.ratio(name, THEIRS)}
     title = f"{len(texts)} film reviews as texts, tokenising included; the last ratio is to sentence-transformers"
-    result = {"name": "texts", "title": title, "tokens": None, "rounds": rounds, "rounds_kept": len(race.kept)}
+    result = {
+        "name": "texts",
+        "title": title,
+        "tokens": None,
+        "rounds": rounds,
+        "rounds_kept": len(race.kept),
+    }
     return {**result, "rows": rows, "floor": {}}, {}

@@ -10,7 +10,10 @@ from worker import Worker
 
 
 def start(peer: str, weights: str, folder: str, threads: int) -> Callable[[str, Any], Any]:
-    """Load the peer; the function adapts a batch and keeps it, runs kept ones, or gives the last output."""
+    """Load the peer.
+
+    The function adapts a batch and keeps it, runs kept ones, or gives the last output.
+    """
     runner = BY_NAME[peer].load_here(Files(weights, folder), threads)
     kept: list[Any] = []
     outputs: list[Any] = [None]

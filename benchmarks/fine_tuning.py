@@ -1,16 +1,20 @@
-"""Fine-tuning against transformers' own class: both metrics for each seed, their difference, and the ratio of times.
+"""Fine-tuning against transformers' own class.
+
+Both metrics for each seed, their difference, and the ratio of times.
 
     python benchmarks/fine_tuning.py sentiment --seeds 3
     python benchmarks/fine_tuning.py entities|addresses|questions --data FOLDER --seeds 3
 
-Both start from the same weights (all-MiniLM-L6-v2 and one new head a seed), and take the same rows in the same order,
-the same number of steps and the same hyperparameters, in turn, in one process. Theirs is transformers' BERT class in
-its plain `Trainer`, ours bertlite's class in the same `Trainer`; both with the library's default optimizer, which is
-fused AdamW. Both models are measured by the same code. `questions` trains on questions made from templates, not by
-people, and measures on human ones (XQuAD).
+Both start from the same weights (all-MiniLM-L6-v2 and one new head a seed), and take the same rows
+in the same order, the same number of steps and the same hyperparameters, in turn, in one process.
+Theirs is transformers' BERT class in its plain `Trainer`, ours bertlite's class in the same
+`Trainer`; both with the library's default optimizer, which is fused AdamW. Both models are measured
+by the same code. `questions` trains on questions made from templates, not by people, and measures
+on human ones (XQuAD).
 
-Time is the training's own processor time on one thread (`--threads 1`), so that other work on the machine counts
-little; with more threads it is the sum over them. A few steps of each are run and thrown away first.
+Time is the training's own processor time on one thread (`--threads 1`), so that other work on the
+machine counts little; with more threads it is the sum over them. A few steps of each are run and
+thrown away first.
 """
 
 import argparse
@@ -29,11 +33,11 @@ from datasets import Dataset
 from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 import bertlite
+from bertlite.cli.demo import package_folder, read_reviews, split_reviews
 from bertlite.data import prepare
-from bertlite.demo import package_folder, read_reviews, split_reviews
 from bertlite.tasks import TASKS, TaskOptions
-from bertlite.tasks.starting import head_fields
-from bertlite.tasks.training import encode_rows
+from bertlite.training.starting import head_fields
+from bertlite.training.trainer import encode_rows
 
 
 class Run(NamedTuple):
@@ -51,9 +55,15 @@ class Run(NamedTuple):
 
 RUNS = {
     "sentiment": Run("sequence-classification", None, None, None, 2, 1e-4, 32, "accuracy"),
-    "entities": Run("token-classification", "ner_wnut17", "train", "validation", 4, 2e-4, 64, "overall_f1"),
-    "addresses": Run("token-classification", "addresses_usaddress", "train", "test", 8, 5e-4, 128, "overall_f1"),
-    "questions": Run("question-answering", "qa", "template_train", "xquad_en_validation", 1, 2e-4, 16, "f1"),
+    "entities": Run(
+        "token-classification", "ner_wnut17", "train", "validation", 4, 2e-4, 64, "overall_f1"
+    ),
+    "addresses": Run(
+        "token-classification", "addresses_usaddress", "train", "test", 8, 5e-4, 128, "overall_f1"
+    ),
+    "questions": Run(
+        "question-answering", "qa", "template_train", "xquad_en_validation", 1, 2e-4, 16, "f1"
+    ),
 }
 
 
@@ -68,10 +78,14 @@ def load_data(name: str, folder: str | None):
     if folder is None:
         raise SystemExit(f"--data must name the folder that holds {run.folder}")
     path = Path(folder, run.folder)
-    return prepare(run.task, train=str(path / f"{run.train}.jsonl.gz"), test=str(path / f"{run.test}.jsonl.gz"))
+    return prepare(
+        run.task, train=str(path / f"{run.train}.jsonl.gz"), test=str(path / f"{run.test}.jsonl.gz")
+    )
 
 
-def train(kind: str, folder: str, features, data, tokenizer, task, options, arguments, warm_up=False) -> dict:
+def train(
+    kind: str, folder: str, features, data, tokenizer, task, options, arguments, warm_up=False
+) -> dict:
     """One run from the weights in `folder`: its metric and the seconds of its training steps."""
     family = {"ours": f"BertLite{task.head}", "theirs": f"Bert{task.head}"}[kind]
     model = getattr(bertlite if kind == "ours" else transformers, family).from_pretrained(folder)
@@ -93,19 +107,33 @@ def train(kind: str, folder: str, features, data, tokenizer, task, options, argu
 
 
 def prepared(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> SimpleNamespace:
-    """What a run starts from: its task, the model with this seed's new head, its features and training arguments."""
+    """What a run starts from.
+
+    Its task, the model with this seed's new head, its features and training arguments.
+    """
     task, options = TASKS[RUNS[name].task], TaskOptions(max_length=given.max_length)
     set_seed(seed)
     fields = head_fields(task, data.labels, data.problem_type)
     model = getattr(bertlite, f"BertLite{task.head}").from_pretrained(weights(), **fields)
     features = encode_rows(task, data.train, tokenizer, model, options)
     arguments = SimpleNamespace(
-        seed=seed, num_train_epochs=given.epochs, max_steps=given.max_steps or -1,
+        seed=seed,
+        num_train_epochs=given.epochs,
+        max_steps=given.max_steps or -1,
         learning_rate=given.learning_rate,
-        per_device_train_batch_size=given.batch_size, warmup_steps=0.1, weight_decay=0.01, save_strategy="no",
-        report_to="none", logging_steps=100, disable_tqdm=False, use_cpu=given.cpu, dataloader_pin_memory=False
-    )  # fmt: skip
-    return SimpleNamespace(task=task, options=options, model=model, features=features, arguments=arguments)
+        per_device_train_batch_size=given.batch_size,
+        warmup_steps=0.1,
+        weight_decay=0.01,
+        save_strategy="no",
+        report_to="none",
+        logging_steps=100,
+        disable_tqdm=False,
+        use_cpu=given.cpu,
+        dataloader_pin_memory=False,
+    )
+    return SimpleNamespace(
+        task=task, options=options, model=model, features=features, arguments=arguments
+    )
 
 
 def run_seed(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -> dict:
@@ -128,11 +156,21 @@ def weights() -> str:
 
 
 def summarize_seeds(name: str, seeds: list[dict]) -> dict:
-    """What is printed and written: metrics by seed, the mean difference, and the ratio of median training times."""
+    """What is printed and written.
+
+    Metrics by seed, the mean difference, and the ratio of median training times.
+    """
     metric = RUNS[name].metric
-    values = {kind: [seed[kind]["figures"][metric] for seed in seeds] for kind in ("ours", "theirs")}
-    times = {kind: statistics.median(seed[kind]["seconds"] for seed in seeds) for kind in ("ours", "theirs")}
-    differences = [ours - theirs for ours, theirs in zip(values["ours"], values["theirs"], strict=True)]
+    values = {
+        kind: [seed[kind]["figures"][metric] for seed in seeds] for kind in ("ours", "theirs")
+    }
+    times = {
+        kind: statistics.median(seed[kind]["seconds"] for seed in seeds)
+        for kind in ("ours", "theirs")
+    }
+    differences = [
+        ours - theirs for ours, theirs in zip(values["ours"], values["theirs"], strict=True)
+    ]
     return {
         "metric": metric,
         **values,
@@ -144,12 +182,16 @@ def summarize_seeds(name: str, seeds: list[dict]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=RUNS)
     parser.add_argument("--data", help="folder that holds ner_wnut17, addresses_usaddress and qa")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, help="rows (default: those of the task), for both")
+    parser.add_argument(
+        "--batch-size", type=int, help="rows (default: those of the task), for both"
+    )
     parser.add_argument("--learning-rate", type=float, help="default: that of the task, for both")
     parser.add_argument("--max-length", type=int, help="tokens of a row (default: the task's)")
     parser.add_argument("--epochs", type=float, help="default: those of the task, for both")
@@ -165,13 +207,25 @@ def main() -> None:
     found = summarize_seeds(given.name, seeds)
     for seed, ours, theirs in zip(seeds, found["ours"], found["theirs"], strict=True):
         print(f"seed {seed['seed']}: {found['metric']} ours {ours:.4f}, theirs {theirs:.4f}")
-    print(f"mean difference {found['mean_difference']:+.4f}; theirs spread by {found['spread_of_theirs']:.4f}")
+    print(
+        f"mean difference {found['mean_difference']:+.4f}; theirs spread by "
+        f"{found['spread_of_theirs']:.4f}"
+    )
     print(f"training time, ours to theirs: {found['training_time_ours_to_theirs']:.3f} (medians)")
     options = {key: value for key, value in vars(given).items() if key not in ("data", "output")}
-    about = {"processor": processor(), "threads": given.threads, "torch": torch.__version__, "options": options}
-    path = Path(given.output or Path(__file__).with_name("results") / f"fine_tuning_{given.name}.json")
+    about = {
+        "processor": processor(),
+        "threads": given.threads,
+        "torch": torch.__version__,
+        "options": options,
+    }
+    path = Path(
+        given.output or Path(__file__).with_name("results") / f"fine_tuning_{given.name}.json"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**found, "seeds": seeds, **about}, indent=2) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({**found, "seeds": seeds, **about}, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"written: {path}")
 
 

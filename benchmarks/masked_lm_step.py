@@ -1,10 +1,13 @@
-"""A masked-LM training step (forward, backward, AdamW): bertlite against transformers' BertForMaskedLM.
+"""A masked-LM training step (forward, backward, AdamW).
+
+Bertlite against transformers' BertForMaskedLM.
 
     python benchmarks/masked_lm_step.py
 
-Batches of 32 rows of log-normal lengths (mean 35 tokens, cut at 128), 15 % of the tokens masked, vocabulary 30,522, the
-same random weights. Losses are compared in evaluation, where no dropout hides a difference. Most of the gain comes from
-the vocabulary projection and from padding: it shrinks with a wider model, a smaller vocabulary or less padding.
+Batches of 32 rows of log-normal lengths (mean 35 tokens, cut at 128), 15 % of the tokens masked,
+vocabulary 30,522, the same random weights. Losses are compared in evaluation, where no dropout
+hides a difference. Most of the gain comes from the vocabulary projection and from padding: it
+shrinks with a wider model, a smaller vocabulary or less padding.
 """
 
 import argparse
@@ -24,7 +27,9 @@ def mask_tokens(batches: list[dict], seed: int = 0) -> None:
     """Give each batch `labels`: 15 % of its real tokens, at least one."""
     generator = torch.Generator().manual_seed(seed)
     for batch in batches:
-        chosen = (torch.rand(batch["input_ids"].shape, generator=generator) < 0.15) & batch["attention_mask"].bool()
+        chosen = (torch.rand(batch["input_ids"].shape, generator=generator) < 0.15) & batch[
+            "attention_mask"
+        ].bool()
         chosen[0, 0] = True
         batch["labels"] = batch["input_ids"].masked_fill(~chosen, -100)
 
@@ -61,7 +66,9 @@ def make_pair(layers: int, width: int, dropout: float):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--attention-dropout", type=float, default=0.1)
@@ -89,7 +96,8 @@ def main() -> None:
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches) / len(batches)
         race.print(
             f"{layers} layers x {width}, vocabulary {theirs.config.vocab_size}, attention dropout "
-            f"{arguments.attention_dropout}: {tokens:.0f} real tokens a step, {positions_a_token(batches):.2f} "
+            f"{arguments.attention_dropout}: {tokens:.0f} real tokens a step, "
+            f"{positions_a_token(batches):.2f} "
             f"positions a real token, losses {losses[0]:.6f} and {losses[1]:.6f}"
         )
 

@@ -1,13 +1,17 @@
-"""Pretraining: bertlite against transformers' BertForPreTraining with padded rows and its plain Trainer's step.
+"""Pretraining.
 
-    python benchmarks/pretraining.py throughput            real tokens a second, full rows of 128 and natural lengths
-    python benchmarks/pretraining.py memory                peak resident memory of a step
-    python benchmarks/pretraining.py loss --data FILE      loss at equal processor time, same data and hyper-parameters
-    python benchmarks/pretraining.py report                what was measured, as a table
+Bertlite against transformers' BertForPreTraining with padded rows and its plain Trainer's step.
 
-Both sides have the same weights and the same rows with the same masks; theirs uses the optimizer of the plain Trainer
-(its default `optim`), ours `recipes.bert_optimizer`. `loss` trains both with the library's `Trainer` and the same
-hyper-parameters. Results go to benchmarks/results/pretraining_*.json.
+    python benchmarks/pretraining.py throughput            real tokens a second, full rows of 128
+    and natural lengths python benchmarks/pretraining.py memory                peak resident memory
+    of a step python benchmarks/pretraining.py loss --data FILE      loss at equal processor time,
+    same data and hyper-parameters python benchmarks/pretraining.py report                what was
+    measured, as a table
+
+Both sides have the same weights and the same rows with the same masks; theirs uses the optimizer of
+the plain Trainer (its default `optim`), ours `recipes.bert_optimizer`. `loss` trains both with the
+library's `Trainer` and the same hyper-parameters. Results go to
+benchmarks/results/pretraining_*.json.
 
 Most of the gain is the vocabulary projection, which bertlite does for predicted
 tokens only, and padding: it shrinks with a wider model, a smaller vocabulary or less padding.
@@ -28,15 +32,20 @@ from transformers import BertConfig, BertForPreTraining, Trainer, TrainerCallbac
 from transformers.utils import logging
 
 from bertlite import BertLiteForPreTraining
-from bertlite.recipes import bert_optimizer
+from bertlite.training import bert_optimizer
 
 RESULTS = Path(__file__).parent / "results"
 VOCABULARY = 30_522
 SIZES = {"bert-mini": (4, 256), "bert-small": (4, 512)}
 
 
-def make_batches(lengths: np.ndarray, batch_size: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
-    """Padded batches of random ids with both kinds of labels: 15 % of a row's tokens are predicted."""
+def make_batches(
+    lengths: np.ndarray, batch_size: int, seed: int = 0
+) -> list[dict[str, torch.Tensor]]:
+    """Padded batches of random ids with both kinds of labels.
+
+    15 % of a row's tokens are predicted.
+    """
     generator, batches = torch.Generator().manual_seed(seed), []
     for start in range(0, len(lengths), batch_size):
         part = torch.as_tensor(lengths[start : start + batch_size])
@@ -61,9 +70,12 @@ def make_models(size: str, vocab_size: int = VOCABULARY):
     """Theirs and ours with the same random weights."""
     layers, width = SIZES[size]
     config = BertConfig(
-        vocab_size=vocab_size, num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 64,
+        vocab_size=vocab_size,
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=width // 64,
         intermediate_size=4 * width,
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     theirs = BertForPreTraining(config)
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +91,9 @@ class Training:
         if ours:
             self.optimizer = bert_optimizer(model, learning_rate=1e-4)
         else:
-            arguments = TrainingArguments("unused", use_cpu=True, report_to=[], learning_rate=1e-4, weight_decay=0.01)
+            arguments = TrainingArguments(
+                "unused", use_cpu=True, report_to=[], learning_rate=1e-4, weight_decay=0.01
+            )
             self.optimizer = Trainer(model, arguments).create_optimizer()
 
     def step(self) -> None:
@@ -96,7 +110,10 @@ def throughput(arguments) -> None:
     """Real tokens a second of a whole update."""
     found = {"environment": environment(arguments.threads), "cases": []}
     for size in arguments.sizes:
-        kinds = {"full rows of 128": np.full(64, 128), "natural lengths": natural_lengths(256, longest=128)}
+        kinds = {
+            "full rows of 128": np.full(64, 128),
+            "natural lengths": natural_lengths(256, longest=128),
+        }
         for kind, lengths in kinds.items():
             batches = make_batches(lengths, 16 if kind.startswith("full") else 32)
             theirs, ours = make_models(size)
@@ -108,11 +125,19 @@ def throughput(arguments) -> None:
             }
             race = Race({name: run.step for name, run in runs.items()}).run(arguments.rounds)
             tokens = sum(int(batch["attention_mask"].sum()) for batch in batches) / len(batches)
-            medians = {name: float(np.median([times[i] for i in race.kept])) for name, times in race.times.items()}
+            medians = {
+                name: float(np.median([times[i] for i in race.kept]))
+                for name, times in race.times.items()
+            }
             case = {"size": size, "rows": kind, "ratio": race.ratio("bertlite"), "losses": losses}
             case |= {"tokens_a_second": {name: tokens / each for name, each in medians.items()}}
-            found["cases"].append({**case, "positions_a_token": positions_a_token(batches), "rounds": len(race.kept)})
-            race.print(f"{size}, vocabulary {VOCABULARY}, {kind}: {positions_a_token(batches):.2f} positions a token")
+            found["cases"].append(
+                {**case, "positions_a_token": positions_a_token(batches), "rounds": len(race.kept)}
+            )
+            race.print(
+                f"{size}, vocabulary {VOCABULARY}, {kind}: {positions_a_token(batches):.2f} "
+                "positions a token"
+            )
     save("throughput", found)
 
 
@@ -148,42 +173,74 @@ def memory(arguments) -> None:
             command = [sys.executable, "-c", MEMORY, str(Path(__file__).parent), which, size]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             figures = json.loads(done.stdout.splitlines()[-1])
-            case[which] = {name.removesuffix("_kib"): round(kib / 1024) for name, kib in figures.items()}
+            case[which] = {
+                name.removesuffix("_kib"): round(kib / 1024) for name, kib in figures.items()
+            }
         theirs, ours = case["transformers"], case["bertlite"]
         case["peak_ratio"] = theirs["peak"] / ours["peak"]
-        case["step_ratio"] = (theirs["peak"] - theirs["before"]) / max(ours["peak"] - ours["before"], 1)
+        case["step_ratio"] = (theirs["peak"] - theirs["before"]) / max(
+            ours["peak"] - ours["before"], 1
+        )
         found["cases"].append(case)
         print(json.dumps(case))
     save("memory", found)
 
 
 def loss(arguments) -> None:
-    """Train both on the same stream for the same processor time; held-out masked-LM loss along the way."""
+    """Train both on the same stream for the same processor time.
+
+    Held-out masked-LM loss along the way.
+    """
     from dataclasses import replace
     from itertools import islice
 
-    from bertlite.pretraining import BatchStream, MaskingOptions, Phase, StreamOptions, read_documents
+    from bertlite.pretraining import (
+        BatchStream,
+        MaskingOptions,
+        Phase,
+        StreamOptions,
+        read_documents,
+    )
     from bertlite.pretraining.token_store import is_held_out, write_token_store
-    from bertlite.tokenizer_training import train_wordpiece
+    from bertlite.tokenization.training import train_wordpiece
 
     torch.set_num_threads(arguments.threads)
     documents = list(islice(read_documents([arguments.data]), arguments.documents))
-    parts = [[each for each in documents if is_held_out(each, 0.05) == kept] for kept in (False, True)]
-    tokenizer = train_wordpiece((text for each in parts[0] for text in each), vocab_size=arguments.vocab_size)
+    parts = [
+        [each for each in documents if is_held_out(each, 0.05) == kept] for kept in (False, True)
+    ]
+    tokenizer = train_wordpiece(
+        (text for each in parts[0] for text in each), vocab_size=arguments.vocab_size
+    )
     with tempfile.TemporaryDirectory() as folder:
-        train, held_out = (write_token_store(part, tokenizer, f"{folder}/{at}") for at, part in enumerate(parts))
-        options = StreamOptions((Phase(128, 10**6),), tokens_per_batch=2048, masking=MaskingOptions())
+        train, held_out = (
+            write_token_store(part, tokenizer, f"{folder}/{at}") for at, part in enumerate(parts)
+        )
+        options = StreamOptions(
+            (Phase(128, 10**6),), tokens_per_batch=2048, masking=MaskingOptions()
+        )
         measured = list(islice(BatchStream(held_out, tokenizer, replace(options, seed=1)), 6))
-        found = {"environment": environment(arguments.threads), "vocab_size": len(tokenizer), "curves": {}}
-        for model, name in zip(make_models("bert-mini", len(tokenizer)), ("transformers", "bertlite"), strict=True):
+        found = {
+            "environment": environment(arguments.threads),
+            "vocab_size": len(tokenizer),
+            "curves": {},
+        }
+        for model, name in zip(
+            make_models("bert-mini", len(tokenizer)), ("transformers", "bertlite"), strict=True
+        ):
             stream = BatchStream(train, tokenizer, options)
-            found["curves"][name] = curve(model, stream, measured, arguments, ours=name == "bertlite")
+            found["curves"][name] = curve(
+                model, stream, measured, arguments, ours=name == "bertlite"
+            )
             save("loss", found)
     draw(found)
 
 
 class Clock(TrainerCallback):
-    """Held-out loss against processor time of training; measuring does not count. Stops when the time is up."""
+    """Held-out loss against processor time of training.
+
+    Measuring does not count. Stops when the time is up.
+    """
 
     def __init__(self, measured: list, seconds: float):
         self.measured, self.seconds = measured, seconds
@@ -208,19 +265,40 @@ class Clock(TrainerCallback):
 
 
 def curve(model, stream, measured, arguments, *, ours: bool) -> list[dict[str, float]]:
-    """A training by the library's `Trainer`: warm-up over 50 updates, then a constant rate, for both the same."""
+    """A training by the library's `Trainer`.
+
+    Warm-up over 50 updates, then a constant rate, for both the same.
+    """
     clock = Clock(measured, arguments.seconds)
-    optimizers = (bert_optimizer(model, learning_rate=arguments.learning_rate), None) if ours else (None, None)
+    optimizers = (
+        (bert_optimizer(model, learning_rate=arguments.learning_rate), None)
+        if ours
+        else (None, None)
+    )
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
-            folder, use_cpu=True, max_steps=10**6, per_device_train_batch_size=1, weight_decay=0.01, warmup_steps=50,
-            learning_rate=arguments.learning_rate, lr_scheduler_type="constant_with_warmup", save_strategy="no",
-            logging_strategy="no", report_to="none", disable_tqdm=True, dataloader_pin_memory=False
-        )  # fmt: skip
+            folder,
+            use_cpu=True,
+            max_steps=10**6,
+            per_device_train_batch_size=1,
+            weight_decay=0.01,
+            warmup_steps=50,
+            learning_rate=arguments.learning_rate,
+            lr_scheduler_type="constant_with_warmup",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
         Trainer(
-            model, settings, data_collator=lambda batches: batches[0], train_dataset=stream, optimizers=optimizers,
-            callbacks=[clock]
-        ).train()  # fmt: skip
+            model,
+            settings,
+            data_collator=lambda batches: batches[0],
+            train_dataset=stream,
+            optimizers=optimizers,
+            callbacks=[clock],
+        ).train()
     return clock.points
 
 
@@ -230,8 +308,13 @@ def held_out_loss(model, measured) -> float:
     total = count = 0.0
     with torch.inference_mode():
         for batch in measured:
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
-            logits, labels = model(**inputs).prediction_logits.flatten(0, 1), batch["labels"].flatten()
+            inputs = {
+                name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")
+            }
+            logits, labels = (
+                model(**inputs).prediction_logits.flatten(0, 1),
+                batch["labels"].flatten(),
+            )
             total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += int((labels != -100).sum())
     model.train()
@@ -245,8 +328,17 @@ def draw(found) -> None:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     for name, points in found["curves"].items():
-        axes.plot([each["seconds"] for each in points], [each["loss"] for each in points], marker=".", label=name)
-    axes.set(xlabel="processor seconds of training", ylabel="held-out masked-LM loss", title="bert-mini, same data")
+        axes.plot(
+            [each["seconds"] for each in points],
+            [each["loss"] for each in points],
+            marker=".",
+            label=name,
+        )
+    axes.set(
+        xlabel="processor seconds of training",
+        ylabel="held-out masked-LM loss",
+        title="bert-mini, same data",
+    )
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(RESULTS / "pretraining_loss.png", dpi=110)
@@ -270,7 +362,10 @@ def save(name: str, found: dict) -> None:
 
 def report(arguments) -> None:
     """Print what was measured as Markdown tables."""
-    read = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("pretraining_*.json"))}
+    read = {
+        path.stem: json.loads(path.read_text())
+        for path in sorted(RESULTS.glob("pretraining_*.json"))
+    }
     if not read:
         sys.exit("nothing measured yet: run throughput, memory or loss first")
     for name, found in read.items():
@@ -278,11 +373,17 @@ def report(arguments) -> None:
         for case in found.get("cases", []):
             print("| " + " | ".join(f"{key}: {value}" for key, value in case.items()) + " |")
         for model, points in found.get("curves", {}).items():
-            print(f"| {model} | " + ", ".join(f"{each['seconds']:.0f} s: {each['loss']:.3f}" for each in points) + " |")
+            print(
+                f"| {model} | "
+                + ", ".join(f"{each['seconds']:.0f} s: {each['loss']:.3f}" for each in points)
+                + " |"
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("throughput", "memory", "loss", "report"))
     parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=sorted(SIZES))
     parser.add_argument("--rounds", type=int, default=7)
@@ -290,14 +391,18 @@ def main() -> None:
     parser.add_argument("--data", help="text for `loss`, as for bertlite pretrain")
     parser.add_argument("--documents", type=int, default=6000, help="of it, at most")
     parser.add_argument("--vocab-size", type=int, default=VOCABULARY)
-    parser.add_argument("--seconds", type=float, default=90, help="of processor time for each model")
+    parser.add_argument(
+        "--seconds", type=float, default=90, help="of processor time for each model"
+    )
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     arguments = parser.parse_args()
     if arguments.what == "loss" and not arguments.data:
         parser.error("loss needs --data")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    {"throughput": throughput, "memory": memory, "loss": loss, "report": report}[arguments.what](arguments)
+    {"throughput": throughput, "memory": memory, "loss": loss, "report": report}[arguments.what](
+        arguments
+    )
 
 
 if __name__ == "__main__":

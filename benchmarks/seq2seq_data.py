@@ -2,9 +2,12 @@
 
 A data folder holds train.jsonl.gz and validation.jsonl.gz. Where such data come from:
 
-- translation: the English help of LibreOffice 7.4 and its German translation, aligned by paragraph (MPL-2.0), from the
-  Debian packages libreoffice-help-en-us and libreoffice-help-de; rows are {"translation": {"en": ..., "de": ...}}.
-- summarization: long descriptions and one-line synopses of Debian packages (mixed free licences), as `apt-cache
+- translation: the English help of LibreOffice 7.4 and its German translation, aligned by paragraph
+  (MPL-2.0), from the
+  Debian packages libreoffice-help-en-us and libreoffice-help-de; rows are {"translation": {"en":
+  ..., "de": ...}}.
+- summarization: long descriptions and one-line synopses of Debian packages (mixed free licences),
+  as `apt-cache
   dumpavail` prints them; rows are {"document": ..., "summary": ...}.
 
 Split by document (help page, source package), so that no text lies on both sides.
@@ -62,7 +65,10 @@ def read_pairs(folder: str | Path, split: str, task: Task) -> list[tuple[str, st
 
 
 def subset(pairs: list[tuple[str, str]], rows: int, seed: int = 0) -> list[tuple[str, str]]:
-    """The same `rows` of them in every call, drawn by `seed`; all of them where there are no more, or `rows` is 0."""
+    """The same `rows` of them in every call, drawn by `seed`.
+
+    All of them where there are no more, or `rows` is 0.
+    """
     if not 0 < rows < len(pairs):
         return pairs
     chosen = sorted(random.Random(seed).sample(range(len(pairs)), rows))
@@ -72,9 +78,16 @@ def subset(pairs: list[tuple[str, str]], rows: int, seed: int = 0) -> list[tuple
 def encode_pairs(tokenizer, pairs: list[tuple[str, str]], task: Task) -> list[dict]:
     """Rows of `input_ids` and `labels`, each cut to the task's limit."""
     options = {"truncation": True, "add_special_tokens": True}
-    sources = tokenizer([source for source, _ in pairs], max_length=task.source_limit, **options)["input_ids"]
-    targets = tokenizer([target for _, target in pairs], max_length=task.target_limit, **options)["input_ids"]
-    return [{"input_ids": source, "labels": target} for source, target in zip(sources, targets, strict=True)]
+    sources = tokenizer([source for source, _ in pairs], max_length=task.source_limit, **options)[
+        "input_ids"
+    ]
+    targets = tokenizer([target for _, target in pairs], max_length=task.target_limit, **options)[
+        "input_ids"
+    ]
+    return [
+        {"input_ids": source, "labels": target}
+        for source, target in zip(sources, targets, strict=True)
+    ]
 
 
 def lead(text: str, words: int = 10) -> str:
@@ -83,9 +96,17 @@ def lead(text: str, words: int = 10) -> str:
 
 
 def scores(task: Task, predictions: list[str], references: list[str]) -> dict[str, float | str]:
-    """BLEU and chrF (0 to 100) of a translation; ROUGE-1, -2 and -L (0 to 1, no stemming) of a summary."""
+    """BLEU and chrF (0 to 100) of a translation.
+
+    ROUGE-1, -2 and -L (0 to 1, no stemming) of a summary.
+    """
     given = {"predictions": predictions, "references": references}
     if task.name == "summarization":
         return metrics.load("rouge").compute(**given, rouge_types=("rouge1", "rouge2", "rougeL"))
     bleu, chrf = metrics.load("sacre_bleu").compute(**given), metrics.load("chrf").compute(**given)
-    return {"bleu": bleu["score"], "chrf": chrf["score"], "brevity": bleu["bp"], "signature": bleu["signature"]}
+    return {
+        "bleu": bleu["score"],
+        "chrf": chrf["score"],
+        "brevity": bleu["bp"],
+        "signature": bleu["signature"],
+    }

@@ -1,13 +1,17 @@
-"""Where the time of bertlite's own passes goes: shares of torch's operations, by torch's profiler, and their sum.
+"""Where the time of bertlite's own passes goes.
+
+Shares of torch's operations, by torch's profiler, and their sum.
 
     python benchmarks/shares.py                   # writes benchmarks/results/shares.md
 
-Encoder: real MiniLM weights, optimised in fp32, 256 sentences of log-normal lengths, and one of 16 tokens at a time.
-Generation: random weights, as in generation.py, by the fast loop. Training: steps on film reviews (forward, backward,
-clipping, update), ours and transformers' own BERT class in turn, with the ratio of the medians; and ours once more with
-attention by the plain formula.
+Encoder: real MiniLM weights, optimised in fp32, 256 sentences of log-normal lengths, and one of 16
+tokens at a time.
+Generation: random weights, as in generation.py, by the fast loop. Training: steps on film reviews
+(forward, backward, clipping, update), ours and transformers' own BERT class in turn, with the ratio
+of the medians; and ours once more with attention by the plain formula.
 
-Profiling slows small operations down: read shares, not times. Run it on a machine that does nothing else.
+Profiling slows small operations down: read shares, not times. Run it on a machine that does nothing
+else.
 """
 
 import argparse
@@ -40,7 +44,9 @@ def shares(call: Callable[[], object]) -> tuple[float, list[tuple[str, float]]]:
         call()
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
-    return total / 1000, [(event.key, event.self_cpu_time_total / total) for event in events[:SHOWN]]
+    return total / 1000, [
+        (event.key, event.self_cpu_time_total / total) for event in events[:SHOWN]
+    ]
 
 
 def encoder_calls() -> dict[str, Callable[[], object]]:
@@ -60,7 +66,10 @@ def encoder_calls() -> dict[str, Callable[[], object]]:
         for row in rows:
             model(**row)
 
-    return {"encoder, skewed lengths": partial(encode, batches), "encoder, 64 x 1 of 16": partial(encode, single)}
+    return {
+        "encoder, skewed lengths": partial(encode, batches),
+        "encoder, 64 x 1 of 16": partial(encode, single),
+    }
 
 
 def generation_calls(folder: str) -> dict[str, Callable[[], object]]:
@@ -69,7 +78,9 @@ def generation_calls(folder: str) -> dict[str, Callable[[], object]]:
     model = bertlite.TransformerLiteForConditionalGeneration.from_pretrained(folder).eval()
     found = {}
     for batch, beams, dtype in ((1, 1, "fp32"), (1, 4, "fp32"), (16, 4, "fp32"), (16, 4, "int8")):
-        ids = torch.randint(3, 31999, (batch, generation.SOURCE), generator=torch.Generator().manual_seed(batch))
+        ids = torch.randint(
+            3, 31999, (batch, generation.SOURCE), generator=torch.Generator().manual_seed(batch)
+        )
         write = partial(generation.written, partial(generation.generate, model, dtype=dtype), 40)
         found[f"generation, batch {batch}, {beams} beams, {dtype}"] = partial(write, ids, beams)
     return found
@@ -97,12 +108,16 @@ def fine_tuning_steps(count: int = 10) -> dict[str, Callable[[], object]]:
     made = {}
     for name, kind in kinds.items():
         model = kind.from_pretrained(fine_tuning.weights(), num_labels=2).train()
-        made[name] = partial(steps, model, torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True))
+        made[name] = partial(
+            steps, model, torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        )
     return {**made, "ours, attention by the formula": partial(by_formula, made["ours"])}
 
 
 def by_formula(call: Callable[[], object]) -> None:
-    """A call in which attention is the plain formula, operation by operation, as where bertlite is not installed."""
+    """A call in which attention is the plain formula, operation by operation, as where bertlite is
+    not installed.
+    """
     written_out = ALL_ATTENTION_FUNCTIONS["bertlite_dropping"]
     ALL_ATTENTION_FUNCTIONS["bertlite_dropping"] = attend_each_sequence
     try:
@@ -120,24 +135,38 @@ def ratios_to_theirs(calls: dict[str, Callable[[], object]], rounds: int) -> dic
             call()
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken[1:]) for name, taken in times.items()}
-    return {name: medians["theirs"] / median for name, median in medians.items() if name != "theirs"}
+    return {
+        name: medians["theirs"] / median for name, median in medians.items() if name != "theirs"
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7, help="of ten training steps each")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     print_environment(arguments.threads)
-    lines = ["# Where the time goes", "", f"{processor()}, {arguments.threads} threads, torch {torch.__version__}, "]
-    lines[-1] += f"transformers {transformers.__version__}. Shares of torch's operations in a profile."
+    lines = [
+        "# Where the time goes",
+        "",
+        f"{processor()}, {arguments.threads} threads, torch {torch.__version__}, ",
+    ]
+    lines[-1] += (
+        f"transformers {transformers.__version__}. Shares of torch's operations in a profile."
+    )
     lines += ["", "| pass | ms of operations | shares |", "| --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as folder:
         training = fine_tuning_steps()
         ratios = ratios_to_theirs(training, arguments.rounds)
-        calls = {**encoder_calls(), **generation_calls(folder), "10 fine-tuning steps, sentiment": training["ours"]}
+        calls = {
+            **encoder_calls(),
+            **generation_calls(folder),
+            "10 fine-tuning steps, sentiment": training["ours"],
+        }
         for name, call in calls.items():
             total, largest = shares(call)
             told = ", ".join(f"{key.split('::')[-1]} {100 * share:.1f} %" for key, share in largest)
@@ -145,7 +174,8 @@ def main() -> None:
             print(lines[-1], flush=True)
     lines += [
         "",
-        "Fine-tuning steps as a multiple of the speed of transformers' BertForSequenceClassification, medians of ",
+        "Fine-tuning steps as a multiple of the speed of transformers' "
+        "BertForSequenceClassification, medians of ",
     ]
     lines[-1] += f"{arguments.rounds} alternated rounds of ten steps: "
     lines[-1] += "; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()) + "."

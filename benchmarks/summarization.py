@@ -1,12 +1,16 @@
-"""Summaries by a small Transformer that first learns to copy: its data, and its ROUGE against the first ten words.
+"""Summaries by a small Transformer that first learns to copy.
+
+Its data, and its ROUGE against the first ten words.
 
     run="python -m benchmarks summarization --data FOLDER --work runs/summarization"
     $run data                         # texts.txt for the tokenizer, copy.jsonl for the first stage
-    $run evaluate --model FOLDER      # all validation rows, beam 4; writes benchmarks/results/summarization.json
+    $run evaluate --model FOLDER      # all validation rows, beam 4; writes
+    benchmarks/results/summarization.json
 
-Trained on summaries alone, this Transformer wrote the same frequent phrase for every text, and did not get beyond it.
-Copying, the skill that it lacks, is learnt within minutes from pairs made of the texts themselves: the first 16 words,
-and of these the first 10. The commands of both stages are in model_cards/summarization.md.
+Trained on summaries alone, this Transformer wrote the same frequent phrase for every text, and did
+not get beyond it. Copying, the skill that it lacks, is learnt within minutes from pairs made of the
+texts themselves: the first 16 words, and of these the first 10. The commands of both stages are in
+model_cards/summarization.md.
 
 Data: see seq2seq_data.py.
 """
@@ -23,7 +27,10 @@ from transformers import AutoTokenizer
 from bertlite import TransformerLiteForConditionalGeneration, summarize
 
 TASK = TASKS["summarization"]
-READ, WRITTEN = 16, 10  # words of a text that are read, and of those how many are written, in the first stage
+READ, WRITTEN = (
+    16,
+    10,
+)  # words of a text that are read, and of those how many are written, in the first stage
 
 
 def write_data(arguments: argparse.Namespace) -> None:
@@ -51,11 +58,21 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "max_new_tokens": TASK.target_limit,
         "num_beams": arguments.beams,
     }
-    written = summarize(sources, model, tokenizer, length_penalty=arguments.length_penalty, **options)
+    written = summarize(
+        sources, model, tokenizer, length_penalty=arguments.length_penalty, **options
+    )
     baseline = scores(TASK, [lead(source) for source in sources], references)
-    found = {"rows": len(pairs), "model": scores(TASK, written, references), "first_10_words": baseline}
+    found = {
+        "rows": len(pairs),
+        "model": scores(TASK, written, references),
+        "first_10_words": baseline,
+    }
     found |= {"beams": arguments.beams, "length_penalty": arguments.length_penalty}
-    found |= {"parameters": model.num_parameters(), "processor": processor(), "torch": torch.__version__}
+    found |= {
+        "parameters": model.num_parameters(),
+        "processor": processor(),
+        "torch": torch.__version__,
+    }
     for name in ("model", "first_10_words"):
         print(name, {key: round(value, 4) for key, value in found[name].items()})
     for source, target, text in list(zip(sources, references, written, strict=True))[:10]:
@@ -66,10 +83,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=("data", "evaluate"))
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl.gz and validation.jsonl.gz")
-    parser.add_argument("--work", type=Path, default=Path("runs/summarization"), help="where `data` writes")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with train.jsonl.gz and validation.jsonl.gz",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/summarization"), help="where `data` writes"
+    )
     parser.add_argument("--model", help="folder that `evaluate` measures")
     parser.add_argument("--beams", type=int, default=4)
     parser.add_argument("--length-penalty", type=float, default=1.0)

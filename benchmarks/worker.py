@@ -1,8 +1,9 @@
 """Work in a process of its own, which answers what it is asked.
 
-CTranslate2 wants this: it brings OpenMP threads of its own, and once they exist, torch's OpenMP stops waiting actively
-for work (more threads than processors), which makes every short call of torch, ours and transformers', up to twice
-as slow in that process. A user would have one or the other.
+CTranslate2 wants this: it brings OpenMP threads of its own, and once they exist, torch's OpenMP
+stops waiting actively for work (more threads than processors), which makes every short call of
+torch, ours and transformers', up to twice as slow in that process. A user would have one or the
+other.
 """
 
 import multiprocessing
@@ -12,7 +13,10 @@ from typing import Any
 
 
 def serve(connection: Connection, start: Callable, arguments: tuple) -> None:
-    """The process's work: start, say so, then answer; what goes wrong is sent instead of an answer."""
+    """The process's work.
+
+    Start, say so, then answer; what goes wrong is sent instead of an answer.
+    """
     try:
         answer_to = start(*arguments)
         connection.send(None)
@@ -28,7 +32,8 @@ class Worker:
     """The benchmark's side of it.
 
     Args:
-        start: a module's function, called there with `arguments`; it returns the function that answers.
+        start: a module's function, called there with `arguments`; it returns the function that
+            answers.
         arguments: of `start`.
 
     Raises:

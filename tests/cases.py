@@ -1,6 +1,7 @@
 """Tiny models and ragged batches for the checks in `contracts.py`: one `Case` a model class.
 
-Batches are ragged and their padding holds random words, so that whatever reads padding shows. `B` batch, `T` length.
+Batches are ragged and their padding holds random words, so that whatever reads padding shows. `B`
+batch, `T` length.
 """
 
 from dataclasses import dataclass, field
@@ -12,12 +13,29 @@ from bertlite import BertLiteConfig, TransformerLiteConfig
 
 VOCABULARY, IGNORED = 61, -100
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-BERT = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+BERT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 BERT |= {"intermediate_size": 48, "max_position_embeddings": 40, "num_labels": 3, **NO_DROPOUT}
-TRANSFORMER = {"vocab_size": VOCABULARY, "d_model": 32, "max_position_embeddings": 40, "scale_embedding": True}
-TRANSFORMER |= {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+TRANSFORMER = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "max_position_embeddings": 40,
+    "scale_embedding": True,
+}
+TRANSFORMER |= {
+    f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")
+}
 TRANSFORMER |= {"encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "dropout": 0.0, "num_labels": 3}
-TRANSFORMER |= {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 2, "forced_eos_token_id": None}
+TRANSFORMER |= {
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
 
 
 def bert_config(**overrides) -> BertLiteConfig:
@@ -29,7 +47,10 @@ def transformer_config(**overrides) -> TransformerLiteConfig:
 
 
 def randomize(model: nn.Module, std: float = 0.2, seed: int = 0) -> nn.Module:
-    """Weights large enough that a wrong mask, position or tie shows in the output; in `eval` mode."""
+    """Weights large enough that a wrong mask, position or tie shows in the output.
+
+    In `eval` mode.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
@@ -54,7 +75,8 @@ class Case:
 
     Args:
         outputs: what it returns, and whether by "source" token, "target" token or "row".
-        labels: label arguments, and their kind: "token", "word", "class", "score", "marks", "span", "target".
+        labels: label arguments, and their kind: "token", "word", "class", "score", "marks", "span",
+            "target".
         config: overrides of the tiny config.
         choices: C where rows belong together, as in multiple choice.
     """
@@ -80,13 +102,17 @@ class Case:
         model.set_attn_implementation(attention)
         return randomize(model)
 
-    def batch(self, side: str = "right", masked: bool = True, seed: int = 1) -> dict[str, torch.Tensor]:
+    def batch(
+        self, side: str = "right", masked: bool = True, seed: int = 1
+    ) -> dict[str, torch.Tensor]:
         """Inputs without labels: rows of 9, 5, 7 and 2 tokens; targets of 6, 3, 4 and 5."""
         generator = torch.Generator().manual_seed(seed)
         ids, mask = padded((9, 5, 7, 2), side, generator)
         batch = {"input_ids": ids, "attention_mask": mask}
         if self.is_seq2seq:
-            batch["decoder_input_ids"], batch["decoder_attention_mask"] = padded((6, 3, 4, 5), "right", generator)
+            batch["decoder_input_ids"], batch["decoder_attention_mask"] = padded(
+                (6, 3, 4, 5), "right", generator
+            )
         else:
             batch["token_type_ids"] = torch.randint(0, 2, ids.shape, generator=generator)
         if not masked:
@@ -100,14 +126,19 @@ class Case:
         return {name: tensor.unflatten(0, (-1, self.choices)) for name, tensor in batch.items()}
 
     def make_labels(self, batch: dict[str, torch.Tensor], seed: int = 2) -> dict[str, torch.Tensor]:
-        """Labels that fit; a third of the real tokens stay without, so that rows differ in how many they have."""
+        """Labels that fit.
+
+        A third of the real tokens stay without, so that rows differ in how many they have.
+        """
         generator = torch.Generator().manual_seed(seed)
         mask, rows = batch["attention_mask"].bool(), len(batch["attention_mask"])
         made = {}
         for name, kind in self.labels.items():
             if kind in ("token", "word", "target"):
                 real = batch["decoder_attention_mask"].bool() if kind == "target" else mask
-                drawn = torch.randint(0, 3 if kind == "token" else VOCABULARY, real.shape, generator=generator)
+                drawn = torch.randint(
+                    0, 3 if kind == "token" else VOCABULARY, real.shape, generator=generator
+                )
                 kept = real & (torch.rand(real.shape, generator=generator) > 1 / 3)
                 made[name] = drawn.masked_fill(~kept, IGNORED)
             elif kind == "span":
@@ -121,12 +152,20 @@ class Case:
         return made
 
     def real(self, outputs, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each output as `(values, ...)`, in the order of the rows and without what stands at padding."""
+        """Each output as `(values, ...)`, in the order of the rows and without what stands at
+        padding.
+        """
         kept = {}
         for name, place in self.outputs.items():
             mask = batch.get("decoder_attention_mask" if place == "target" else "attention_mask")
             value = outputs[name].detach()
-            kept[name] = value if place == "row" else value.flatten(0, 1) if mask is None else value[mask.bool()]
+            kept[name] = (
+                value
+                if place == "row"
+                else value.flatten(0, 1)
+                if mask is None
+                else value[mask.bool()]
+            )
         return kept
 
     def loss(self, model: nn.Module, batch, labels=None, **kwargs) -> torch.Tensor:
@@ -136,7 +175,9 @@ class Case:
             return outputs.loss
         masks = {"source": batch["attention_mask"], "target": batch.get("decoder_attention_mask")}
         parts = [(outputs[name], masks.get(place)) for name, place in self.outputs.items()]
-        return sum((value if mask is None else value[mask.bool()]).square().mean() for value, mask in parts)
+        return sum(
+            (value if mask is None else value[mask.bool()]).square().mean() for value, mask in parts
+        )
 
     def gradients(self, model: nn.Module, batch, labels=None, **kwargs) -> dict[str, torch.Tensor]:
         """Gradients of the loss in training mode, by parameter."""
@@ -147,7 +188,10 @@ class Case:
 
 
 def pick(batch: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tensor]:
-    """Some rows, without the columns that are padding in all of them; masks that then hide nothing go too."""
+    """Some rows, without the columns that are padding in all of them.
+
+    Masks that then hide nothing go too.
+    """
     picked = {name: tensor[rows] for name, tensor in batch.items()}
     for name in ("attention_mask", "decoder_attention_mask"):
         if name in picked:
@@ -169,13 +213,23 @@ def sequences(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     rows = {name: tensor.flatten(0, -2) for name, tensor in batch.items()}
     found = []
     for row in range(len(rows["input_ids"])):
-        sides = {name: "decoder_attention_mask" if name.startswith("decoder") else "attention_mask" for name in rows}
-        found.append({name: tensor[row][rows[sides[name]][row].bool()] for name, tensor in rows.items()})
+        sides = {
+            name: "decoder_attention_mask" if name.startswith("decoder") else "attention_mask"
+            for name in rows
+        }
+        found.append(
+            {name: tensor[row][rows[sides[name]][row].bool()] for name, tensor in rows.items()}
+        )
     return found
 
 
-def packed(case: Case, whole: list[dict[str, torch.Tensor]], groups: list[tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """One row for each group of sequences, with positions that start again at each; padded on the right."""
+def packed(
+    case: Case, whole: list[dict[str, torch.Tensor]], groups: list[tuple[int, ...]]
+) -> dict[str, torch.Tensor]:
+    """One row for each group of sequences, with positions that start again at each.
+
+    Padded on the right.
+    """
     rows = []
     for group in groups:
         parts = [dict(whole[index]) for index in group]
@@ -184,5 +238,8 @@ def packed(case: Case, whole: list[dict[str, torch.Tensor]], groups: list[tuple[
             if case.is_seq2seq:
                 part["decoder_position_ids"] = torch.arange(len(part["decoder_input_ids"]))
         rows.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-    joined = {name: nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True) for name in rows[0]}
+    joined = {
+        name: nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)
+        for name in rows[0]
+    }
     return case.grouped(joined)

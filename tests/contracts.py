@@ -1,6 +1,9 @@
-"""What every model and head must keep, one check a convention: `CHECKS` runs over every `Case` of `cases.py`.
+"""What every model and head must keep, one check a convention.
 
-A check raises AssertionError where the convention is broken; `test_breakages.py` breaks some on purpose to see that.
+`CHECKS` runs over every `Case` of `cases.py`.
+
+A check raises AssertionError where the convention is broken; `test_breakages.py` breaks some on
+purpose to see that.
 """
 
 import tempfile
@@ -23,13 +26,17 @@ OUTPUT_KINDS[True] += [(None, "cross_attentions", "attention_mask")]
 
 
 def assert_equal(found: dict, expected: dict, atol: float = 1e-5) -> None:
-    """Same names, and values within `atol` of the largest expected value (or of 1 where that is smaller)."""
+    """Same names, and values within `atol` of the largest expected value (or of 1 where that is
+    smaller).
+    """
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert found[name].shape == value.shape, f"{name}: {found[name].shape} is not {value.shape}"
         assert torch.isfinite(found[name]).all(), f"{name} is not finite"
         scale = max(1.0, value.abs().max().item()) if value.numel() else 1.0
-        difference = (found[name].double() - value.double()).abs().max().item() if value.numel() else 0.0
+        difference = (
+            (found[name].double() - value.double()).abs().max().item() if value.numel() else 0.0
+        )
         assert difference <= atol * scale, f"{name} differs by {difference:.2e}, scale {scale:.2g}"
 
 
@@ -51,19 +58,28 @@ def check_tuple_equals_dict(case: Case) -> None:
     assert isinstance(plain, tuple)
     assert len(plain) == len(named.to_tuple())
     for found, expected in zip(plain, named.to_tuple(), strict=True):
-        for one, other in zip(*(((x,) if isinstance(x, torch.Tensor) else x) for x in (found, expected)), strict=True):
+        for one, other in zip(
+            *(((x,) if isinstance(x, torch.Tensor) else x) for x in (found, expected)), strict=True
+        ):
             assert torch.equal(one, other)
 
 
 def check_training(case: Case) -> None:
-    """A loss, and a gradient on every parameter; none, but for rounding, where softmax cancels a bias."""
+    """A loss, and a gradient on every parameter.
+
+    None, but for rounding, where softmax cancels a bias.
+    """
     model, batch = case.model(), case.batch()
     gradients = case.gradients(model, batch, case.make_labels(batch))
-    cancelled = ("key.bias", "qa_outputs.bias") + (("classifier.bias",) if "Choice" in type(model).__name__ else ())
+    cancelled = ("key.bias", "qa_outputs.bias") + (
+        ("classifier.bias",) if "Choice" in type(model).__name__ else ()
+    )
     for name, gradient in gradients.items():
         assert gradient.isfinite().all(), name
         size = gradient.abs().max()
-        assert size < 1e-5 if name.endswith(cancelled) else size > 0, f"{name} has a gradient of {size}"
+        assert size < 1e-5 if name.endswith(cancelled) else size > 0, (
+            f"{name} has a gradient of {size}"
+        )
 
 
 def check_accumulation(case: Case) -> None:
@@ -86,7 +102,9 @@ def check_accumulation(case: Case) -> None:
 
 
 def check_padding(case: Case) -> None:
-    """A row alone, without padding, equals the row in a ragged batch, computed with or without the padding."""
+    """A row alone, without padding, equals the row in a ragged batch, computed with or without the
+    padding.
+    """
     model, batch = case.model(), case.batch()
     with torch.no_grad():
         alone = [case.real(model(**row), row) for row in singles(batch)]
@@ -102,12 +120,17 @@ def check_unpadding_gradients(case: Case) -> None:
     """Laying real tokens end to end gives the gradients of the padded batch."""
     batch = case.batch()
     labels = case.make_labels(batch)
-    found, expected = (case.gradients(case.model(unpad_inputs=unpad), batch, labels) for unpad in (True, False))
+    found, expected = (
+        case.gradients(case.model(unpad_inputs=unpad), batch, labels) for unpad in (True, False)
+    )
     assert_equal(found, expected)
 
 
 def check_packed(case: Case) -> None:
-    """Two sequences in a row, their positions starting again, equal each alone; row outputs are the first one's."""
+    """Two sequences in a row, their positions starting again, equal each alone.
+
+    Row outputs are the first one's.
+    """
     whole = sequences(case.batch())
     rows, ends = packed(case, whole, [(0, 1), (2, 3)]), packed(case, whole, [(0,), (2,)])
     alone = packed(case, whole, [(0,), (1,), (2,), (3,)])
@@ -117,12 +140,17 @@ def check_packed(case: Case) -> None:
             with torch.no_grad():
                 expected = case.real(model(**alone), alone)
                 first = case.real(model(**ends), ends)
-                expected.update({name: first[name] for name, place in case.outputs.items() if place == "row"})
+                expected.update(
+                    {name: first[name] for name, place in case.outputs.items() if place == "row"}
+                )
                 assert_equal(case.real(model(**rows), rows), expected)
 
 
 def check_eager_equals_sdpa(case: Case) -> None:
-    """In fp32 closely, in bf16 about as closely as eager in bf16 comes to fp32; whichever side the padding is on."""
+    """In fp32 closely, in bf16 about as closely as eager in bf16 comes to fp32.
+
+    Whichever side the padding is on.
+    """
     for side, masked in (("right", True), ("left", True), ("right", False)):
         batch = case.batch(side, masked)
         for unpad in (True, False):
@@ -134,12 +162,17 @@ def check_eager_equals_sdpa(case: Case) -> None:
                 for name, model in {"eager": eager, "sdpa": sdpa}.items():
                     half[name] = case.real(model.to(torch.bfloat16)(**batch), batch)
             for name, value in expected.items():
-                errors = {key: (values[name].float() - value).abs().mean() for key, values in half.items()}
+                errors = {
+                    key: (values[name].float() - value).abs().mean() for key, values in half.items()
+                }
                 assert errors["sdpa"] < 3 * errors["eager"], f"{name}, {side}: {errors}"
 
 
 def check_attention_weights(case: Case) -> None:
-    """Under every implementation: one entry a layer, rows that sum to 1, nothing on padding, the same outputs."""
+    """Under every implementation.
+
+    One entry a layer, rows that sum to 1, nothing on padding, the same outputs.
+    """
     batch = case.batch()
     rows = batch["attention_mask"].flatten(0, -2)
     target = batch.get("decoder_attention_mask", rows)
@@ -162,14 +195,20 @@ def check_attention_weights(case: Case) -> None:
 
 
 def check_hidden_states(case: Case) -> None:
-    """The embeddings and the output of every layer, by argument or by config, with gradients that can be kept."""
+    """The embeddings and the output of every layer, by argument or by config, with gradients that
+    can be kept.
+    """
     model, batch = case.model(), case.batch()
     options = {"output_hidden_states": True, "output_attentions": True}
     outputs = model(**batch, **options)
     for states, attentions, _ in OUTPUT_KINDS[case.is_seq2seq]:
         if states is not None:
             assert len(outputs[states]) == 3
-            sides = batch["decoder_input_ids" if "decoder" in states else "input_ids"].flatten(0, -2).shape
+            sides = (
+                batch["decoder_input_ids" if "decoder" in states else "input_ids"]
+                .flatten(0, -2)
+                .shape
+            )
             assert all(state.shape == (*sides, 32) for state in outputs[states])
         kept = [outputs[name][0] for name in (states, attentions) if name is not None]
         for tensor in kept:
@@ -199,7 +238,10 @@ def check_gradient_checkpointing(case: Case) -> None:
 
 
 def check_determinism(case: Case) -> None:
-    """Evaluation repeats to the bit; training repeats with its seed and, as dropout is on, with no other."""
+    """Evaluation repeats to the bit.
+
+    Training repeats with its seed and, as dropout is on, with no other.
+    """
     dropout = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     names = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout"}
     batch = case.batch()
@@ -227,11 +269,16 @@ def check_inputs_embeds(case: Case) -> None:
             ids = vectors.pop(name)
             vectors[name.replace("input_ids", "inputs_embeds")] = model.get_input_embeddings()(ids)
     with torch.no_grad():
-        assert_equal(case.real(model(**vectors), batch), case.real(model(**batch), batch), atol=1e-6)
+        assert_equal(
+            case.real(model(**vectors), batch), case.real(model(**batch), batch), atol=1e-6
+        )
 
 
 def check_resizing(case: Case) -> None:
-    """More and fewer words, tied and untied: old words keep their outputs, and a tie stays a tie."""
+    """More and fewer words, tied and untied.
+
+    Old words keep their outputs, and a tie stays a tie.
+    """
     batch = case.batch()
     ties = [{"tie_word_embeddings": tied} for tied in (True, False)]
     if case.is_seq2seq:
@@ -250,9 +297,13 @@ def check_resizing(case: Case) -> None:
                 name = next(iter(case.outputs))
                 assert output.out_features == after[name].shape[-1] == words, tie
                 assert words == size or not tie.get("share_encoder_decoder_embeddings", True)
-                before[name], after[name] = (values[name][:, :VOCABULARY] for values in (before, after))
+                before[name], after[name] = (
+                    values[name][:, :VOCABULARY] for values in (before, after)
+                )
                 stack = model.model.decoder if case.is_seq2seq else model
-                assert (output.weight is stack.get_input_embeddings().weight) == tie["tie_word_embeddings"], tie
+                assert (output.weight is stack.get_input_embeddings().weight) == tie[
+                    "tie_word_embeddings"
+                ], tie
             assert_equal(after, before, atol=1e-6)
             case.gradients(model, batch, case.make_labels(batch))
             model.eval()
@@ -268,7 +319,9 @@ def check_feed_forward_chunking(case: Case) -> None:
 
 
 def check_round_trip(case: Case) -> None:
-    """What was saved loads with nothing missing, nothing left over, and the same outputs to the bit."""
+    """What was saved loads with nothing missing, nothing left over, and the same outputs to the
+    bit.
+    """
     model, batch = case.model(), case.batch()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -282,14 +335,18 @@ def check_round_trip(case: Case) -> None:
 
 
 def check_switching(case: Case) -> None:
-    """The implementation is switched on a live model, and sdpa is called exactly where it is chosen."""
+    """The implementation is switched on a live model, and sdpa is called exactly where it is
+    chosen.
+    """
     model, batch = case.model("eager"), case.batch()
     with torch.no_grad(), sdpa_calls() as calls:
         expected = case.real(model(**batch), batch)
         assert calls.call_count == 0, "eager calls sdpa"
         model.set_attn_implementation("sdpa")
         found = case.real(model(**batch), batch)
-        assert calls.call_count >= sum(isinstance(module, Attention) for module in model.modules()), "sdpa not called"
+        assert calls.call_count >= sum(
+            isinstance(module, Attention) for module in model.modules()
+        ), "sdpa not called"
         count = calls.call_count
         model.set_attn_implementation("eager")
         model(**batch)
@@ -318,12 +375,19 @@ def check_custom_attention(case: Case) -> None:
 
 
 def check_tied(case: Case) -> None:
-    """The output layer's weight is the embedding's: the same parameter, not an equal one, after loading too."""
+    """The output layer's weight is the embedding's.
+
+    The same parameter, not an equal one, after loading too.
+    """
 
     def check(model: nn.Module) -> None:
-        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight, "not tied"
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight, (
+            "not tied"
+        )
         if case.is_seq2seq:
-            encoder, decoder = (side.get_input_embeddings() for side in (model.model.encoder, model.model.decoder))
+            encoder, decoder = (
+                side.get_input_embeddings() for side in (model.model.encoder, model.model.decoder)
+            )
             assert encoder.weight is decoder.weight, "sides not tied"
 
     model = case.model()
@@ -337,16 +401,31 @@ def check_cache(case: Case) -> None:
     """Targets decoded a piece at a time equal the targets decoded at once, on every kind of cache."""
     model, batch = case.model(), case.batch("left")
     name = next(name for name, place in case.outputs.items() if place == "target")
-    target, mask = batch.pop("decoder_input_ids"), torch.ones_like(batch.pop("decoder_attention_mask"))
+    target, mask = (
+        batch.pop("decoder_input_ids"),
+        torch.ones_like(batch.pop("decoder_attention_mask")),
+    )
     with torch.no_grad():
         whole = model(**batch, decoder_input_ids=target, use_cache=False)
         assert whole.past_key_values is None
-        static = StaticCache(config=model.config, max_cache_len=12), StaticCache(config=model.config, max_cache_len=9)
-        for cache in (None, EncoderDecoderCache(DynamicCache(), DynamicCache()), EncoderDecoderCache(*static)):
+        static = (
+            StaticCache(config=model.config, max_cache_len=12),
+            StaticCache(config=model.config, max_cache_len=9),
+        )
+        for cache in (
+            None,
+            EncoderDecoderCache(DynamicCache(), DynamicCache()),
+            EncoderDecoderCache(*static),
+        ):
             start, states = 0, []
             for size in (1, 2, 1, 1, 1):
-                piece = {"decoder_input_ids": target[:, start : start + size], "past_key_values": cache}
-                outputs = model(**batch, **piece, decoder_attention_mask=mask[:, : start + size], use_cache=True)
+                piece = {
+                    "decoder_input_ids": target[:, start : start + size],
+                    "past_key_values": cache,
+                }
+                outputs = model(
+                    **batch, **piece, decoder_attention_mask=mask[:, : start + size], use_cache=True
+                )
                 cache, start = outputs.past_key_values, start + size
                 states.append(outputs[name])
             assert_equal({name: torch.cat(states, dim=1)}, {name: whole[name]})
@@ -364,5 +443,9 @@ CHECKS = [check for name, check in sorted(globals().items()) if name.startswith(
 def matrix(cases: list[Case]) -> list:
     """Every case with every check that concerns it, for `pytest.mark.parametrize`."""
     everything = ((case, check) for case in cases for check in CHECKS)
-    concerned = ((case, check) for case, check in everything if check not in ONLY_FOR or ONLY_FOR[check](case))
+    concerned = (
+        (case, check)
+        for case, check in everything
+        if check not in ONLY_FOR or ONLY_FOR[check](case)
+    )
     return [pytest.param(case, check, id=f"{case}-{check.__name__}") for case, check in concerned]

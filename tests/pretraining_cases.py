@@ -1,4 +1,7 @@
-"""Real documents for the tests of pretraining: Python's own documentation strings, which every machine has."""
+"""Real documents for the tests of pretraining.
+
+Python's own documentation strings, which every machine has.
+"""
 
 import importlib
 import inspect
@@ -9,14 +12,63 @@ import pytest
 import torch
 from transformers import BertTokenizer
 
-from bertlite.pretraining import BatchStream, MaskingOptions, PairOptions, Phase, StreamOptions, write_token_store
+from bertlite.pretraining import (
+    BatchStream,
+    MaskingOptions,
+    PairOptions,
+    Phase,
+    StreamOptions,
+    write_token_store,
+)
 from bertlite.pretraining.documents import sentences_of
-from bertlite.tokenizer_training import train_wordpiece
+from bertlite.tokenization.training import train_wordpiece
 
-MODULES = ("argparse", "asyncio", "collections", "concurrent", "csv", "datetime", "decimal", "difflib", "email")
-MODULES += ("functools", "html", "http", "importlib", "inspect", "io", "itertools", "json", "logging")
-MODULES += ("pathlib", "pickle", "random", "re", "socket", "sqlite3", "statistics", "string", "subprocess", "tarfile")
-MODULES += ("tempfile", "textwrap", "threading", "typing", "unittest", "urllib", "uuid", "xml", "zipfile", "doctest")
+MODULES = (
+    "argparse",
+    "asyncio",
+    "collections",
+    "concurrent",
+    "csv",
+    "datetime",
+    "decimal",
+    "difflib",
+    "email",
+)
+MODULES += (
+    "functools",
+    "html",
+    "http",
+    "importlib",
+    "inspect",
+    "io",
+    "itertools",
+    "json",
+    "logging",
+)
+MODULES += (
+    "pathlib",
+    "pickle",
+    "random",
+    "re",
+    "socket",
+    "sqlite3",
+    "statistics",
+    "string",
+    "subprocess",
+    "tarfile",
+)
+MODULES += (
+    "tempfile",
+    "textwrap",
+    "threading",
+    "typing",
+    "unittest",
+    "urllib",
+    "uuid",
+    "xml",
+    "zipfile",
+    "doctest",
+)
 MODULES += ("fractions", "multiprocessing", "turtle")
 
 
@@ -25,20 +77,33 @@ def members(name: str):
     yield module
     if hasattr(module, "__path__"):
         for child in pkgutil.iter_modules(module.__path__, f"{name}."):
-            if not child.name.endswith(("__main__", "popen_spawn_win32", "windows_events", "windows_utils")):
+            if not child.name.endswith(
+                ("__main__", "popen_spawn_win32", "windows_events", "windows_utils")
+            ):
                 yield importlib.import_module(child.name)
 
 
 def documents() -> list[list[str]]:
-    """A document for each class or module with a description of some length: its own text and its methods'."""
+    """A document for each class or module with a description of some length.
+
+    Its own text and its methods'.
+    """
     found = {}
     for name in MODULES:
         for module in members(name):
             kept = [value for value in vars(module).values() if inspect.isclass(value)]
             for value in [module, *kept]:
                 parts = [value, *(vars(value).values() if inspect.isclass(value) else ())]
-                texts = [text for part in parts if isinstance(text := getattr(part, "__doc__", None), str)]
-                text = "\n".join(" ".join(inspect.cleandoc(each).split()) for each in texts if each is not int.__doc__)
+                texts = [
+                    text
+                    for part in parts
+                    if isinstance(text := getattr(part, "__doc__", None), str)
+                ]
+                text = "\n".join(
+                    " ".join(inspect.cleandoc(each).split())
+                    for each in texts
+                    if each is not int.__doc__
+                )
                 if len(text) > 300:
                     found[text] = sentences_of(text, "paragraph")
     return sorted(found.values())
@@ -54,11 +119,16 @@ def store(tmp_path_factory):
     return write_token_store(DOCUMENTS, TOKENIZER, tmp_path_factory.mktemp("tokens") / "store")
 
 
-def options(task="next_sentence", length=64, updates=10, short=0.1, masking=None, **overrides) -> StreamOptions:
+def options(
+    task="next_sentence", length=64, updates=10, short=0.1, masking=None, **overrides
+) -> StreamOptions:
     return StreamOptions(
-        phases=(Phase(length, updates),), tokens_per_batch=overrides.pop("tokens", 512),
-        pairs=PairOptions(task=task, short_probability=short), masking=MaskingOptions(**masking or {}), **overrides,
-    )  # fmt: skip
+        phases=(Phase(length, updates),),
+        tokens_per_batch=overrides.pop("tokens", 512),
+        pairs=PairOptions(task=task, short_probability=short),
+        masking=MaskingOptions(**masking or {}),
+        **overrides,
+    )
 
 
 def stream(store, given: StreamOptions, **place) -> BatchStream:
@@ -67,7 +137,9 @@ def stream(store, given: StreamOptions, **place) -> BatchStream:
 
 @pytest.fixture(scope="module", autouse=True, name="one_thread")
 def one_thread_of_torch():
-    """Two threads may add in another order from one run to the next, and runs are compared bit by bit here."""
+    """Two threads may add in another order from one run to the next, and runs are compared bit by
+    bit here.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -88,8 +160,19 @@ def tokenizer_folder(tmp_path_factory) -> Path:
 
 
 def command(text, tokenizer, output, *more, steps=8) -> list[str]:
-    given = {"tokenizer": tokenizer, "output-dir": output, "max-steps": steps, "preset": "bert-tiny"}
-    given |= {"tokens-per-batch": 512, "save-steps": 3, "eval-steps": 4, "logging-steps": 2, "held-out-share": 0.1}
+    given = {
+        "tokenizer": tokenizer,
+        "output-dir": output,
+        "max-steps": steps,
+        "preset": "bert-tiny",
+    }
+    given |= {
+        "tokens-per-batch": 512,
+        "save-steps": 3,
+        "eval-steps": 4,
+        "logging-steps": 2,
+        "held-out-share": 0.1,
+    }
     given |= {"learning-rate": 1e-3, "held-out-batches": 2, "keep-checkpoints": 5}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     lengths = ["--max-lengths", "32", "64", "--long-share", "0.5"]

@@ -20,7 +20,10 @@ class Caller(nn.Module):
 
 
 def random_heads(batch: int = 2, heads: int = 3, queries: int = 4, keys: int = 5, size: int = 8):
-    return (torch.randn(batch, heads, length, size, dtype=torch.float64) for length in (queries, keys, keys))
+    return (
+        torch.randn(batch, heads, length, size, dtype=torch.float64)
+        for length in (queries, keys, keys)
+    )
 
 
 def test_hand_worked_example():
@@ -36,7 +39,9 @@ def test_formula_one_query_at_a_time():
     query, key, value = random_heads()
     context, weights = scaled_dot_product_attention(Caller(), query, key, value)
     for batch, head, place in ((0, 0, 0), (1, 2, 3)):
-        scores = [float(query[batch, head, place] @ each) / math.sqrt(8) for each in key[batch, head]]
+        scores = [
+            float(query[batch, head, place] @ each) / math.sqrt(8) for each in key[batch, head]
+        ]
         total = sum(map(math.exp, scores))
         expected = torch.tensor([math.exp(score) / total for score in scores], dtype=torch.float64)
         torch.testing.assert_close(weights[batch, head, place], expected)
@@ -52,7 +57,9 @@ def test_equals_torch(causal, kind, scaling):
     mask = {"none": None, "boolean": allowed}.get(
         kind, torch.zeros(allowed.shape).double().masked_fill(~allowed, -1e30)
     )
-    context, weights = scaled_dot_product_attention(Caller(causal), query, key, value, mask, scaling)
+    context, weights = scaled_dot_product_attention(
+        Caller(causal), query, key, value, mask, scaling
+    )
     own = causal and mask is None  # a mask that is given says all, also to a causal module
     expected = nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=own, scale=scaling
@@ -102,7 +109,9 @@ def test_sequences_end_to_end_equal_each_alone(lengths):
 def test_no_sequence_at_all():
     query, key, value = random_heads(batch=1, queries=0, keys=0)
     ends = torch.tensor([0])
-    assert attend_each_sequence(scaled_dot_product_attention, Caller(), query, key, value, ends).shape == (1, 0, 3, 8)
+    assert attend_each_sequence(
+        scaled_dot_product_attention, Caller(), query, key, value, ends
+    ).shape == (1, 0, 3, 8)
 
 
 def copied(attention: Attention, heads: int) -> nn.MultiheadAttention:
@@ -121,11 +130,15 @@ def copied(attention: Attention, heads: int) -> nn.MultiheadAttention:
 def test_module_equals_torchs(heads, kind, attention):
     config = bert_config(num_attention_heads=heads)
     config._attn_implementation = attention
-    module = Attention(config, num_heads=heads, is_causal=kind == "causal", is_cross_attention=kind == "cross").eval()
+    module = Attention(
+        config, num_heads=heads, is_causal=kind == "causal", is_cross_attention=kind == "cross"
+    ).eval()
     states, source = torch.randn(2, 5, 32), torch.randn(2, 7, 32)
     hidden = torch.ones(5, 5, dtype=torch.bool).triu(1) if kind == "causal" else None
     keys = source if kind == "cross" else states
-    expected, weights = copied(module, heads)(states, keys, keys, attn_mask=hidden, average_attn_weights=False)
+    expected, weights = copied(module, heads)(
+        states, keys, keys, attn_mask=hidden, average_attn_weights=False
+    )
     found, found_weights = module(states, key_value_states=source if kind == "cross" else None)
     torch.testing.assert_close(found, expected)
     if attention == "eager":

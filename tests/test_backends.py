@@ -1,7 +1,9 @@
-"""Attention implementations and places to run that need other hardware, driven here through the library's own code.
+"""Attention implementations and places to run that need other hardware, driven here through the
+library's own code.
 
-Flash attention needs a GPU. Its two kernels are replaced by readable ones with the same arguments, so that everything
-around them (the library's wrapper, our layout, masks and lengths) runs as it would there.
+Flash attention needs a GPU. Its two kernels are replaced by readable ones with the same arguments,
+so that everything around them (the library's wrapper, our layout, masks and lengths) runs as it
+would there.
 """
 
 import pytest
@@ -22,7 +24,9 @@ def plain_attention(query, key, value, scale, causal):
     """`(T, H, D)` queries over `(S, H, D)` keys, the last query standing at the last key."""
     scores = torch.einsum("thd,shd->hts", query, key) * scale
     if causal:
-        after = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + key.shape[0] - query.shape[0])
+        after = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(
+            1 + key.shape[0] - query.shape[0]
+        )
         scores = scores.masked_fill(after, float("-inf"))
     return torch.einsum("hts,shd->thd", scores.softmax(-1), value)
 
@@ -35,12 +39,23 @@ class FlashStandIn:
 
     def flash_attn_func(self, q, k, v, dropout_p=0.0, softmax_scale=None, causal=False):
         self.fixed += 1
-        return torch.stack([plain_attention(*row, softmax_scale, causal) for row in zip(q, k, v, strict=True)])
+        return torch.stack(
+            [plain_attention(*row, softmax_scale, causal) for row in zip(q, k, v, strict=True)]
+        )
 
     def flash_attn_varlen_func(
-        self, q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p=0.0, softmax_scale=None,
-        causal=False
-    ):  # fmt: skip
+        self,
+        q,
+        k,
+        v,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        max_seqlen_q,
+        max_seqlen_k,
+        dropout_p=0.0,
+        softmax_scale=None,
+        causal=False,
+    ):
         self.varlen += 1
         assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
         assert cu_seqlens_q[-1] == len(q)
@@ -49,7 +64,10 @@ class FlashStandIn:
         pieces = (q.split(cu_seqlens_q.diff().tolist()), k.split(cu_seqlens_k.diff().tolist()))
         values = v.split(cu_seqlens_k.diff().tolist())
         return torch.cat(
-            [plain_attention(*piece, softmax_scale, causal) for piece in zip(*pieces, values, strict=True)]
+            [
+                plain_attention(*piece, softmax_scale, causal)
+                for piece in zip(*pieces, values, strict=True)
+            ]
         )
 
 
@@ -98,7 +116,10 @@ def test_flash_attention_takes_the_whole_batch_end_to_end_at_once(flash):
 
 
 def test_a_padded_source_takes_nothing_from_the_targets(flash):
-    """The library's wrapper cuts the queries by the mask of the source: with Marian, targets beyond it are zero."""
+    """The library's wrapper cuts the queries by the mask of the source.
+
+    With Marian, targets beyond it are zero.
+    """
     case = next(case for case in CASES if case.model_class is TransformerLiteModel)
     batch = case.batch()
     batch["attention_mask"] = batch["attention_mask"].clone()
@@ -114,7 +135,9 @@ def test_masks_that_an_implementation_cannot_take_are_refused(implementation, fl
     case = next(case for case in CASES if case.model_class is BertLiteModel)
     batch = case.batch()
     batch["attention_mask"] = batch["attention_mask"][:, None, None].bool()
-    with pytest.raises(ValueError, match=f"4D attention_mask.*'eager' or 'sdpa', got '{implementation}'"):
+    with pytest.raises(
+        ValueError, match=f"4D attention_mask.*'eager' or 'sdpa', got '{implementation}'"
+    ):
         with_flash(case, implementation)(**batch)
 
 
@@ -147,7 +170,12 @@ def test_layers_offloaded_to_disk_give_the_same(tmp_path):
     case = next(case for case in CASES if case.model_class is BertLiteForMaskedLM)
     model = randomize(case.model())
     model.save_pretrained(tmp_path / "model")
-    places = {"bert.embeddings": "cpu", "bert.layers.0": "cpu", "bert.layers.1": "disk", "cls": "cpu"}
+    places = {
+        "bert.embeddings": "cpu",
+        "bert.layers.0": "cpu",
+        "bert.layers.1": "disk",
+        "cls": "cpu",
+    }
     options = {"device_map": places, "offload_folder": str(tmp_path / "offload")}
     loaded = BertLiteForMaskedLM.from_pretrained(tmp_path / "model", **options)
     assert loaded.bert.layers[1].feed_forward.fc1.weight.is_meta

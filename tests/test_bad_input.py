@@ -1,4 +1,7 @@
-"""Bad input: a clear ValueError that names the argument, or the right answer, under eager and sdpa."""
+"""Bad input.
+
+A clear ValueError that names the argument, or the right answer, under eager and sdpa.
+"""
 
 import pytest
 import torch
@@ -35,13 +38,26 @@ def changed(tensor: torch.Tensor, value) -> torch.Tensor:
 @pytest.mark.parametrize("wrong", [VOCABULARY, -1, 10**9])
 def test_ids_out_of_range(case, wrong, attention):
     model, batch = case.model(attention), case.batch()
-    refused(model, batch, "input_ids", str(wrong), str(VOCABULARY), input_ids=changed(batch["input_ids"], wrong))
+    refused(
+        model,
+        batch,
+        "input_ids",
+        str(wrong),
+        str(VOCABULARY),
+        input_ids=changed(batch["input_ids"], wrong),
+    )
 
 
 @pytest.mark.parametrize("wrong", [VOCABULARY, -100])
 def test_target_ids_out_of_range(wrong, attention):
     model, batch = SEQ2SEQ.model(attention), SEQ2SEQ.batch()
-    refused(model, batch, "input_ids", str(wrong), decoder_input_ids=changed(batch["decoder_input_ids"], wrong))
+    refused(
+        model,
+        batch,
+        "input_ids",
+        str(wrong),
+        decoder_input_ids=changed(batch["decoder_input_ids"], wrong),
+    )
 
 
 @EVERY
@@ -104,7 +120,9 @@ def test_positions_of_another_shape(case, shape, attention):
 
 @FAMILIES
 @pytest.mark.parametrize("unpad", [True, False])
-@pytest.mark.parametrize("shape", [(4, 8), (4, 10), (3, 9), (9,), (4, 9, 9), (3, 1, 9, 9), (4, 1, 9, 8)])
+@pytest.mark.parametrize(
+    "shape", [(4, 8), (4, 10), (3, 9), (9,), (4, 9, 9), (3, 1, 9, 9), (4, 1, 9, 8)]
+)
 def test_masks_of_the_wrong_shape(case, unpad, shape, attention):
     model, mask = case.model(attention, unpad_inputs=unpad), torch.ones(shape, dtype=torch.bool)
     refused(model, case.batch(), "attention_mask", str(shape), attention_mask=mask)
@@ -127,7 +145,9 @@ def test_masks_of_the_wrong_shape_over_choices(shape, attention):
 @pytest.mark.parametrize("shape", [(4, 5), (4, 7), (3, 6), (6,), (4, 1, 6, 5), (4, 1, 5, 6)])
 def test_target_masks_of_the_wrong_shape(shape, attention):
     mask = torch.ones(shape, dtype=torch.bool)
-    refused(SEQ2SEQ.model(attention), SEQ2SEQ.batch(), "attention_mask", decoder_attention_mask=mask)
+    refused(
+        SEQ2SEQ.model(attention), SEQ2SEQ.batch(), "attention_mask", decoder_attention_mask=mask
+    )
 
 
 def with_padding_rows(case, rows) -> dict:
@@ -141,7 +161,10 @@ def with_padding_rows(case, rows) -> dict:
 @pytest.mark.parametrize("unpad", [True, False])
 @pytest.mark.parametrize("rows", [[1], slice(None)], ids=["one-row", "every-row"])
 def test_rows_of_padding_only(case, unpad, rows, attention):
-    """No NaN in outputs, loss or gradients; and the other rows are what they are without such a row."""
+    """No NaN in outputs, loss or gradients.
+
+    And the other rows are what they are without such a row.
+    """
     model, batch = case.model(attention, unpad_inputs=unpad), with_padding_rows(case, rows)
     labels = case.make_labels(case.batch())
     with torch.no_grad():
@@ -177,7 +200,9 @@ def test_labels_outside_the_classes(case):
     for name, kind in case.labels.items():
         if kind == "score":  # any number is a score
             continue
-        for wrong in (-1, -7) if kind == "span" else (VOCABULARY, -1, 7e5 if kind == "marks" else -7):
+        for wrong in (
+            (-1, -7) if kind == "span" else (VOCABULARY, -1, 7e5 if kind == "marks" else -7)
+        ):
             refused(model, batch, name, **{**labels, name: changed(labels[name], wrong)})
 
 
@@ -217,7 +242,9 @@ WITH_IGNORED = [case for case in LABELLED if not {"score", "marks"} & set(case.l
 def test_nothing_labelled(case, training):
     """All labels -100: loss 0 and gradients of 0."""
     model, batch = case.model(), case.batch()
-    labels = {name: torch.full_like(tensor, IGNORED) for name, tensor in case.make_labels(batch).items()}
+    labels = {
+        name: torch.full_like(tensor, IGNORED) for name, tensor in case.make_labels(batch).items()
+    }
     loss = model.train(training)(**batch, **labels).loss
     loss.backward()
     assert loss == 0
@@ -228,9 +255,14 @@ def test_nothing_labelled(case, training):
 @pytest.mark.parametrize("case", WITH_IGNORED, ids=str)
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_labelled_in_all_accumulated_pieces(case, training):
-    """The trainer then counts 0 items: still loss 0, where 0 / 0 would put NaN into every weight."""
+    """The trainer then counts 0 items.
+
+    Still loss 0, where 0 / 0 would put NaN into every weight.
+    """
     model, batch = case.model().train(training), case.batch()
-    labels = {name: torch.full_like(tensor, IGNORED) for name, tensor in case.make_labels(batch).items()}
+    labels = {
+        name: torch.full_like(tensor, IGNORED) for name, tensor in case.make_labels(batch).items()
+    }
     for none in (0, torch.tensor(0)):
         assert model(**batch, **labels, num_items_in_batch=none).loss == 0
 
@@ -239,7 +271,9 @@ def test_nothing_labelled_in_all_accumulated_pieces(case, training):
 @pytest.mark.parametrize("empty", ["rows", "columns"])
 def test_empty_batches(case, empty):
     model, batch = case.model(), case.batch()
-    cut = {name: tensor[:0] if empty == "rows" else tensor[..., :0] for name, tensor in batch.items()}
+    cut = {
+        name: tensor[:0] if empty == "rows" else tensor[..., :0] for name, tensor in batch.items()
+    }
     refused(model, cut, "input_ids")
 
 
@@ -277,7 +311,13 @@ def test_vectors_that_hold_no_number():
 @pytest.mark.parametrize("wrong", [2, -1])
 def test_segments_out_of_range(wrong):
     model, batch = MODEL.model(), MODEL.batch()
-    refused(model, batch, "token_type_ids", str(wrong), token_type_ids=changed(batch["token_type_ids"], wrong))
+    refused(
+        model,
+        batch,
+        "token_type_ids",
+        str(wrong),
+        token_type_ids=changed(batch["token_type_ids"], wrong),
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 8), (4, 10), (3, 9), (9, 4)])
@@ -287,7 +327,9 @@ def test_segments_of_another_shape(shape, attention):
 
 
 def test_segments_that_are_no_integers():
-    refused(MODEL.model(), MODEL.batch(), "token_type_ids", "float32", token_type_ids=torch.zeros(4, 9))
+    refused(
+        MODEL.model(), MODEL.batch(), "token_type_ids", "float32", token_type_ids=torch.zeros(4, 9)
+    )
 
 
 def test_choices_without_their_side():
@@ -306,7 +348,10 @@ def test_choices_without_their_side():
         ({"hidden_dropout_prob": 1.5}, ("hidden_dropout_prob", "1.5")),
         ({"attention_probs_dropout_prob": -0.1}, ("attention_probs_dropout_prob", "-0.1")),
         ({"classifier_dropout": 1.5}, ("classifier_dropout", "1.5")),
-        ({"position_embedding_type": "relative_key"}, ("position_embedding_type", "relative_key", "sinusoidal")),
+        (
+            {"position_embedding_type": "relative_key"},
+            ("position_embedding_type", "relative_key", "sinusoidal"),
+        ),
         ({"is_decoder": True}, ("is_decoder", "True", "TransformerLite")),
         ({"vocab_size": 0}, ("vocab_size", "0")),
         ({"max_position_embeddings": 0}, ("max_position_embeddings", "0")),
@@ -341,7 +386,9 @@ def test_config_values_refused(fields, words):
 def test_transformer_config_values_refused(fields, words):
     with pytest.raises(ValueError) as caught:
         transformer_config(**fields)
-    assert all(word in str(caught.value) for word in ("TransformerLiteConfig", *words)), caught.value
+    assert all(word in str(caught.value) for word in ("TransformerLiteConfig", *words)), (
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("fields", [{"hidden_size": "32"}, {"vocab_size": 61.5}, {"hidden_act": 3}])

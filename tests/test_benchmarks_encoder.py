@@ -1,4 +1,7 @@
-"""`python -m benchmarks`, and the parts of its encoder benchmark: by hand-worked numbers, and against transformers."""
+"""`python -m benchmarks`, and the parts of its encoder benchmark.
+
+By hand-worked numbers, and against transformers.
+"""
 
 import importlib
 import json
@@ -22,7 +25,9 @@ def module(monkeypatch):
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def test_the_benchmarks_are_listed_and_others_refused():
@@ -37,7 +42,12 @@ def test_the_benchmarks_are_listed_and_others_refused():
 
 def test_bad_options_are_refused_before_any_work(module, capsys):
     main = module("encoder_inference").main
-    options = (["--scenarios", "sortd"], ["--rounds", "0"], ["--threads", "0"], ["--competitors", "TensorRT"])
+    options = (
+        ["--scenarios", "sortd"],
+        ["--rounds", "0"],
+        ["--threads", "0"],
+        ["--competitors", "TensorRT"],
+    )
     for given, value in zip(options, ("'sortd'", "got 0", "got 0", "'tensorrt'"), strict=True):
         with pytest.raises(SystemExit, match=value):
             main(given)
@@ -53,7 +63,9 @@ def test_outputs_are_compared_on_real_tokens_only(module):
     mask = np.array([[1, 1], [1, 0]])
     figures = race.difference(found, expected, mask)
     assert figures == {"max_difference": 1.0, "cosine": 0.0}
-    assert race.difference(found[:1], expected[:1], mask[:1]) == pytest.approx({"max_difference": 0.5, "cosine": 1.0})
+    assert race.difference(found[:1], expected[:1], mask[:1]) == pytest.approx(
+        {"max_difference": 0.5, "cosine": 1.0}
+    )
     assert race.is_right({"max_difference": 9e-4, "cosine": 1.0}, "fp32")
     assert not race.is_right({"max_difference": 2e-3, "cosine": 1.0}, "fp32")
     assert race.is_right({"max_difference": 2e-3, "cosine": 0.99}, "int8")
@@ -80,7 +92,12 @@ def broken(outputs):
 
 def test_who_is_wrong_is_named_and_not_timed(module):
     race, inputs = module("encoder_race"), module("encoder_inputs")
-    changes = {"same": lambda x: x, "near": lambda x: x + 5e-4, "off": lambda x: x + 0.01, "broken": broken}
+    changes = {
+        "same": lambda x: x,
+        "near": lambda x: x + 5e-4,
+        "off": lambda x: x + 0.01,
+        "broken": broken,
+    }
     runners = runners_of(module, **changes, nan=lambda x: x * np.nan, short=lambda x: x[:, 1:])
     precisions = dict.fromkeys(runners, "fp32")
     scenario = inputs.Scenario("s", "title", np.array([3, 5, 4]), 2)
@@ -110,7 +127,9 @@ def test_the_floor_holds_every_product_of_a_layer(module):
     model = BertModel(BertConfig(**vars(config), num_attention_heads=2, vocab_size=50))
     linears = [each for each in model.encoder.modules() if isinstance(each, torch.nn.Linear)]
     products = race.Products(config, by_onednn=False)
-    assert sum(weight.numel() for weight in products.weights) == sum(each.weight.numel() for each in linears)
+    assert sum(weight.numel() for weight in products.weights) == sum(
+        each.weight.numel() for each in linears
+    )
     for each in race.floors(config).values():
         each.run([5, 17, 1])
 
@@ -127,13 +146,23 @@ def test_batches_survive_the_way_to_another_process(module, tmp_path):
 
 @pytest.mark.slow
 def test_everyone_gives_the_outputs_of_transformers(module, tmp_path):
-    """Whoever is not installed is named; everybody else is right, and takes part in its own process too."""
+    """Whoever is not installed is named.
+
+    Everybody else is right, and takes part in its own process too.
+    """
     inputs = module("encoder_inputs")
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     weights = inputs.random_weights(str(tmp_path / "weights"), **sizes)
     model = BertModel.from_pretrained(weights)
     with torch.no_grad():
-        for parameter in model.encoder.parameters():  # biases and norms of fresh weights would hide a missing one
+        for parameter in (
+            model.encoder.parameters()
+        ):  # biases and norms of fresh weights would hide a missing one
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(weights)
     script = ROOT / "tests" / "scripts" / "compare_engines.py"
@@ -142,20 +171,35 @@ def test_everyone_gives_the_outputs_of_transformers(module, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     rows, left_out, precisions = found["rows"], found["left_out"], found["precisions"]
-    failed = [name for name, why in left_out.items() if not why.startswith("not installed") and "bf16" not in name]
+    failed = [
+        name
+        for name, why in left_out.items()
+        if not why.startswith("not installed") and "bf16" not in name
+    ]
     assert not failed, left_out
     assert len(rows) == len(precisions) - len(left_out)
     assert all(row["right"] for row in rows.values()), json.dumps(rows, indent=1)
-    assert all(row["max_difference"] < 1e-4 for name, row in rows.items() if precisions[name] == "fp32"), rows
+    assert all(
+        row["max_difference"] < 1e-4 for name, row in rows.items() if precisions[name] == "fp32"
+    ), rows
     assert 2**26 < found["memory"]["peak_bytes"] < 2**32, found["memory"]
 
 
 @pytest.mark.slow
 def test_a_peer_in_its_own_process_gives_the_same(module, tmp_path):
-    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     BertModel(config).save_pretrained(tmp_path)
     files = module("encoder_graphs").Files(str(tmp_path), str(tmp_path))
-    batch = {"input_ids": np.arange(12).reshape(2, 6), "attention_mask": np.ones((2, 6), dtype=np.int64)}
+    batch = {
+        "input_ids": np.arange(12).reshape(2, 6),
+        "attention_mask": np.ones((2, 6), dtype=np.int64),
+    }
     here = module("encoder_peers").BY_NAME["transformers eager"].load_here(files, 1)
     there = module("encoder_worker").remote_runner("transformers eager", files, 1)
     number = there.adapt(batch)

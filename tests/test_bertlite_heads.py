@@ -36,8 +36,20 @@ CASES = [
         {"num_labels": 2},
     ),
     Case(bertlite.BertLiteForMultipleChoice, ROW, {"labels": "class"}, choices=2),
-    Case(bertlite.BertLiteForMaskedLM, TOKEN, WORDS, {"norm_first": True, "hidden_act": "relu"}, name="pre-norm"),
-    Case(bertlite.BertLiteForMaskedLM, TOKEN, WORDS, {"position_embedding_type": "sinusoidal"}, name="sinusoidal"),
+    Case(
+        bertlite.BertLiteForMaskedLM,
+        TOKEN,
+        WORDS,
+        {"norm_first": True, "hidden_act": "relu"},
+        name="pre-norm",
+    ),
+    Case(
+        bertlite.BertLiteForMaskedLM,
+        TOKEN,
+        WORDS,
+        {"position_embedding_type": "sinusoidal"},
+        name="sinusoidal",
+    ),
 ]
 
 
@@ -68,7 +80,9 @@ def words_batch(rows: int = 8, length: int = 16, words: int = 499):
 
 
 def test_full_logits_are_never_made_in_masked_lm_training():
-    """No tensor holds the vocabulary for more rows than a chunk, but for the embedding (E rows) and its gradient."""
+    """No tensor holds the vocabulary for more rows than a chunk, but for the embedding (E rows) and
+    its gradient.
+    """
     model = BertLiteForMaskedLM(bert_config(vocab_size=499, loss_chunk_size=5)).train()
     batch = words_batch()
     assert (batch["labels"] != IGNORED).sum() > 40
@@ -85,7 +99,9 @@ def test_full_logits_are_never_made_in_masked_lm_training():
 
 @pytest.mark.parametrize("change", ["evaluation", "no chunks", "no labels"])
 def test_full_logits_come_back(change):
-    model = BertLiteForMaskedLM(bert_config(vocab_size=499, loss_chunk_size=0 if change == "no chunks" else 5)).train()
+    model = BertLiteForMaskedLM(
+        bert_config(vocab_size=499, loss_chunk_size=0 if change == "no chunks" else 5)
+    ).train()
     batch = words_batch()
     if change == "evaluation":
         model.eval()
@@ -118,26 +134,38 @@ NEEDED = {  # of the rows of 9, 5, 7 and 2 tokens
 
 def rows_of_last_feed_forward(model, **batch) -> int:
     seen = []
-    hook = model.bert.layers[-1].feed_forward.register_forward_hook(lambda _, given, __: seen.append(given[0][..., 0]))
+    hook = model.bert.layers[-1].feed_forward.register_forward_hook(
+        lambda _, given, __: seen.append(given[0][..., 0])
+    )
     model(**batch)
     hook.remove()
     return seen[0].numel()
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("case", [case for case in CASES if case.model_class.__name__ in NEEDED], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.model_class.__name__ in NEEDED], ids=str
+)
 def test_the_last_feed_forward_runs_for_what_a_head_reads(case, training):
-    """A head on the pooler reads the first position alone. Who looks at hidden states gets them all, and the same."""
+    """A head on the pooler reads the first position alone.
+
+    Who looks at hidden states gets them all, and the same.
+    """
     model, batch = case.model().train(training), case.batch()
     needed = NEEDED[case.model_class.__name__]
     assert rows_of_last_feed_forward(model, **batch) == needed
     assert rows_of_last_feed_forward(model, **batch, output_hidden_states=True) == 36
-    contracts.assert_equal(*(case.real(model(**batch, output_hidden_states=all), batch) for all in (False, True)))
+    contracts.assert_equal(
+        *(case.real(model(**batch, output_hidden_states=all), batch) for all in (False, True))
+    )
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[2]], ids=str)
 def test_the_last_feed_forward_runs_for_predicted_words(case):
-    """In pretraining for masked positions and, where there is a pooler, the first ones; in evaluation for all."""
+    """In pretraining for masked positions and, where there is a pooler, the first ones.
+
+    In evaluation for all.
+    """
     model, batch = case.model(), case.batch()
     labels = case.make_labels(batch)
     needed = (labels["labels"] != IGNORED) & batch["attention_mask"].bool()
@@ -151,8 +179,13 @@ def test_the_last_feed_forward_runs_for_predicted_words(case):
 
 @pytest.mark.parametrize("unpad_inputs", [True, False])
 def test_token_labels_as_the_trainer_wants_them(unpad_inputs):
-    """With the count that `Trainer` gives, tokens without a label go no further: same loss, same gradients."""
-    case = next(case for case in CASES if case.model_class is bertlite.BertLiteForTokenClassification)
+    """With the count that `Trainer` gives, tokens without a label go no further.
+
+    Same loss, same gradients.
+    """
+    case = next(
+        case for case in CASES if case.model_class is bertlite.BertLiteForTokenClassification
+    )
     model, batch = case.model(unpad_inputs=unpad_inputs).train(), case.batch()
     labels = case.make_labels(batch)
     labels["labels"][:, ::2] = IGNORED
@@ -164,14 +197,22 @@ def test_token_labels_as_the_trainer_wants_them(unpad_inputs):
     torch.testing.assert_close(found.loss, expected.loss)
     torch.testing.assert_close(found.logits[labelled], expected.logits[labelled])
     assert found.logits[~labelled].isnan().all()
-    contracts.assert_equal(case.gradients(model, batch, {**labels, **count}), case.gradients(model, batch, labels))
-    own = nn.functional.cross_entropy(found.logits.flatten(0, 1), labels["labels"].flatten())  # leaves -100 out
+    contracts.assert_equal(
+        case.gradients(model, batch, {**labels, **count}), case.gradients(model, batch, labels)
+    )
+    own = nn.functional.cross_entropy(
+        found.logits.flatten(0, 1), labels["labels"].flatten()
+    )  # leaves -100 out
     torch.testing.assert_close(own, expected.loss)
     own.backward()
-    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+    assert all(
+        weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None
+    )
     complete = [model(**batch, **labels), model(**batch), model.eval()(**batch, **labels, **count)]
     assert all(outputs.logits.isfinite().all() for outputs in complete)
-    assert not model.train()(**batch, labels=torch.full_like(batch["input_ids"], IGNORED), **count).loss
+    assert not model.train()(
+        **batch, labels=torch.full_like(batch["input_ids"], IGNORED), **count
+    ).loss
 
 
 @pytest.mark.parametrize("lengths", [(9, 5, 7, 2), (9, 9, 9, 9)], ids=["ragged", "full"])
@@ -196,8 +237,12 @@ def test_pretraining_loss_is_the_sum_of_both_tasks():
     labels = case.make_labels(batch)
     with torch.no_grad():
         outputs = model(**batch)
-        words = nn.functional.cross_entropy(outputs.prediction_logits.flatten(0, 1), labels["labels"].flatten())
-        sentence = nn.functional.cross_entropy(outputs.seq_relationship_logits, labels["next_sentence_label"])
+        words = nn.functional.cross_entropy(
+            outputs.prediction_logits.flatten(0, 1), labels["labels"].flatten()
+        )
+        sentence = nn.functional.cross_entropy(
+            outputs.seq_relationship_logits, labels["next_sentence_label"]
+        )
         torch.testing.assert_close(model(**batch, **labels).loss, words + sentence)
         torch.testing.assert_close(model(**batch, labels=labels["labels"]).loss, words)
         only = model(**batch, next_sentence_label=labels["next_sentence_label"])
@@ -242,7 +287,10 @@ def test_span_loss_does_not_change_with_padding():
 def test_answers_cut_off_are_ignored():
     case = CASES[8]
     model, batch = case.model(), case.batch()
-    kept = {"start_positions": torch.tensor([1, 2, 9, 50]), "end_positions": torch.tensor([3, 4, 9, -100])}
+    kept = {
+        "start_positions": torch.tensor([1, 2, 9, 50]),
+        "end_positions": torch.tensor([3, 4, 9, -100]),
+    }
     with torch.no_grad():
         found = model(**batch, **kept).loss
         first = model(**{name: tensor[:2] for name, tensor in {**batch, **kept}.items()}).loss

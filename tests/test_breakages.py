@@ -1,4 +1,7 @@
-"""The checks notice what the library's own tests miss: each is run on a model that is broken on purpose."""
+"""The checks notice what the library's own tests miss.
+
+Each is run on a model that is broken on purpose.
+"""
 
 import contracts
 import pytest
@@ -60,7 +63,9 @@ def test_positions_that_ignore_the_cache_are_noticed(monkeypatch):
     right = layers.Embeddings.forward
 
     def broken(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None):
-        return right(self, input_ids, token_type_ids, position_ids - position_ids.min(), inputs_embeds)
+        return right(
+            self, input_ids, token_type_ids, position_ids - position_ids.min(), inputs_embeds
+        )
 
     monkeypatch.setattr(layers.Embeddings, "forward", broken)
     must_notice(contracts.check_cache, SEQ2SEQ)
@@ -135,7 +140,13 @@ def test_loss_that_ignores_the_item_count_is_noticed(monkeypatch, case):
 
 @BOTH
 @pytest.mark.parametrize(
-    "check", [contracts.check_padding, contracts.check_tied, contracts.check_switching, contracts.check_packed]
+    "check",
+    [
+        contracts.check_padding,
+        contracts.check_tied,
+        contracts.check_switching,
+        contracts.check_packed,
+    ],
 )
 def test_nothing_is_noticed_where_nothing_is_broken(case, check):
     check(case)

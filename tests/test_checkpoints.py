@@ -9,22 +9,44 @@ import torch
 import transformers
 from cases import bert_config, randomize, transformer_config
 from safetensors.torch import load_file, save_file
-from transformers import AlbertConfig, AlbertModel, BertConfig, DistilBertConfig, DistilBertModel, GPT2Config, GPT2Model
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    DistilBertConfig,
+    DistilBertModel,
+    GPT2Config,
+    GPT2Model,
+)
 from transformers.utils import logging
 
 import bertlite
 from bertlite import BertLiteForMaskedLM, BertLiteModel, TransformerLiteForConditionalGeneration
 
-HEADS = ["Model", "ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction", "ForSequenceClassification"]
+HEADS = [
+    "Model",
+    "ForPreTraining",
+    "ForMaskedLM",
+    "ForNextSentencePrediction",
+    "ForSequenceClassification",
+]
 HEADS += ["ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"]
-SIZES = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+SIZES = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
 SIZES |= {"max_position_embeddings": 40}
 
 
 def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
     """Whether two models of one class hold equal tensors."""
     mine, other = left.state_dict(), right.state_dict()
-    return mine.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in mine.items())
+    return mine.keys() == other.keys() and all(
+        torch.equal(value, other[name]) for name, value in mine.items()
+    )
 
 
 @pytest.fixture
@@ -39,7 +61,9 @@ def bert_folder(tmp_path) -> Path:
 def expected(bert_folder) -> torch.Tensor:
     """What transformers makes of the folder."""
     with torch.no_grad():
-        return transformers.BertForMaskedLM.from_pretrained(bert_folder)(torch.arange(9)[None]).logits
+        return transformers.BertForMaskedLM.from_pretrained(bert_folder)(
+            torch.arange(9)[None]
+        ).logits
 
 
 def logits(folder) -> torch.Tensor:
@@ -57,34 +81,47 @@ def rewrite(folder: Path, change) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_what_we_save_their_class_loads_without_a_difference(head, tmp_path):
     theirs = randomize(
-        getattr(transformers, f"Bert{head}")(BertConfig(**SIZES, num_labels=2 if "Question" in head else 3))
+        getattr(transformers, f"Bert{head}")(
+            BertConfig(**SIZES, num_labels=2 if "Question" in head else 3)
+        )
     )
     theirs.save_pretrained(tmp_path / "theirs")
-    ours, info = getattr(bertlite, f"BertLite{head}").from_pretrained(tmp_path / "theirs", output_loading_info=True)
+    ours, info = getattr(bertlite, f"BertLite{head}").from_pretrained(
+        tmp_path / "theirs", output_loading_info=True
+    )
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     ours.save_pretrained(tmp_path / "ours")
     again = type(theirs).from_pretrained(tmp_path / "ours")
     assert same(theirs, again)
     assert (
-        load_file(tmp_path / "ours/model.safetensors").keys() == load_file(tmp_path / "theirs/model.safetensors").keys()
+        load_file(tmp_path / "ours/model.safetensors").keys()
+        == load_file(tmp_path / "theirs/model.safetensors").keys()
     )
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_marian_folders_both_ways(shared, tmp_path):
     fields = transformer_config(share_encoder_decoder_embeddings=shared).to_dict()
-    names = transformers.MarianConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
+    names = transformers.MarianConfig().to_dict().keys() - {
+        "model_type",
+        "architectures",
+        "transformers_version",
+    }
     config = transformers.MarianConfig(**{name: fields[name] for name in names if name in fields})
     theirs = randomize(transformers.MarianMTModel(config))
     theirs.tie_weights()
     theirs.save_pretrained(tmp_path / "theirs")
-    theirs = transformers.MarianMTModel.from_pretrained(tmp_path / "theirs")  # with its position tables again
+    theirs = transformers.MarianMTModel.from_pretrained(
+        tmp_path / "theirs"
+    )  # with its position tables again
     ours = TransformerLiteForConditionalGeneration.from_pretrained(tmp_path / "theirs")
     ours.save_pretrained(tmp_path / "ours")
     assert same(theirs, transformers.MarianMTModel.from_pretrained(tmp_path / "ours"))
     ids = torch.randint(3, 61, (2, 7))
-    assert torch.equal(theirs.generate(ids, max_new_tokens=12), ours.generate(ids, max_new_tokens=12))
+    assert torch.equal(
+        theirs.generate(ids, max_new_tokens=12), ours.generate(ids, max_new_tokens=12)
+    )
 
 
 def test_gamma_and_beta(bert_folder, expected):
@@ -98,7 +135,11 @@ def test_gamma_and_beta(bert_folder, expected):
     rewrite(bert_folder, rename)
     torch.testing.assert_close(logits(bert_folder), expected, atol=1e-5, rtol=0)
     BertLiteForMaskedLM.from_pretrained(bert_folder).save_pretrained(bert_folder / "new")
-    assert not [name for name in load_file(bert_folder / "new/model.safetensors") if "gamma" in name or "beta" in name]
+    assert not [
+        name
+        for name in load_file(bert_folder / "new/model.safetensors")
+        if "gamma" in name or "beta" in name
+    ]
 
 
 def test_no_model_type_and_no_architectures(bert_folder, expected):
@@ -117,7 +158,11 @@ def test_pytorch_model_bin_and_saved_position_ids(bert_folder, expected):
     model, info = BertLiteForMaskedLM.from_pretrained(bert_folder, output_loading_info=True)
     assert not info["unexpected_keys"]
     model.save_pretrained(bert_folder / "new")
-    assert {path.suffix for path in (bert_folder / "new").iterdir()} == {".json", ".py", ".safetensors"}
+    assert {path.suffix for path in (bert_folder / "new").iterdir()} == {
+        ".json",
+        ".py",
+        ".safetensors",
+    }
 
 
 def test_code_in_a_pickle_is_not_run(bert_folder):
@@ -125,7 +170,9 @@ def test_code_in_a_pickle_is_not_run(bert_folder):
         def __reduce__(self):
             return (open, (str(bert_folder / "harm"), "w"))
 
-    torch.save({"bert.embeddings.word_embeddings.weight": Harm()}, bert_folder / "pytorch_model.bin")
+    torch.save(
+        {"bert.embeddings.word_embeddings.weight": Harm()}, bert_folder / "pytorch_model.bin"
+    )
     (bert_folder / "model.safetensors").unlink()
     with pytest.raises(Exception, match="(?i)weights.only|unsupported|unpickl"):
         BertLiteForMaskedLM.from_pretrained(bert_folder)
@@ -149,7 +196,10 @@ def test_a_head_with_or_without_the_base_prefix(bert_folder, change):
 
     def rename(tensors):
         tensors = {name: value for name, value in tensors.items() if name.startswith("bert.")}
-        return {name.removeprefix("bert.") if change == "strip" else name: value for name, value in tensors.items()}
+        return {
+            name.removeprefix("bert.") if change == "strip" else name: value
+            for name, value in tensors.items()
+        }
 
     rewrite(bert_folder, rename)
     assert same(base, BertLiteModel.from_pretrained(bert_folder, add_pooling_layer=False))
@@ -161,13 +211,20 @@ def test_a_head_with_or_without_the_base_prefix(bert_folder, change):
 def test_keys_in_our_own_names(bert_folder, expected):
     ours = BertLiteForMaskedLM.from_pretrained(bert_folder)
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
-    rewrite(bert_folder, lambda _: {name: value for name, value in ours.state_dict().items() if name not in tied})
+    rewrite(
+        bert_folder,
+        lambda _: {name: value for name, value in ours.state_dict().items() if name not in tied},
+    )
     torch.testing.assert_close(logits(bert_folder), expected, atol=1e-5, rtol=0)
 
 
 def test_id2label_that_disagrees_with_num_labels_is_said(bert_folder, caplog):
     path = bert_folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "id2label": {"0": "a", "1": "b"}, "num_labels": 3}))
+    path.write_text(
+        json.dumps(
+            {**json.loads(path.read_text()), "id2label": {"0": "a", "1": "b"}, "num_labels": 3}
+        )
+    )
     logger = logging.get_logger("transformers")
     logger.addHandler(caplog.handler)
     config = bertlite.BertLiteConfig.from_pretrained(bert_folder)
@@ -183,7 +240,12 @@ def test_weights_that_stay_new_are_named(bert_folder, caplog):
     logging.set_verbosity_warning()
     bertlite.BertLiteForSequenceClassification.from_pretrained(bert_folder)
     logger.removeHandler(caplog.handler)
-    for name in ("classifier.weight", "classifier.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"):
+    for name in (
+        "classifier.weight",
+        "classifier.bias",
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+    ):
         assert name in caplog.text
 
 
@@ -207,7 +269,9 @@ def test_dtype_shards_and_a_bert_config_object(bert_folder, expected):
     assert len(list((bert_folder / "shards").glob("*.safetensors"))) > 2
     torch.testing.assert_close(logits(bert_folder / "shards"), expected, atol=1e-5, rtol=0)
     model.save_pretrained(bert_folder / "shards")  # the old shards must not stay
-    assert [path.name for path in (bert_folder / "shards").glob("*.safetensors*")] == ["model.safetensors"]
+    assert [path.name for path in (bert_folder / "shards").glob("*.safetensors*")] == [
+        "model.safetensors"
+    ]
     torch.testing.assert_close(logits(bert_folder / "shards"), expected, atol=1e-5, rtol=0)
 
 
@@ -217,15 +281,25 @@ def test_sinusoidal_tables_are_right_after_loading(tmp_path):
     again = BertLiteModel.from_pretrained(tmp_path)
     table = again.embeddings.position_embeddings.weight
     assert torch.equal(table, model.embeddings.position_embeddings.weight)
-    assert table[3, 1].item() == pytest.approx(torch.sin(torch.tensor(3 / 10000 ** (2 / 32))).item(), abs=1e-6)
+    assert table[3, 1].item() == pytest.approx(
+        torch.sin(torch.tensor(3 / 10000 ** (2 / 32))).item(), abs=1e-6
+    )
     assert not [name for name in load_file(tmp_path / "model.safetensors") if "position" in name]
 
 
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("albert", lambda: AlbertModel(AlbertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=48))),
-        ("distilbert", lambda: DistilBertModel(DistilBertConfig(dim=32, n_layers=1, n_heads=4, hidden_dim=48))),
+        (
+            "albert",
+            lambda: AlbertModel(
+                AlbertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=48)
+            ),
+        ),
+        (
+            "distilbert",
+            lambda: DistilBertModel(DistilBertConfig(dim=32, n_layers=1, n_heads=4, hidden_dim=48)),
+        ),
         ("gpt2", lambda: GPT2Model(GPT2Config(n_embd=32, n_layer=1, n_head=4))),
     ],
 )
@@ -241,7 +315,10 @@ def test_an_empty_folder_and_foreign_weights_are_refused(bert_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no model_type.*bertlite and bert"):
         BertLiteModel.from_pretrained(tmp_path / "empty")
-    rewrite(bert_folder, lambda tensors: {f"transformer.{name}": value for name, value in tensors.items()})
+    rewrite(
+        bert_folder,
+        lambda tensors: {f"transformer.{name}": value for name, value in tensors.items()},
+    )
     with pytest.raises(ValueError, match="not the weights of a bertlite or bert.*stayed random"):
         BertLiteModel.from_pretrained(bert_folder)
 
@@ -290,7 +367,10 @@ def test_warm_start_encodes_as_the_bert_and_names_what_is_new(layers, bert_folde
     ids = torch.arange(9)[None]
     model = started.model.eval()
     assert torch.equal(model.get_encoder()(ids).last_hidden_state, bert(ids).last_hidden_state)
-    assert torch.equal(model.model.decoder.layers[0].feed_forward.fc1.weight, bert.layers[0].feed_forward.fc1.weight)
+    assert torch.equal(
+        model.model.decoder.layers[0].feed_forward.fc1.weight,
+        bert.layers[0].feed_forward.fc1.weight,
+    )
     assert model.lm_head.weight is model.model.shared.weight
     assert {".cross_attention" in name for name in started.new_weights} == {True}
     assert len(started.new_weights) == 10 * layers

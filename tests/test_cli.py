@@ -6,23 +6,47 @@ import json
 import pytest
 from tasks_cases import ROWS, base_folder, write_rows
 
-from bertlite.cli import COMMANDS, main
+from bertlite.cli.main import COMMANDS, main
 from bertlite.tasks import TASKS
 
 QUIET = ["--disable_tqdm", "true", "--use_cpu"]
-TRAIN = ["finetune", "sequence-classification", "--model", "{base}", "--train", "{rows}", "--output_dir"]
+TRAIN = [
+    "finetune",
+    "sequence-classification",
+    "--model",
+    "{base}",
+    "--train",
+    "{rows}",
+    "--output_dir",
+]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with rows, a base model and a sentiment model, trained by the command from a YAML file."""
+    """A folder with rows, a base model and a sentiment model, trained by the command from a YAML
+    file.
+    """
     path = tmp_path_factory.mktemp("cli")
     base_folder(path / "base")
     write_rows(path / "rows.jsonl", ROWS["sequence-classification"])
-    options = {"model": str(path / "base"), "train": str(path / "rows.jsonl"), "output_dir": str(path / "out")}
-    lines = [f"{name}: {value}" for name, value in options.items()] + ["learning_rate: 1e-3", "max_steps: 9"]
+    options = {
+        "model": str(path / "base"),
+        "train": str(path / "rows.jsonl"),
+        "output_dir": str(path / "out"),
+    }
+    lines = [f"{name}: {value}" for name, value in options.items()] + [
+        "learning_rate: 1e-3",
+        "max_steps: 9",
+    ]
     (path / "run.yaml").write_text("\n".join(lines))
-    words = ["finetune", "sequence-classification", str(path / "run.yaml"), "--max-steps", "2", *QUIET]
+    words = [
+        "finetune",
+        "sequence-classification",
+        str(path / "run.yaml"),
+        "--max-steps",
+        "2",
+        *QUIET,
+    ]
     assert main(words) == 0
     return path
 
@@ -50,14 +74,32 @@ def test_help_teaches_with_examples_first(words, capsys):
 def test_long_help_has_every_flag(capsys):
     assert main(["finetune", "translation", "--help-all"]) == 0
     shown = capsys.readouterr().out
-    for flag in ("--gradient_accumulation_steps", "--generation_num_beams", "--on_bad_row", "--doc_stride", "--recipe"):
+    for flag in (
+        "--gradient_accumulation_steps",
+        "--generation_num_beams",
+        "--on_bad_row",
+        "--doc_stride",
+        "--recipe",
+    ):
         assert flag in shown
 
 
 def test_a_json_file_of_options(place, tmp_path):
-    """Lists, numbers and booleans as JSON has them; a file's word is checked as the command line's is."""
-    options = {"model": str(place / "base"), "train": str(place / "rows.jsonl"), "output_dir": str(tmp_path / "out")}
-    options |= {"columns": ["text=text"], "labels": ["good", "bad"], "learning_rate": 1e-3, "max_steps": 1}
+    """Lists, numbers and booleans as JSON has them.
+
+    A file's word is checked as the command line's is.
+    """
+    options = {
+        "model": str(place / "base"),
+        "train": str(place / "rows.jsonl"),
+        "output_dir": str(tmp_path / "out"),
+    }
+    options |= {
+        "columns": ["text=text"],
+        "labels": ["good", "bad"],
+        "learning_rate": 1e-3,
+        "max_steps": 1,
+    }
     options |= {"disable_tqdm": True, "use_cpu": True, "on_bad_row": "skip", "save_strategy": "no"}
     (tmp_path / "run.json").write_text(json.dumps(options))
     assert main(["finetune", "sequence-classification", str(tmp_path / "run.json")]) == 0
@@ -83,10 +125,14 @@ def test_predict_answers_in_order(place, capsys):
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (place / "texts.txt").write_text("\n".join(texts))
     file = place / "answers" / "found.jsonl"
-    assert main(["predict", str(place / "out"), str(place / "texts.txt"), "--output", str(file)]) == 0
+    assert (
+        main(["predict", str(place / "out"), str(place / "texts.txt"), "--output", str(file)]) == 0
+    )
     written = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["label"] for row in written] == [row["label"] for row in shown]
-    assert [row["score"] for row in written] == pytest.approx([row["score"] for row in shown], abs=1e-5)
+    assert [row["score"] for row in written] == pytest.approx(
+        [row["score"] for row in shown], abs=1e-5
+    )
     assert [path.name for path in file.parent.iterdir()] == ["found.jsonl"]
 
 
@@ -113,13 +159,28 @@ def test_predict_reads_a_file_of_rows(place, capsys):
             ["predict", "{out}", "--text", "a", "--text_pair", "b", "c"],
             "--text_pair must be as many as --text, 1, got 2",
         ),
-        (["predict", "{out}", "--task", "question-answering", "--text", "a"], "--question must be one"),
-        (["predict", "{out}", "--task", "multiple-choice", "--choices", "a"], "needs one --question"),
-        (["predict", "{out}", "--task", "token-classification", "--text", "a"], "must be a ...ForTokenClassification"),
+        (
+            ["predict", "{out}", "--task", "question-answering", "--text", "a"],
+            "--question must be one",
+        ),
+        (
+            ["predict", "{out}", "--task", "multiple-choice", "--choices", "a"],
+            "needs one --question",
+        ),
+        (
+            ["predict", "{out}", "--task", "token-classification", "--text", "a"],
+            "must be a ...ForTokenClassification",
+        ),
         (["predict", "{out}"], "takes a file or --text, and not both, got neither"),
         (["predict", "{out}", "{out}/../rows.jsonl", "--text", "a"], "and not both, got both"),
-        (["predict", "{out}", "--text", "a", "--columns", "text=b"], "--columns must come with a file"),
-        (["predict", "{out}", "--text", "a", "--question", "b"], "reads --text and --text_pair, got --question"),
+        (
+            ["predict", "{out}", "--text", "a", "--columns", "text=b"],
+            "--columns must come with a file",
+        ),
+        (
+            ["predict", "{out}", "--text", "a", "--question", "b"],
+            "reads --text and --text_pair, got --question",
+        ),
         (
             ["predict", "{out}", "--text", "a", "--output", "{out}"],
             "--output must be a file to write to, got the",
@@ -128,30 +189,71 @@ def test_predict_reads_a_file_of_rows(place, capsys):
         (["predict", "{out}", "--text", ""], "texts[0] must hold some text, got ''"),
         (["evaluate", "{out}", "--test", "a.csv", "--train", "b.csv"], "alone, got train too"),
         (["evaluate", "{out}/..", "--test", "a.csv"], ".., a folder without one"),
-        (["evaluate", "{out}", "--test", "a.csv", "--task", "tagging"], "argument --task: invalid choice: 'tagging'"),
-        ([*TRAIN, "{out}/../new", "--max_length", "ten"], "--max_length/--max-length: invalid int value: 'ten'"),
-        ([*TRAIN, "{out}/../new", "--max_length", "-5"], "max_length must be a whole number of at least 1, got -5"),
-        ([*TRAIN, "{out}/../new", "--max_length", "2"], "max_length must leave room beside the special tokens, got 2"),
-        ([*TRAIN, "{out}/../new", "--batch_size", "4"], "--batch_size 4; is --prediction_batch_size or --per_device"),
-        ([*TRAIN, "{out}/../new", "--learning_rate", "-1"], "learning_rate must be a number from 0 to inf, got -1.0"),
+        (
+            ["evaluate", "{out}", "--test", "a.csv", "--task", "tagging"],
+            "argument --task: invalid choice: 'tagging'",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--max_length", "ten"],
+            "--max_length/--max-length: invalid int value: 'ten'",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--max_length", "-5"],
+            "max_length must be a whole number of at least 1, got -5",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--max_length", "2"],
+            "max_length must leave room beside the special tokens, got 2",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--batch_size", "4"],
+            "--batch_size 4; is --prediction_batch_size or --per_device",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--learning_rate", "-1"],
+            "learning_rate must be a number from 0 to inf, got -1.0",
+        ),
         ([*TRAIN, "{out}/../new", "--num_train_epochs", "0"], "num_train_epochs must be above 0"),
-        ([*TRAIN, "{out}/../new", "--per_device_train_batch_size", "0"], "batch_size must be a whole number of at"),
-        ([*TRAIN, "{out}/../new", "--eval_strategy", "epoch"], "eval_strategy must come with validation rows"),
-        ([*TRAIN, "{out}/../new", "--columns", "text=Review"], "got 'Review'; the columns are text, label"),
-        ([*TRAIN, "{out}/../new", "--columns", "text"], "columns must be entries NAME=COLUMN, got 'text'"),
+        (
+            [*TRAIN, "{out}/../new", "--per_device_train_batch_size", "0"],
+            "batch_size must be a whole number of at",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--eval_strategy", "epoch"],
+            "eval_strategy must come with validation rows",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--columns", "text=Review"],
+            "got 'Review'; the columns are text, label",
+        ),
+        (
+            [*TRAIN, "{out}/../new", "--columns", "text"],
+            "columns must be entries NAME=COLUMN, got 'text'",
+        ),
         ([*TRAIN, "{out}"], "of an earlier run: give resume, or another folder"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr(words, message, place, capsys):
     capsys.readouterr()
-    assert main([word.format(out=place / "out", base=place / "base", rows=place / "rows.jsonl") for word in words]) == 2
+    assert (
+        main(
+            [
+                word.format(out=place / "out", base=place / "base", rows=place / "rows.jsonl")
+                for word in words
+            ]
+        )
+        == 2
+    )
     shown = capsys.readouterr().err.strip().splitlines()
     assert message in shown[-1]
     assert shown[-1].startswith(f"bertlite {words[0]}: error: ")
 
 
 def test_lines_of_a_text_file_are_named(place, capsys):
-    """Each line has one answer, so that one without a text is an error; only line feeds end a line."""
+    """Each line has one answer, so that one without a text is an error.
+
+    Only line feeds end a line.
+    """
     file = place / "lines.txt"
     for data, message in {
         b"the cat\n\nsat\n": "lines.txt line 2 must hold some text",
@@ -169,7 +271,8 @@ def test_lines_of_a_text_file_are_named(place, capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("- a\n", "must hold names and values"), ("a: [", "no valid YAML"), ("rate: 3", "got rate")]
+    ("text", "message"),
+    [("- a\n", "must hold names and values"), ("a: [", "no valid YAML"), ("rate: 3", "got rate")],
 )
 def test_bad_files_of_options_are_refused(text, message, tmp_path, capsys):
     file = tmp_path / "bad.yaml"

@@ -1,4 +1,6 @@
-"""What the library and the house ask of classes, sizes, imports and files, beyond what a forward pass shows."""
+"""What the library and the house ask of classes, sizes, imports and files, beyond what a forward
+pass shows.
+"""
 
 import ast
 import inspect
@@ -15,8 +17,8 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import find_labels
 
 import bertlite
-from bertlite.auto import CONFIGS, MODELS
 from bertlite.models.attention import Attention
+from bertlite.models.auto import CONFIGS, MODELS
 
 SOURCE = Path(bertlite.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -51,7 +53,9 @@ def test_class_attributes(name):
     model = model_class(config_of(name))
     assert model_class.main_input_name == "input_ids"
     assert model_class.base_model_prefix == ("model" if name.startswith("Transformer") else "bert")
-    assert model.base_model is (model if name.endswith("Model") else getattr(model, model_class.base_model_prefix))
+    assert model.base_model is (
+        model if name.endswith("Model") else getattr(model, model_class.base_model_prefix)
+    )
     assert type(model_class._tied_weights_keys) in (dict, type(None))
     assert model_class.supports_gradient_checkpointing
     assert model_class._can_compile_fullgraph
@@ -62,9 +66,13 @@ def test_class_attributes(name):
 
 
 def test_generation_is_inherited_directly():
-    generates = [name for name, model_class in CLASSES.items() if GenerationMixin in model_class.__bases__]
+    generates = [
+        name for name, model_class in CLASSES.items() if GenerationMixin in model_class.__bases__
+    ]
     assert generates == ["TransformerLiteForConditionalGeneration"]
-    assert [name for name, model_class in CLASSES.items() if model_class.can_generate()] == generates
+    assert [
+        name for name, model_class in CLASSES.items() if model_class.can_generate()
+    ] == generates
 
 
 def test_the_library_finds_the_attention_interface_in_the_source():
@@ -76,7 +84,11 @@ def test_the_library_finds_the_attention_interface_in_the_source():
 def test_every_attention_says_whether_it_is_causal(name):
     """Sdpa takes a module without `is_causal` as causal; only the decoder's look at itself is."""
     model = CLASSES[name](config_of(name))
-    found = {path: module.is_causal for path, module in model.named_modules() if isinstance(module, Attention)}
+    found = {
+        path: module.is_causal
+        for path, module in model.named_modules()
+        if isinstance(module, Attention)
+    }
     assert found
     assert found == {path: "decoder" in path and path.endswith("self_attention") for path in found}
 
@@ -115,9 +127,13 @@ def test_weights_missing_from_a_file_are_initialised(name, tmp_path):
         assert tensor.isfinite().all(), path
         assert tensor.abs().max() < 2, path
     if family == "TransformerLite":
-        expected = transformers.models.marian.modeling_marian.MarianSinusoidalPositionalEmbedding(40, 32)
+        expected = transformers.models.marian.modeling_marian.MarianSinusoidalPositionalEmbedding(
+            40, 32
+        )
         for stack in (model.get_encoder(), model.get_decoder()):
-            torch.testing.assert_close(stack.embeddings.position_embeddings.weight, expected.create_weight())
+            torch.testing.assert_close(
+                stack.embeddings.position_embeddings.weight, expected.create_weight()
+            )
 
 
 @pytest.mark.parametrize("make", [bert_config, transformer_config])
@@ -134,7 +150,11 @@ def test_config_survives_json(make, tmp_path):
 
 @EVERY_CLASS
 def test_auto_classes_know_the_class(name):
-    family = bertlite.TransformerLiteConfig if name.startswith("Transformer") else bertlite.BertLiteConfig
+    family = (
+        bertlite.TransformerLiteConfig
+        if name.startswith("Transformer")
+        else bertlite.BertLiteConfig
+    )
     task = {"ForConditionalGeneration": "ForSeq2SeqLM", "Model": ""}
     suffix = name.removeprefix("TransformerLite").removeprefix("BertLite")
     auto = getattr(transformers, f"AutoModel{task.get(suffix, suffix)}")
@@ -156,11 +176,18 @@ def test_auto_classes_know_the_class(name):
     ],
 )
 def test_parameters_of_the_presets(name, published, rounding):
-    """As published (Vaswani et al. table 3; Devlin et al. section 3; Turc et al. table 1 for the small ones)."""
+    """As published (Vaswani et al.
+
+    table 3; Devlin et al. section 3; Turc et al. table 1 for the small ones).
+    """
     config = bertlite.preset(name)
     generates = config.is_encoder_decoder
     with torch.device("meta"):
-        model = (bertlite.TransformerLiteForConditionalGeneration if generates else bertlite.BertLiteModel)(config)
+        model = (
+            bertlite.TransformerLiteForConditionalGeneration
+            if generates
+            else bertlite.BertLiteModel
+        )(config)
         model.tie_weights()
     count = sum(parameter.numel() for parameter in model.parameters())
     assert round(count / rounding) == round(published / rounding), f"{count:,}"
@@ -171,7 +198,8 @@ def test_unknown_presets_are_refused():
         bertlite.preset("bert-huge")
 
 
-# What a module of the models may import; everything else of the package may import them all, and none may import cli.
+# What a module of the models may import; everything else of the package may import them all, and
+# none may import cli.
 DIRECTION = {
     "configuration": set(),
     "masking": {"configuration"},
@@ -182,7 +210,10 @@ DIRECTION = {
     "pretrained": {"configuration", "masking", "linear", "attention", "embeddings", "losses"},
 }
 DIRECTION["layers"] = {*DIRECTION["pretrained"], "pretrained"}
-DIRECTION["modeling_bertlite"] = DIRECTION["modeling_transformerlite"] = {*DIRECTION["layers"], "layers"}
+DIRECTION["modeling_bertlite"] = DIRECTION["modeling_transformerlite"] = {
+    *DIRECTION["layers"],
+    "layers",
+}
 
 
 def imports_of(path: Path) -> list[tuple[ast.stmt, str]]:
@@ -195,16 +226,22 @@ def imports_of(path: Path) -> list[tuple[ast.stmt, str]]:
         elif isinstance(node, ast.ImportFrom):
             parents = here[: -node.level] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
-            found += [(node, base if node.module else f"{base}.{alias.name}") for alias in node.names]
+            found += [
+                (node, base if node.module else f"{base}.{alias.name}") for alias in node.names
+            ]
     return [(node, name) for node, name in found if name.split(".")[0] == "bertlite"]
 
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
 def test_models_import_downwards(path):
-    """Configuration ← masking ← linear ← attention, embeddings, losses ← pretrained, layers ← modelling."""
+    """Configuration ← masking ← linear ← attention, embeddings, losses ← pretrained, layers ←
+    modelling.
+    """
     allowed = {f"bertlite.models.{name}" for name in DIRECTION.get(path.stem, set())}
     assert {name for _, name in imports_of(path)} <= allowed
-    assert path.stem in DIRECTION or path.stem == "__init__", "a new file: say in DIRECTION where it stands"
+    assert path.stem in DIRECTION or path.stem == "__init__", (
+        "a new file: say in DIRECTION where it stands"
+    )
 
 
 def test_auto_stands_on_nothing():
@@ -213,13 +250,19 @@ def test_auto_stands_on_nothing():
 
 
 def test_auto_lists_what_the_saved_config_lists():
-    """The names of the Auto classes, once here for `import bertlite` and once in a saved `auto_map`."""
+    """The names of the Auto classes, once here for `import bertlite` and once in a saved
+    `auto_map`.
+    """
     for model_type, classes in MODELS.items():
         config_class = getattr(bertlite, CONFIGS[model_type])
-        saved = next(model.auto_map for model in CLASSES.values() if model.config_class is config_class)
+        saved = next(
+            model.auto_map for model in CLASSES.values() if model.config_class is config_class
+        )
         saved = {auto_class: path.split(".")[1] for auto_class, path in saved.items()}
         assert saved.pop("AutoConfig") == CONFIGS[model_type]
-        assert {name: model for name, model in classes.items() if name != "AutoModelForTextEncoding"} == saved
+        assert {
+            name: model for name, model in classes.items() if name != "AutoModelForTextEncoding"
+        } == saved
         for auto_class, name in classes.items():
             mapping = getattr(transformers, auto_class)._model_mapping
             assert mapping[config_class] is getattr(bertlite, name)
@@ -236,12 +279,17 @@ def test_public_names():
 
 def test_nothing_imports_the_command_line():
     for path in FILES:
-        assert not [name for _, name in imports_of(path) if name.startswith("bertlite.cli")], path.name
+        assert not [name for _, name in imports_of(path) if name.startswith("bertlite.cli")], (
+            path.name
+        )
 
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
 def test_travelling_files_import_flatly(path):
-    """`from .x import Y` on the file's own level; anything else is not copied, or breaks, when a model is saved."""
+    """`from .x import Y` on the file's own level.
+
+    Anything else is not copied, or breaks, when a model is saved.
+    """
     for node, name in imports_of(path):
         assert isinstance(node, ast.ImportFrom), name
         assert node.level == 1, name
@@ -250,7 +298,9 @@ def test_travelling_files_import_flatly(path):
         assert node.col_offset == 0, f"{name} is imported inside a function"
     text = path.read_text()
     lines = re.findall(r"^\s*(?:from\s+\.\S*\s+import|import\s+\.)", text, re.MULTILINE)
-    assert len(lines) == len({node.lineno for node, _ in imports_of(path)}), "an import line in a docstring counts"
+    assert len(lines) == len({node.lineno for node, _ in imports_of(path)}), (
+        "an import line in a docstring counts"
+    )
 
 
 def lines_of(path: Path) -> int:
@@ -263,7 +313,11 @@ def test_models_are_small():
 
 def test_files_are_small():
     too_long = {path.name: lines_of(path) for path in FILES}
-    too_long = {name: count for name, count in too_long.items() if count >= (600 if name.startswith("model") else 400)}
+    too_long = {
+        name: count
+        for name, count in too_long.items()
+        if count >= (600 if name.startswith("model") else 400)
+    }
     assert not too_long
 
 
@@ -273,7 +327,9 @@ def test_functions_are_small():
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                body = (
+                    node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                )
                 count = body[-1].end_lineno - body[0].lineno + 1
                 if count >= 40:
                     too_long[f"{path.name}:{node.name}"] = count

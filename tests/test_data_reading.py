@@ -31,11 +31,14 @@ def write_rows(path, rows):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz", "a.tsv.xz"]
+    "name",
+    ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz", "a.tsv.xz"],
 )
 @pytest.mark.parametrize("streaming", [False, True])
 def test_tables(name, streaming, tmp_path):
-    data = prepare("sequence-classification", write_rows(tmp_path / name, ROWS), streaming=streaming)
+    data = prepare(
+        "sequence-classification", write_rows(tmp_path / name, ROWS), streaming=streaming
+    )
     assert list(data.train) == EXPECTED
     assert isinstance(data.train, datasets.IterableDataset if streaming else datasets.Dataset)
     assert data.labels == ["neg", "pos"]
@@ -56,7 +59,11 @@ def test_splits_of_a_folder_and_of_a_dataset_dict(tmp_path):
     for split in ("train", "dev", "test"):
         write_rows(tmp_path / f"{split}.jsonl", ROWS[: {"train": 3, "dev": 2, "test": 1}[split]])
     data = prepare("sequence-classification", dataset=tmp_path)
-    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 3, "validation": 2, "test": 1}
+    assert {name: len(rows) for name, rows in data.splits.items()} == {
+        "train": 3,
+        "validation": 2,
+        "test": 1,
+    }
     splits = datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)})
     assert list(prepare("sequence-classification", dataset=splits).train) == EXPECTED
     splits.save_to_disk(tmp_path / "saved")
@@ -71,8 +78,12 @@ def test_many_files_and_patterns(tmp_path):
 
 def test_semicolons_and_long_fields(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("\ufefftext;label\n" + "x, " * 100_000 + ";1\nline\nof text;0\n".replace("line\nof", '"line\nof"')
-                    .replace("of\" text", 'of text"'), encoding="utf-8")  # fmt: skip
+    path.write_text(
+        "\ufefftext;label\n"
+        + "x, " * 100_000
+        + ";1\nline\nof text;0\n".replace("line\nof", '"line\nof"').replace('of" text', 'of text"'),
+        encoding="utf-8",
+    )
     rows = list(prepare("sequence-classification", path).train)
     assert [len(row["text"]) for row in rows] == [300_000, len("line\nof text")]
     assert [row["label"] for row in rows] == [1, 0]
@@ -103,7 +114,12 @@ def test_conll(name, tmp_path):
 
 
 def squad(version, **question):
-    asked = {"id": "q1", "question": "Where?", "answers": [{"text": "Ulm", "answer_start": 3}], **question}
+    asked = {
+        "id": "q1",
+        "question": "Where?",
+        "answers": [{"text": "Ulm", "answer_start": 3}],
+        **question,
+    }
     paragraph = {"context": "In Ulm.", "qas": [asked]}
     return {"version": version, "data": [{"title": "T", "paragraphs": [paragraph]}]}
 
@@ -112,12 +128,22 @@ def squad(version, **question):
 def test_squad(indent, tmp_path):
     path = tmp_path / "train.json"
     path.write_text(json.dumps(squad("1.1"), indent=indent))
-    row = {"id": "q1", "question": "Where?", "context": "In Ulm.", "answers": {"text": ["Ulm"], "answer_start": [3]}}
+    row = {
+        "id": "q1",
+        "question": "Where?",
+        "context": "In Ulm.",
+        "answers": {"text": ["Ulm"], "answer_start": [3]},
+    }
     assert list(prepare("question-answering", path).train) == [row]
     path.write_text(json.dumps(squad("v2.0", is_impossible=True, answers=[]), indent=indent))
-    assert prepare("question-answering", path).train[0]["answers"] == {"text": [], "answer_start": []}
+    assert prepare("question-answering", path).train[0]["answers"] == {
+        "text": [],
+        "answer_start": [],
+    }
     path.write_text(json.dumps(squad("v2.0", answers=[{"text": "Ulm", "answer_start": 2}])))
-    with pytest.raises(ValueError, match=r"train.json question 1 \(id q1\): answer not at.*it stands at 3"):
+    with pytest.raises(
+        ValueError, match=r"train.json question 1 \(id q1\): answer not at.*it stands at 3"
+    ):
         prepare("question-answering", path)
 
 
@@ -158,13 +184,31 @@ def test_translation_columns(tmp_path):
     with pytest.raises(ValueError, match="source_language must be one of en, de, got 'fr'"):
         prepare("translation", path, source_language="fr")
     rows = [{"en": "cat", "de": "Katze"}]
-    assert list(prepare("translation", rows, source_language="en", target_language="de").train) == [forth]
+    assert list(prepare("translation", rows, source_language="en", target_language="de").train) == [
+        forth
+    ]
 
 
-SWAG = {"sent1": "She opens it.", "sent2": "She", "ending0": "reads.", "ending1": "flies.", "label": 1}
-ARC = {"question": "Which?", "choices": {"text": ["a rock", "a cat"], "label": ["A", "B"]}, "answerKey": "B"}
+SWAG = {
+    "sent1": "She opens it.",
+    "sent2": "She",
+    "ending0": "reads.",
+    "ending1": "flies.",
+    "label": 1,
+}
+ARC = {
+    "question": "Which?",
+    "choices": {"text": ["a rock", "a cat"], "label": ["A", "B"]},
+    "answerKey": "B",
+}
 RACE = {"article": "Long.", "question": "Which?", "options": ["no", "yes"], "answer": "B"}
-COPA = {"premise": "It rained.", "question": "effect", "choice1": "Wet.", "choice2": "Dry.", "label": 0}
+COPA = {
+    "premise": "It rained.",
+    "question": "effect",
+    "choice1": "Wet.",
+    "choice2": "Dry.",
+    "label": 0,
+}
 WINOGRANDE = {"sentence": "The _ ran.", "option1": "cat", "option2": "box", "answer": "2"}
 
 
@@ -176,18 +220,32 @@ WINOGRANDE = {"sentence": "The _ ran.", "option1": "cat", "option2": "box", "ans
         (RACE, "Long. Which?", ["no", "yes"], 1),
         (COPA, "It rained. effect", ["Wet.", "Dry."], 0),
         (WINOGRANDE, "The _ ran.", ["cat", "box"], 1),
-        ({"question": "Which?", "choices": '["no", "yes"]', "label": "yes"}, "Which?", ["no", "yes"], 1),
+        (
+            {"question": "Which?", "choices": '["no", "yes"]', "label": "yes"},
+            "Which?",
+            ["no", "yes"],
+            1,
+        ),
     ],
 )
 def test_multiple_choice(row, question, choices, label):
-    assert list(prepare("multiple-choice", [row]).train) == [{"question": question, "choices": choices, "label": label}]
+    assert list(prepare("multiple-choice", [row]).train) == [
+        {"question": question, "choices": choices, "label": label}
+    ]
 
 
 def test_summaries_and_pairs():
     rows = [{"document": "Long.", "summary": "Short."}]
     assert list(prepare("summarization", rows).train) == [{"source": "Long.", "target": "Short."}]
-    rows = [{"premise": "A", "hypothesis": "B", "label": "x"}, {"premise": "C", "hypothesis": "D", "label": "y"}]
-    assert prepare("sequence-classification", rows).train[1] == {"text": "C", "text_pair": "D", "label": 1}
+    rows = [
+        {"premise": "A", "hypothesis": "B", "label": "x"},
+        {"premise": "C", "hypothesis": "D", "label": "y"},
+    ]
+    assert prepare("sequence-classification", rows).train[1] == {
+        "text": "C",
+        "text_pair": "D",
+        "label": 1,
+    }
 
 
 def test_rows_without_labels(tmp_path):
@@ -212,7 +270,10 @@ def test_streams_split_over_loader_workers(tmp_path):
     import torch
 
     for number in range(2):
-        write_rows(tmp_path / f"part{number}.csv", [{"text": f"{number}{row}", "label": row} for row in range(3)])
+        write_rows(
+            tmp_path / f"part{number}.csv",
+            [{"text": f"{number}{row}", "label": row} for row in range(3)],
+        )
     data = prepare("sequence-classification", str(tmp_path / "part*.csv"), streaming=True)
     loader = torch.utils.data.DataLoader(data.train, batch_size=None, num_workers=2)
     assert sorted(row["text"] for row in loader) == ["00", "01", "02", "10", "11", "12"]

@@ -1,13 +1,16 @@
-"""`bertlite demo`: its data, its refusals, and a short run of the whole on the real weights and reviews."""
+"""`bertlite demo`.
+
+Its data, its refusals, and a short run of the whole on the real weights and reviews.
+"""
 
 import json
 from collections import Counter
 
 import pytest
 
-from bertlite import demo
-from bertlite.cli import main
-from bertlite.model_card import write_model_card
+from bertlite.cli import demo
+from bertlite.cli.main import main
+from bertlite.hub.model_card import write_model_card
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +23,12 @@ def test_reviews_are_real_and_each_text_stands_once(reviews):
     labels = Counter(row["label"] for row in reviews)
     assert set(labels) == {0, 1}
     assert abs(labels[0] - labels[1]) < 100
-    texts = [" ".join("".join(c if c.isalnum() or c == "_" else " " for c in row["text"].lower()).split())
-             for row in reviews]  # fmt: skip
+    texts = [
+        " ".join(
+            "".join(c if c.isalnum() or c == "_" else " " for c in row["text"].lower()).split()
+        )
+        for row in reviews
+    ]
     assert len(set(texts)) == len(texts)
 
 
@@ -36,14 +43,19 @@ def test_a_text_falls_into_one_split_whatever_stands_beside_it(reviews):
 
 
 def test_a_text_in_two_splits_is_refused():
-    splits = {"train": [{"text": "A Dull film!", "label": 0}], "test": [{"text": "a dull film", "label": 0}]}
+    splits = {
+        "train": [{"text": "A Dull film!", "label": 0}],
+        "test": [{"text": "a dull film", "label": 0}],
+    }
     with pytest.raises(ValueError, match="one in train and in test: a dull film"):
         demo.check_disjoint(splits)
 
 
 def test_rivals_learn_from_the_training_reviews_only():
     rows = [
-        {"text": f"{word} film {i}", "label": label} for i in range(6) for label, word in enumerate(["bad", "good"])
+        {"text": f"{word} film {i}", "label": label}
+        for i in range(6)
+        for label, word in enumerate(["bad", "good"])
     ]
     wrong = [{"text": "bad", "label": 1}, {"text": "good", "label": 0}]
     found = demo.baselines({"train": rows, "validation": rows[:2], "test": wrong})
@@ -82,9 +94,17 @@ def test_a_card_needs_every_figure(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_demo_in_short(tmp_path, capsys):
-    """Few reviews: what it learns is not the point, but that every step runs and says what it measured."""
+    """Few reviews.
+
+    What it learns is not the point, but that every step runs and says what it measured.
+    """
     options = ["--max-train-examples", "96", "--max-eval-examples", "64", "--epochs", "1"]
-    assert main(["demo", "A dull film.", "I laughed.", *options, "--output-dir", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            ["demo", "A dull film.", "I laughed.", *options, "--output-dir", str(tmp_path / "out")]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert f"Held-out accuracy {figures['accuracy']:.4f}" in printed

@@ -5,25 +5,36 @@ import torch
 from cases import Case
 
 from bertlite import TransformerLiteForConditionalGeneration
-from bertlite.generation.decoding import EXACT, DecodingState, first_largest, largest, packed_order
-from bertlite.generation.engine import DecoderEngine, engine_of, sum_of_bits
-from bertlite.generation.linears import FewRowsInt8Linear
+from bertlite.backends.cpu.decoder_engine import DecoderEngine, engine_of, sum_of_bits
+from bertlite.backends.cpu.decoding import (
+    EXACT,
+    DecodingState,
+    first_largest,
+    largest,
+    packed_order,
+)
+from bertlite.backends.cpu.few_rows_linear import FewRowsInt8Linear
 
 CASE = Case(TransformerLiteForConditionalGeneration, {"logits": "target"})
 
 
 def started(model, batch, num_beams=1, dtype="fp32"):
     source = model.get_encoder()(batch["input_ids"], batch["attention_mask"]).last_hidden_state
-    return DecodingState(engine_of(model, dtype), source, batch["attention_mask"], num_beams, steps=6)
+    return DecodingState(
+        engine_of(model, dtype), source, batch["attention_mask"], num_beams, steps=6
+    )
 
 
 def expected(model, batch, targets):
-    return model(batch["input_ids"], batch["attention_mask"], decoder_input_ids=targets).logits[:, -1]
+    return model(batch["input_ids"], batch["attention_mask"], decoder_input_ids=targets).logits[
+        :, -1
+    ]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
-    "overrides", [{}, {"norm_first": True, "activation_function": "relu"}, {"normalize_embedding": True}]
+    "overrides",
+    [{}, {"norm_first": True, "activation_function": "relu"}, {"normalize_embedding": True}],
 )
 @torch.no_grad()
 def test_steps_give_the_logits_of_the_whole_pass(side, overrides):
@@ -31,7 +42,9 @@ def test_steps_give_the_logits_of_the_whole_pass(side, overrides):
     state, targets = started(model, batch), batch["decoder_input_ids"]
     for step in range(targets.shape[1]):
         logits = state.logits(state.hidden_states(targets[:, step]))
-        torch.testing.assert_close(logits[:, :61], expected(model, batch, targets[:, : step + 1]), atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            logits[:, :61], expected(model, batch, targets[:, : step + 1]), atol=2e-5, rtol=1e-5
+        )
         assert (logits[:, 61:] == -torch.inf).all()
 
 
@@ -42,10 +55,14 @@ def test_beams_follow_their_parents_and_sources_leave():
     generator = torch.Generator().manual_seed(0)
     targets = torch.empty(4, 3, 0, dtype=torch.long)
     for step in range(5):
-        targets = torch.cat([targets, torch.randint(3, 61, (len(rows), 3, 1), generator=generator)], -1)
+        targets = torch.cat(
+            [targets, torch.randint(3, 61, (len(rows), 3, 1), generator=generator)], -1
+        )
         logits = state.logits(state.hidden_states(targets[:, :, -1].flatten()))[:, :61]
         whole = {name: tensor[rows].repeat_interleave(3, 0) for name, tensor in batch.items()}
-        torch.testing.assert_close(logits, expected(model, whole, targets.flatten(0, 1)), atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            logits, expected(model, whole, targets.flatten(0, 1)), atol=2e-5, rtol=1e-5
+        )
         parents = torch.randint(0, 3, (len(rows), 3), generator=generator)
         state.reorder(parents)
         targets = targets.gather(1, parents[:, :, None].expand_as(targets))
@@ -66,20 +83,29 @@ def test_int8_is_close_and_a_row_does_not_see_its_neighbours():
     for seed in range(5):
         inputs = torch.randn(5, 32, generator=torch.Generator().manual_seed(seed))
         inputs[3] *= 100
-        assert all(torch.equal(layer(inputs)[row : row + 2], layer(inputs[row : row + 2])) for row in range(5))
+        assert all(
+            torch.equal(layer(inputs)[row : row + 2], layer(inputs[row : row + 2]))
+            for row in range(5)
+        )
 
 
 @pytest.mark.parametrize("vnni", [True, False])
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
 def test_int8_inputs_above_a_bound(scale, vnni, monkeypatch):
-    """After GELU all steps are spent above -0.17. Within the rounding of inputs (half a step) and of weights."""
-    monkeypatch.setattr("bertlite.generation.linears.has_fast_int8", lambda: vnni)
+    """After GELU all steps are spent above -0.17.
+
+    Within the rounding of inputs (half a step) and of weights.
+    """
+    monkeypatch.setattr("bertlite.backends.cpu.few_rows_linear.has_fast_int8", lambda: vnni)
     generator = torch.Generator().manual_seed(0)
     linear, inputs = torch.nn.Linear(64, 32), scale * torch.randn(5, 64, generator=generator)
     inputs, weight = torch.nn.functional.gelu(inputs), linear.weight.detach()
     layer = FewRowsInt8Linear(linear, lowest=-0.17)
     half = (inputs.amax(-1, keepdim=True) + 0.17) / (255 if vnni else 127) / 2  # (5, 1)
-    bound = half * weight.abs().sum(1) + inputs.abs().sum(-1, keepdim=True) * weight.abs().amax(1) / 127 / 2
+    bound = (
+        half * weight.abs().sum(1)
+        + inputs.abs().sum(-1, keepdim=True) * weight.abs().amax(1) / 127 / 2
+    )
     error = (layer(inputs) - (inputs @ weight.T + linear.bias)).detach().abs()
     assert (error <= 1.01 * bound + 1e-5).all()
     assert all(torch.equal(layer(inputs)[row], layer(inputs[row : row + 1])[0]) for row in range(5))
@@ -87,7 +113,10 @@ def test_int8_inputs_above_a_bound(scale, vnni, monkeypatch):
 
 @torch.no_grad()
 def test_in_int8_the_words_that_decide_are_scored_in_fp32():
-    """The largest scores are those of the plain product to the last bits; the first of all is the same."""
+    """The largest scores are those of the plain product to the last bits.
+
+    The first of all is the same.
+    """
     model, batch = CASE.model(), CASE.batch()
     state = started(model, batch, dtype="int8")
     hidden = state.hidden_states(batch["decoder_input_ids"][:, 0])
@@ -145,10 +174,14 @@ def test_gaps_are_filled_by_the_last():
 def test_every_bit_of_a_weight_counts(size):
     """As integers of 64 bits, by hand: pairs are low and high halves."""
     numbers = torch.arange(1, size + 1, dtype=torch.int32)
-    pairs = [int(low) + (int(high) << 32) for low, high in zip(numbers[::2], numbers[1::2], strict=False)]
+    pairs = [
+        int(low) + (int(high) << 32) for low, high in zip(numbers[::2], numbers[1::2], strict=False)
+    ]
     expected = (sum(pairs), size if size % 2 else 0)
     assert sum_of_bits(numbers.view(torch.float32)) == expected
-    assert sum_of_bits(torch.cat([numbers[:1], numbers]).view(torch.float32)[1:]) == expected  # not on 8 bytes
+    assert (
+        sum_of_bits(torch.cat([numbers[:1], numbers]).view(torch.float32)[1:]) == expected
+    )  # not on 8 bytes
     for place in range(size):
         changed = numbers.clone()
         changed[place] ^= 1

@@ -6,15 +6,20 @@ from cases import TRANSFORMER, padded, randomize
 from transformers import MarianConfig, MarianMTModel
 
 from bertlite import TransformerLiteForConditionalGeneration
-from bertlite.generation import fast, fast_generate, generate, search
-from bertlite.generation.decoding import largest
+from bertlite.backends.cpu import generation as fast
+from bertlite.backends.cpu import search
+from bertlite.backends.cpu.decoding import largest
+from bertlite.backends.cpu.generation import fast_generate, generate
 
 LENGTHS = (9, 5, 7, 2, 6)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Marian with large random weights, and ours from its folder. Its texts are short and vary little."""
+    """Marian with large random weights, and ours from its folder.
+
+    Its texts are short and vary little.
+    """
     folder = tmp_path_factory.mktemp("marian")
     marian = randomize(MarianMTModel(MarianConfig(**TRANSFORMER)), std=0.3, seed=5)
     with torch.no_grad():
@@ -36,7 +41,9 @@ def batch():
 def handed_over(monkeypatch):
     """Why the library's loop decoded, call by call; None where it did not."""
     reasons, why = [], fast.why_library
-    monkeypatch.setattr(fast, "why_library", lambda *given: reasons.append(why(*given)) or reasons[-1])
+    monkeypatch.setattr(
+        fast, "why_library", lambda *given: reasons.append(why(*given)) or reasons[-1]
+    )
     return reasons
 
 
@@ -63,7 +70,11 @@ def assert_same(models, batch, **settings):
         {"suppress_tokens": [4, 8], "begin_suppress_tokens": [1, 12]},
         {"no_repeat_ngram_size": 2},
         {"repetition_penalty": 1.7},
-        {"bad_words_ids": [[4], [7, 8]], "exponential_decay_length_penalty": (3, 1.2), "remove_invalid_values": True},
+        {
+            "bad_words_ids": [[4], [7, 8]],
+            "exponential_decay_length_penalty": (3, 1.2),
+            "remove_invalid_values": True,
+        },
         {"pad_token_id": 6},
     ],
     ids=lambda settings: "-".join(settings) or "defaults",
@@ -79,13 +90,20 @@ def test_greedy(models, batch, settings, side, handed_over):
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.6, 2.0])
 @pytest.mark.parametrize("beams", [2, 5])
 def test_beams(models, batch, beams, length_penalty, early_stopping, handed_over):
-    settings = {"num_beams": beams, "length_penalty": length_penalty, "early_stopping": early_stopping}
+    settings = {
+        "num_beams": beams,
+        "length_penalty": length_penalty,
+        "early_stopping": early_stopping,
+    }
     assert_same(models, batch, max_new_tokens=14, num_return_sequences=beams // 2 + 1, **settings)
     assert handed_over == [None]
 
 
 def test_beams_in_int8_look_for_their_candidates_once(models, batch, monkeypatch):
-    """Among the words that were scored in fp32; with a processor in the way among all words. Both find the same."""
+    """Among the words that were scored in fp32.
+
+    With a processor in the way among all words. Both find the same.
+    """
     _, ours = models
     settings = {**batch, "dtype": "int8", "num_beams": 3, "max_new_tokens": 14}
     looked = []

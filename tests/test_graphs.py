@@ -1,4 +1,7 @@
-"""torch.compile without graph breaks and torch.export, of every base model and head; two processes equal to one."""
+"""torch.compile without graph breaks and torch.export, of every base model and head.
+
+Two processes equal to one.
+"""
 
 import os
 import subprocess
@@ -58,19 +61,32 @@ def test_export_with_any_batch_and_length(head):
     model, batch = make(head), batch_of(head)
     choices = {1: 2} if head == "ForMultipleChoice" else {}
     length = 2 if choices else 1
-    shape = {0: torch.export.Dim("batch", min=2, max=64), length: torch.export.Dim("length", min=2, max=40)}
-    exported = torch.export.export(model, (), batch, dynamic_shapes=dict.fromkeys(batch, shape), strict=False)
+    shape = {
+        0: torch.export.Dim("batch", min=2, max=64),
+        length: torch.export.Dim("length", min=2, max=40),
+    }
+    exported = torch.export.export(
+        model, (), batch, dynamic_shapes=dict.fromkeys(batch, shape), strict=False
+    )
     other = {name: tensor[:3, ..., :6] for name, tensor in batch.items()}
     with torch.no_grad():
         expected = model(**other)
-        assert first_difference(exported.module()(**other), expected, other["attention_mask"]) < 1e-5
+        assert (
+            first_difference(exported.module()(**other), expected, other["attention_mask"]) < 1e-5
+        )
 
 
-@pytest.mark.parametrize("model_class", ["TransformerLiteModel", "TransformerLiteForConditionalGeneration"])
+@pytest.mark.parametrize(
+    "model_class", ["TransformerLiteModel", "TransformerLiteForConditionalGeneration"]
+)
 def test_transformer_compiles_and_exports(model_class):
     torch.compiler.reset()
     model = randomize(getattr(bertlite, model_class)(transformer_config()))
-    batch = {**batch_of("Model"), "decoder_input_ids": torch.randint(3, 61, (4, 6)), "use_cache": False}
+    batch = {
+        **batch_of("Model"),
+        "decoder_input_ids": torch.randint(3, 61, (4, 6)),
+        "use_cache": False,
+    }
     with torch.no_grad():
         expected = model(**batch)
         compiled = torch.compile(model, backend="eager", fullgraph=True)
@@ -94,7 +110,9 @@ def test_static_cache_with_a_compiled_forward():
     model, batch = transformer(), batch_of("Model")
     expected = model.generate(**batch, max_new_tokens=10)
     model.forward = torch.compile(model.forward, fullgraph=True)
-    assert torch.equal(model.generate(**batch, max_new_tokens=10, cache_implementation="static"), expected)
+    assert torch.equal(
+        model.generate(**batch, max_new_tokens=10, cache_implementation="static"), expected
+    )
 
 
 @pytest.mark.slow
@@ -103,12 +121,25 @@ def test_two_processes_train_as_one(tmp_path):
     results = []
     for processes, batch_size in ((1, 8), (2, 4)):
         target = tmp_path / f"{processes}.pt"
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+        launch = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+        ]
         launch += ["--dynamo_backend", "no", "--num_processes", str(processes)]
-        # The name is the launcher's for "several processes on one machine"; the script itself asks for CPU and gloo.
+        # The name is the launcher's for "several processes on one machine"; the script itself asks
+        # for CPU and gloo.
         launch += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else ["--cpu"]
         command = [*launch, str(SCRIPTS / "train_in_parallel.py"), str(target), str(batch_size)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
         results.append(torch.load(target))

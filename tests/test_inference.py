@@ -11,7 +11,7 @@ from torch import nn
 from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
 import bertlite
-from bertlite.inference import answer, classify, running, summarize, tag, translate
+from bertlite.inference import answer, batching, classify, summarize, tag, translate
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,10 @@ def writer(bpe):
 
 
 class PlannedForQuestionAnswering(nn.Module):
-    """Logits by token: `start` and `end` map tokens to numbers, 0 for the rest; `bonus` adds where a row holds one."""
+    """Logits by token.
+
+    `start` and `end` map tokens to numbers, 0 for the rest; `bonus` adds where a row holds one.
+    """
 
     def __init__(self, tokenizer, start, end, positions=1000, bonus=None):
         super().__init__()
@@ -39,7 +42,10 @@ class PlannedForQuestionAnswering(nn.Module):
         for table, plan in zip(self.tables, (start, end), strict=True):
             for token, logit in plan.items():
                 table[tokenizer.convert_tokens_to_ids(token)] = logit
-        self.bonus = [(tokenizer.convert_tokens_to_ids(token), logit) for token, logit in (bonus or {}).items()]
+        self.bonus = [
+            (tokenizer.convert_tokens_to_ids(token), logit)
+            for token, logit in (bonus or {}).items()
+        ]
 
     def forward(self, input_ids, **kwargs):
         start, end = self.tables[:, input_ids]  # (B, T) each
@@ -57,7 +63,9 @@ def job(request, tokenizer, bpe, writer):
     name = request.param
     if name == "answer":
         model = bert("QuestionAnswering", tokenizer, positions=40)
-        return lambda texts, **kw: answer("who went", texts, model, tokenizer, doc_stride=4, **kw), model
+        return lambda texts, **kw: answer(
+            "who went", texts, model, tokenizer, doc_stride=4, **kw
+        ), model
     if name == "classify":
         model = bert("SequenceClassification", tokenizer, positions=24, labels=list("pqr"))
         return lambda texts, **kw: classify(texts, model, tokenizer, doc_stride=4, **kw), model
@@ -66,7 +74,9 @@ def job(request, tokenizer, bpe, writer):
         return lambda texts, **kw: tag(texts, model, tokenizer, doc_stride=4, **kw), model
     function = {"translate": translate, "summarize": summarize}[name]
     limit = {} if name == "translate" else {"max_new_tokens": 12}
-    return lambda texts, **kw: function(texts, writer, bpe, return_scores=True, **limit, **kw), writer
+    return lambda texts, **kw: function(
+        texts, writer, bpe, return_scores=True, **limit, **kw
+    ), writer
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -108,7 +118,7 @@ def test_progress_bar_counts_every_row_and_can_be_turned_off(job, monkeypatch):
         def update(self, count):
             self.seen["count"] += count
 
-    monkeypatch.setattr(running, "tqdm", Bar)
+    monkeypatch.setattr(batching, "tqdm", Bar)
     job[0](TEXTS, batch_size=2)
     job[0](TEXTS, batch_size=2, show_progress=False)
     assert [bar["disable"] for bar in bars] == [False, True]
@@ -123,10 +133,14 @@ def test_the_tokenizers_sides_change_nothing(tokenizer):
     assert (other.padding_side, other.truncation_side) == ("left", "left")
 
 
-@pytest.mark.parametrize("bad", ["", "  ", 3, b"tea", ["tea", ""], ["tea", None], {"a": "tea"}, ["tea", "\ud800"]])
+@pytest.mark.parametrize(
+    "bad", ["", "  ", 3, b"tea", ["tea", ""], ["tea", None], {"a": "tea"}, ["tea", "\ud800"]]
+)
 def test_bad_texts_are_refused_by_name(job, bad, monkeypatch):
     run, model = job
-    monkeypatch.setattr(model, "forward", lambda *args, **kwargs: pytest.fail("worked before checking"))
+    monkeypatch.setattr(
+        model, "forward", lambda *args, **kwargs: pytest.fail("worked before checking")
+    )
     with pytest.raises(ValueError, match=r"(texts|context)(\[1\])? must"):
         run(bad)
     with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
@@ -137,27 +151,40 @@ def test_bad_texts_are_refused_by_name(job, bad, monkeypatch):
 
 
 def brute_force(start, end, longest):
-    """Every passage (i, j) with its softmax score, best first; plain Python over lists of logits."""
+    """Every passage (i, j) with its softmax score, best first.
+
+    Plain Python over lists of logits.
+    """
     spans = {
-        (i, j): start[i] + end[j] for i in range(len(start)) for j in range(i, len(start)) if j - i < longest
-    }  # fmt: skip
+        (i, j): start[i] + end[j]
+        for i in range(len(start))
+        for j in range(i, len(start))
+        if j - i < longest
+    }
     total = math.log(sum(math.exp(logit) for logit in spans.values()))
     return sorted(((math.exp(logit - total), span) for span, logit in spans.items()), reverse=True)
 
 
 def test_answer_is_the_best_span_of_the_context_only(tokenizer):
-    # The question, special tokens and padding have far better logits; the best end (tea) stands before the best start.
+    # The question, special tokens and padding have far better logits; the best end (tea) stands
+    # before the best start.
     start = {"who": 50, "[CLS]": 60, "[SEP]": 60, "[PAD]": 60, "mat": 4, "cat": 3, "bob": 1}
     end = {"who": 50, "[CLS]": 60, "[SEP]": 60, "[PAD]": 60, "tea": 4.5, "sat": 2, "london": 2.5}
     model = PlannedForQuestionAnswering(tokenizer, start, end)
     context = "tea the  cat sat on mat and bob in london"
     words = context.split()
     expected = brute_force([start.get(w, 0) for w in words], [end.get(w, 0) for w in words], 4)[:3]
-    found = answer(["who", "who the who"], [context, "a"], model, tokenizer, top_k=3, max_answer_length=4)
+    found = answer(
+        ["who", "who the who"], [context, "a"], model, tokenizer, top_k=3, max_answer_length=4
+    )
     assert [each["score"] for each in found[0]] == pytest.approx([score for score, _ in expected])
-    offsets = [(context.index(words[i]), context.index(words[j]) + len(words[j])) for _, (i, j) in expected]
+    offsets = [
+        (context.index(words[i]), context.index(words[j]) + len(words[j])) for _, (i, j) in expected
+    ]
     assert [(each["start"], each["end"]) for each in found[0]] == offsets
-    assert found[0][0]["answer"] == "cat sat"  # mat ... london is longer than 4 tokens, tea comes before
+    assert (
+        found[0][0]["answer"] == "cat sat"
+    )  # mat ... london is longer than 4 tokens, tea comes before
     assert found[1] == [{"answer": "a", "score": 1.0, "start": 0, "end": 1}]
 
 
@@ -165,17 +192,30 @@ def test_windows_find_what_a_single_pass_finds(tokenizer):
     context = " ".join(f"{a} {b}" for a in LETTERS for b in LETTERS[:9])  # 468 tokens
     kw = {"doc_stride": 20, "max_answer_length": 20}
     plans = ({"q": 6, "r": 2, "zoo": 1}, {"c": 3, "r": 2})
-    wide = answer("who went", context, PlannedForQuestionAnswering(tokenizer, *plans), tokenizer, max_length=1000, **kw)
+    wide = answer(
+        "who went",
+        context,
+        PlannedForQuestionAnswering(tokenizer, *plans),
+        tokenizer,
+        max_length=1000,
+        **kw,
+    )
     narrow = PlannedForQuestionAnswering(tokenizer, *plans, positions=50)
     same(answer("who went", context, narrow, tokenizer, batch_size=4, **kw), wide, 1e-9)
     # Where windows disagree the highest logit counts: the bonus of a window lifts its spans alone.
-    # In overlapping windows too: a to g stand in the first of two, which holds z; d to k in the second.
-    lifted = PlannedForQuestionAnswering(tokenizer, {"e": 3}, {"e": 3}, positions=12, bonus={"z": 5})
-    found = answer("who", "z a b c d e f g h i j k", lifted, tokenizer, doc_stride=4, max_answer_length=1)
+    # In overlapping windows too: a to g stand in the first of two, which holds z; d to k in the
+    # second.
+    lifted = PlannedForQuestionAnswering(
+        tokenizer, {"e": 3}, {"e": 3}, positions=12, bonus={"z": 5}
+    )
+    found = answer(
+        "who", "z a b c d e f g h i j k", lifted, tokenizer, doc_stride=4, max_answer_length=1
+    )
     chance = math.exp(11) / (math.exp(11) + 7 * math.exp(5) + 4)
     same(found, {"answer": "e", "score": chance, "start": 10, "end": 11}, 1e-6)
     lifted = PlannedForQuestionAnswering(tokenizer, {}, {}, positions=50, bonus={"z": 7})
-    # Windows hold 46 tokens of 2 characters; the first z is token 450, in the window that begins with token 414.
+    # Windows hold 46 tokens of 2 characters; the first z is token 450, in the window that begins
+    # with token 414.
     assert answer("who", context, lifted, tokenizer, doc_stride=0)["start"] >= 2 * 414
 
 
@@ -186,15 +226,22 @@ def test_no_answer_and_its_threshold(tokenizer):
     chance = math.exp(4.5) / sum(math.exp(logit) for logit in (0, 1, 4, 4.5))
     nothing = {"answer": "", "score": chance, "start": 0, "end": 0, "no_answer_probability": chance}
     same(answer("who", context, model, tokenizer, **options), nothing)
-    found = answer("who", context, model, tokenizer, null_score_diff_threshold=0.6, top_k=9, **options)
+    found = answer(
+        "who", context, model, tokenizer, null_score_diff_threshold=0.6, top_k=9, **options
+    )
     assert [each["answer"] for each in found] == ["cat", "", "the cat", "the"]
     assert sum(each["score"] for each in found) == pytest.approx(1)
     assert answer("who", context, model, tokenizer)["answer"] == "cat"
-    # The window that believes in it least decides: the second window lacks z, which lifts the first's [CLS] too.
+    # The window that believes in it least decides: the second window lacks z, which lifts the
+    # first's [CLS] too.
     lifted = PlannedForQuestionAnswering(tokenizer, {"[CLS]": 1}, {}, positions=8, bonus={"z": 20})
-    found = answer("who", "z z z z a a a a", lifted, tokenizer, doc_stride=0, max_answer_length=1, **options)
+    found = answer(
+        "who", "z z z z a a a a", lifted, tokenizer, doc_stride=0, max_answer_length=1, **options
+    )
     assert found["answer"] == "z"
-    assert found["no_answer_probability"] == pytest.approx(math.e / (4 * math.exp(20) + 4 + math.e), rel=1e-3)
+    assert found["no_answer_probability"] == pytest.approx(
+        math.e / (4 * math.exp(20) + 4 + math.e), rel=1e-3
+    )
 
 
 def test_answer_agrees_with_transformers_model(tokenizer, tmp_path):
@@ -208,7 +255,9 @@ def test_answer_agrees_with_transformers_model(tokenizer, tmp_path):
     with torch.no_grad():
         output = theirs(**inputs)
     places = [i for i, number in enumerate(inputs.sequence_ids(0)) if number == 1]
-    expected = brute_force(output.start_logits[0, places].tolist(), output.end_logits[0, places].tolist(), 30)[:5]
+    expected = brute_force(
+        output.start_logits[0, places].tolist(), output.end_logits[0, places].tolist(), 30
+    )[:5]
     loaded = bertlite.BertLiteForQuestionAnswering.from_pretrained(tmp_path)
     for model, given in (
         (ours, tokenizer),
@@ -218,7 +267,9 @@ def test_answer_agrees_with_transformers_model(tokenizer, tmp_path):
         (str(tmp_path), None),
     ):
         found = answer(question, context, model, given, top_k=5)
-        assert [each["score"] for each in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+        assert [each["score"] for each in found] == pytest.approx(
+            [score for score, _ in expected], abs=1e-4
+        )
         spans = [(offsets[places[i]][0], offsets[places[j]][1]) for _, (i, j) in expected]
         assert [(each["start"], each["end"]) for each in found] == spans
 
@@ -227,11 +278,18 @@ def test_answer_agrees_with_transformers_model(tokenizer, tmp_path):
 def test_offsets_are_exact(kind, tokenizer, bpe):
     used = tokenizer if kind == "wordpiece" else bpe
     for text in TEXTS:
-        found = answer("who", text, bert("QuestionAnswering", used, positions=128), used, top_k=10_000)
+        found = answer(
+            "who", text, bert("QuestionAnswering", used, positions=128), used, top_k=10_000
+        )
         assert all(text[each["start"] : each["end"]] == each["answer"] != "" for each in found)
         assert all(each["answer"].strip() == each["answer"] for each in found)
         assert len({(each["start"], each["end"]) for each in found}) == len(found)
-        entities = tag(text, bert("TokenClassification", used, positions=128, labels=LABELS), used, ignore_labels=())
+        entities = tag(
+            text,
+            bert("TokenClassification", used, positions=128, labels=LABELS),
+            used,
+            ignore_labels=(),
+        )
         assert all(text[each["start"] : each["end"]] == each["word"] != "" for each in entities)
         covered = "".join(each["word"] for each in entities)
         assert covered.replace(" ", "") == text.replace(" ", "")
@@ -251,9 +309,13 @@ def test_answer_refuses(tokenizer):
     model = bert("QuestionAnswering", tokenizer, positions=16)
     with pytest.raises(ValueError, match="got 2 questions and 3 contexts"):
         answer(["who", "where"], ["a", "b", "c"], model, tokenizer)
-    with pytest.raises(ValueError, match=r"question\[1\] has 14 tokens and leaves no room for context\[1\]"):
+    with pytest.raises(
+        ValueError, match=r"question\[1\] has 14 tokens and leaves no room for context\[1\]"
+    ):
         answer(["who", "who " * 14], ["a", "b"], model, tokenizer)
-    with pytest.raises(ValueError, match=r"context\[0\] must hold some text, the tokenizer sees none"):
+    with pytest.raises(
+        ValueError, match=r"context\[0\] must hold some text, the tokenizer sees none"
+    ):
         answer("who", "\u200b\u200b", model, tokenizer)
     for name in ("top_k", "max_length", "max_answer_length"):
         with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1"):
@@ -271,7 +333,9 @@ def test_a_bert_folder_is_read_by_our_class(tokenizer, tmp_path):
     same(classify(TEXTS[:2], tmp_path / "bert"), classify(TEXTS[:2], ours, tokenizer))
 
 
-@pytest.mark.parametrize("head", ["QuestionAnswering", "SequenceClassification", "TokenClassification"])
+@pytest.mark.parametrize(
+    "head", ["QuestionAnswering", "SequenceClassification", "TokenClassification"]
+)
 def test_models_of_another_kind_are_refused(head, tokenizer, writer, bpe, tmp_path):
     run = {
         "QuestionAnswering": lambda model: answer("who", "a", model, tokenizer),
@@ -280,18 +344,28 @@ def test_models_of_another_kind_are_refused(head, tokenizer, writer, bpe, tmp_pa
     }[head]
     other = bert("MaskedLM", tokenizer)
     other.save_pretrained(tmp_path)
-    for model, came in ((tmp_path, "BertLiteForMaskedLM"), (other, "BertLiteForMaskedLM"), (7, "int")):
+    for model, came in (
+        (tmp_path, "BertLiteForMaskedLM"),
+        (other, "BertLiteForMaskedLM"),
+        (7, "int"),
+    ):
         with pytest.raises(ValueError, match=f"model must be a.*For{head}, got {came}"):
             run(model)
-    other.config.architectures = None  # a folder that does not say what it is: the head's weights are missing
+    other.config.architectures = (
+        None  # a folder that does not say what it is: the head's weights are missing
+    )
     path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace('"BertLiteForMaskedLM"\n', "").replace("architectures", "of_old"))
+    path.write_text(
+        path.read_text().replace('"BertLiteForMaskedLM"\n', "").replace("architectures", "of_old")
+    )
     with pytest.raises(ValueError, match=f"holds no trained For{head}: .* would be random"):
         run(tmp_path)
     writer.save_pretrained(tmp_path / "writer")
     with pytest.raises(ValueError, match=f"For{head}, got"):
         run(tmp_path / "writer")
-    with pytest.raises(ValueError, match="translate: model must be an encoder-decoder, got model_type 'bertlite'"):
+    with pytest.raises(
+        ValueError, match="translate: model must be an encoder-decoder, got model_type 'bertlite'"
+    ):
         translate("a", tmp_path, bpe)
     with pytest.raises(ValueError, match="encoder-decoder, got BertLiteForMaskedLM"):
         translate("a", other, bpe)
@@ -299,14 +373,21 @@ def test_models_of_another_kind_are_refused(head, tokenizer, writer, bpe, tmp_pa
 
 def test_folders_that_are_no_models_are_refused(tmp_path):
     runs = {
-        "answer": lambda model: answer("who", "a", model), "classify": lambda model: classify("a", model),
-        "tag": lambda model: tag("a", model), "translate": lambda model: translate("a", model),
+        "answer": lambda model: answer("who", "a", model),
+        "classify": lambda model: classify("a", model),
+        "tag": lambda model: tag("a", model),
+        "translate": lambda model: translate("a", model),
         "summarize": lambda model: summarize("a", model),
-    }  # fmt: skip
+    }
     for name, run in runs.items():
-        with pytest.raises(ValueError, match=f"{name}: model must be a folder with a config.json.*, a folder without"):
+        with pytest.raises(
+            ValueError,
+            match=f"{name}: model must be a folder with a config.json.*, a folder without",
+        ):
             run(tmp_path)
-        with pytest.raises(ValueError, match=f"{name}: model must be a folder with a config.json.*nothing"):
+        with pytest.raises(
+            ValueError, match=f"{name}: model must be a folder with a config.json.*nothing"
+        ):
             run(tmp_path / "nothing")
 
 
@@ -328,7 +409,9 @@ def test_missing_tokenizers_are_refused(tokenizer, writer, tmp_path):
         tag("a", tmp_path)
     with pytest.raises(ValueError, match="no tokenizer can be loaded from"):
         tag("a", model, tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="tokenizer must be a folder, a hub name or a tokenizer, got 3"):
+    with pytest.raises(
+        ValueError, match="tokenizer must be a folder, a hub name or a tokenizer, got 3"
+    ):
         tag("a", model, 3)
     writer.save_pretrained(tmp_path / "writer")
     with pytest.raises(ValueError, match="no tokenizer can be loaded from"):

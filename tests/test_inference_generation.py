@@ -1,4 +1,6 @@
-"""`translate` and `summarize` against transformers' own Marian and its `generate`, one text at a time."""
+"""`translate` and `summarize` against transformers' own Marian and its `generate`, one text at a
+time.
+"""
 
 import pytest
 from inference_cases import TEXTS, byte_pairs, same, tiny_writer
@@ -26,9 +28,15 @@ def generated_alone(model, tokenizer, text, **settings):
     output = model.generate(**inputs, return_dict_in_generate=True, output_scores=True, **settings)
     score = output.get("sequences_scores")
     if score is None:
-        chosen = [step[0].log_softmax(-1)[token] for step, token in zip(output.scores, output.sequences[0, 1:])]  # noqa: B905
+        chosen = [
+            step[0].log_softmax(-1)[token]
+            for step, token in zip(output.scores, output.sequences[0, 1:])
+        ]  # noqa: B905
         score = [sum(chosen) / len(chosen) ** 0.6]
-    return {"text": tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip(), "score": float(score[0])}
+    return {
+        "text": tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip(),
+        "score": float(score[0]),
+    }
 
 
 @pytest.mark.parametrize("beams", [None, 1, 3])
@@ -54,13 +62,20 @@ def test_the_models_own_settings_come_first(writer, bpe, monkeypatch):
     monkeypatch.setattr(writer.generation_config, "max_length", 9)
     expected = generated_alone(writer, bpe, TEXTS[0], num_beams=2, length_penalty=0.6, max_length=9)
     same(translate(TEXTS[0], writer, bpe, return_scores=True), expected)
-    different = generated_alone(writer, bpe, TEXTS[0], num_beams=2, length_penalty=-2.0, max_new_tokens=5)
-    same(summarize(TEXTS[0], writer, bpe, return_scores=True, length_penalty=-2.0, max_new_tokens=5), different)
+    different = generated_alone(
+        writer, bpe, TEXTS[0], num_beams=2, length_penalty=-2.0, max_new_tokens=5
+    )
+    same(
+        summarize(TEXTS[0], writer, bpe, return_scores=True, length_penalty=-2.0, max_new_tokens=5),
+        different,
+    )
 
 
 def test_every_row_has_its_own_limit(writer, bpe, monkeypatch):
     widths, generate = [], writer.generate
-    monkeypatch.setattr(writer, "generate", lambda **kwargs: widths.append(generate(**kwargs)) or widths[-1])
+    monkeypatch.setattr(
+        writer, "generate", lambda **kwargs: widths.append(generate(**kwargs)) or widths[-1]
+    )
     endless = {"suppress_tokens": [bpe.eos_token_id], "num_beams": 1}
     lengths = [len(bpe(text).input_ids) for text in TEXTS[:2]]
     alone = [translate(text, writer, bpe, **endless) for text in TEXTS[:2]]
@@ -71,7 +86,9 @@ def test_every_row_has_its_own_limit(writer, bpe, monkeypatch):
 
 
 def test_several_texts_for_one(writer, bpe):
-    found = translate(TEXTS[:2], writer, bpe, num_return_sequences=3, max_new_tokens=8, return_scores=True)
+    found = translate(
+        TEXTS[:2], writer, bpe, num_return_sequences=3, max_new_tokens=8, return_scores=True
+    )
     assert [len(each) for each in found] == [3, 3]
     assert all(each[0]["score"] >= each[1]["score"] >= each[2]["score"] for each in found)
     same(found[1][0], translate(TEXTS[1], writer, bpe, max_new_tokens=8, return_scores=True))
@@ -80,7 +97,9 @@ def test_several_texts_for_one(writer, bpe):
 def test_too_long_is_said_aloud(writer, bpe):
     count = len(bpe(TEXTS[2]).input_ids)
     options = {"max_source_length": 20, "max_new_tokens": 8}
-    with pytest.warns(UserWarning, match=rf"translate: texts\[1\] has {count} tokens; the model reads 20"):
+    with pytest.warns(
+        UserWarning, match=rf"translate: texts\[1\] has {count} tokens; the model reads 20"
+    ):
         cut = translate(["the cat", TEXTS[2]], writer, bpe, **options)
     kept = bpe.decode(bpe(TEXTS[2]).input_ids[:19])
     assert cut[1] == translate(kept, writer, bpe, max_new_tokens=8)
@@ -96,7 +115,9 @@ def test_long_texts_are_split_by_sentences(writer, bpe):
     options = {"max_new_tokens": 8, "return_scores": True}
     alone = translate(sentences, writer, bpe, **options)
     text = f"{sentences[0]} {sentences[1]}\n\n{sentences[2]}"
-    found = translate([text, "the cat"], writer, bpe, on_too_long="split", max_source_length=limit, **options)
+    found = translate(
+        [text, "the cat"], writer, bpe, on_too_long="split", max_source_length=limit, **options
+    )
     assert found[0]["text"] == f"{alone[0]['text']} {alone[1]['text']}\n\n{alone[2]['text']}"
     assert found[0]["score"] == pytest.approx(sum(each["score"] for each in alone) / 3, abs=1e-4)
     with pytest.raises(ValueError, match="num_return_sequences must be 1"):
@@ -105,8 +126,12 @@ def test_long_texts_are_split_by_sentences(writer, bpe):
         translate(text, writer, bpe, on_too_long="split", max_source_length=1)
 
 
-@pytest.mark.parametrize("name", ["num_beams", "max_new_tokens", "num_return_sequences", "max_source_length"])
+@pytest.mark.parametrize(
+    "name", ["num_beams", "max_new_tokens", "num_return_sequences", "max_source_length"]
+)
 @pytest.mark.parametrize("value", [0, -1, 2.5, "4"])
 def test_counts_that_are_none_are_refused(name, value, writer, bpe):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got {value!r}"):
+    with pytest.raises(
+        ValueError, match=f"{name} must be a whole number of at least 1, got {value!r}"
+    ):
         translate("tea", writer, bpe, **{name: value})

@@ -1,4 +1,6 @@
-"""The product of every linear layer, against torch's in double precision: values, gradients, where it steps aside.
+"""The product of every linear layer, against torch's in double precision.
+
+Values, gradients, where it steps aside.
 
 And dropout: the share, the scale, the independence of what is dropped, by statistics.
 """
@@ -26,7 +28,8 @@ LOSSES = {
 def parameters(dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(
-        torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in ((5, 6), (5,))
+        torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+        for shape in ((5, 6), (5,))
     )  # weight, bias
 
 
@@ -35,7 +38,11 @@ def parameters(dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients_equal_those_of_torch(shape, layout, loss):
     weight, bias = parameters()
-    x = LAYOUTS[layout](torch.randn(shape, generator=torch.Generator().manual_seed(1))).detach().requires_grad_()
+    x = (
+        LAYOUTS[layout](torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+        .detach()
+        .requires_grad_()
+    )
     exact = [each.detach().double().requires_grad_() for each in (x, weight, bias)]
     found, expected = linear(x, weight, bias), nn.functional.linear(*exact)
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
@@ -85,12 +92,16 @@ def test_other_ways_to_derive():
     """torch.func and forward mode take torch's own product, which knows them."""
     weight, bias = parameters()
     x, along = torch.randn(3, 2, 6), torch.randn(3, 2, 6)
-    torch.testing.assert_close(torch.func.vmap(lambda row: linear(row, weight, bias))(x), linear(x, weight, bias))
+    torch.testing.assert_close(
+        torch.func.vmap(lambda row: linear(row, weight, bias))(x), linear(x, weight, bias)
+    )
     _, slope = torch.func.jvp(lambda rows: linear(rows, weight, bias), (x,), (along,))
     torch.testing.assert_close(slope, along @ weight.T)
     with torch.autograd.forward_ad.dual_level():
         dual = linear(torch.autograd.forward_ad.make_dual(x, along), weight, bias)
-        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent, along @ weight.T)
+        torch.testing.assert_close(
+            torch.autograd.forward_ad.unpack_dual(dual).tangent, along @ weight.T
+        )
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -105,7 +116,10 @@ def test_other_precisions_and_autocast_stay_torchs_own(gradient):
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_a_wrong_width_is_torchs_error(gradient):
-    with torch.set_grad_enabled(gradient), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with (
+        torch.set_grad_enabled(gradient),
+        pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
+    ):
         Linear(6, 5)(torch.randn(7, 4))
 
 
@@ -125,16 +139,22 @@ def test_dropout_drops_a_share_and_scales_the_rest(p, dtype):
 
 
 def test_dropout_is_independent_in_neighbours_and_between_calls():
-    """Chi-square over the 16 patterns of four neighbours, which share a random number, and of four calls."""
+    """Chi-square over the 16 patterns of four neighbours, which share a random number, and of four
+    calls.
+    """
     torch.manual_seed(0)
-    masks = torch.stack([drop(torch.ones(1 << 16), 0.3, training=True) != 0 for _ in range(4)]).long()  # (4, 65536)
+    masks = torch.stack(
+        [drop(torch.ones(1 << 16), 0.3, training=True) != 0 for _ in range(4)]
+    ).long()  # (4, 65536)
     weights = torch.tensor([1, 2, 4, 8])
     ones = torch.tensor([bin(pattern).count("1") for pattern in range(16)])
     share = 0.7**ones * 0.3 ** (4 - ones)
     for patterns in (masks.view(-1, 4) @ weights, weights @ masks):
         expected = share * len(patterns)
         found = torch.bincount(patterns, minlength=16)
-        assert float(((found - expected) ** 2 / expected).sum()) < 37.7  # 15 degrees of freedom: 1 in 1000
+        assert (
+            float(((found - expected) ** 2 / expected).sum()) < 37.7
+        )  # 15 degrees of freedom: 1 in 1000
 
 
 def test_dropout_repeats_with_its_seed_and_its_gradient_is_its_mask():
@@ -165,6 +185,8 @@ def test_dropout_steps_aside():
     assert Dropout(0.5).eval()(x) is x
     assert drop(x, 0.0, training=True).equal(x)
     assert not drop(x, 1.0, training=True).any()
-    rows = torch.func.vmap(lambda row: drop(row, 0.5, training=True), randomness="different")(torch.ones(4, 100))
+    rows = torch.func.vmap(lambda row: drop(row, 0.5, training=True), randomness="different")(
+        torch.ones(4, 100)
+    )
     assert not torch.equal(rows[0], rows[1])
     assert drop(torch.ones(0, 3), 0.5, training=True).shape == (0, 3)

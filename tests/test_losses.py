@@ -52,7 +52,9 @@ def test_vocabulary_loss_in_bf16_is_as_close_as_torchs():
     plain = nn.functional.cross_entropy(nn.functional.linear(*half).float(), labels)
     theirs = torch.autograd.grad(plain, half)
     ours = torch.autograd.grad(vocabulary_loss(half[0], labels, *half[1:], chunk_size=5), half)
-    for name, ref, their, our in zip(("hidden", "weight", "bias"), expected, theirs, ours, strict=True):
+    for name, ref, their, our in zip(
+        ("hidden", "weight", "bias"), expected, theirs, ours, strict=True
+    ):
         assert (our - ref).abs().mean() < 3 * (their - ref).abs().mean(), name
 
 
@@ -63,7 +65,9 @@ def test_vocabulary_loss_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         loss = vocabulary_loss(hidden, labels, weight, bias, chunk_size=5)
     assert loss.dtype == torch.float32
-    for found, gradient in zip(torch.autograd.grad(loss, (hidden, weight, bias)), expected, strict=True):
+    for found, gradient in zip(
+        torch.autograd.grad(loss, (hidden, weight, bias)), expected, strict=True
+    ):
         assert found.dtype == torch.float32
         assert (found - gradient).abs().max() < 0.03 * gradient.abs().max()
 
@@ -75,8 +79,12 @@ def test_vocabulary_loss_with_frozen_parts(frozen):
     for index in frozen:
         tensors[index].requires_grad_(False)
     live = [tensor for tensor in tensors if tensor.requires_grad]
-    expected = torch.autograd.grad(nn.functional.cross_entropy(nn.functional.linear(*tensors), labels), live)
-    found = torch.autograd.grad(vocabulary_loss(tensors[0], labels, *tensors[1:], chunk_size=3), live)
+    expected = torch.autograd.grad(
+        nn.functional.cross_entropy(nn.functional.linear(*tensors), labels), live
+    )
+    found = torch.autograd.grad(
+        vocabulary_loss(tensors[0], labels, *tensors[1:], chunk_size=3), live
+    )
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -103,7 +111,9 @@ def test_vocabulary_loss_without_gradient():
 def test_cross_entropy_equals_torchs(smoothing):
     logits, labels = torch.randn(3, 5, 7), torch.randint(0, 7, (3, 5))
     labels[0, :3] = -100
-    expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing)
+    expected = nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing
+    )
     torch.testing.assert_close(cross_entropy(logits, labels, None, smoothing), expected)
     torch.testing.assert_close(cross_entropy(logits, labels, 24, smoothing), expected * 12 / 24)
 
@@ -112,19 +122,28 @@ def test_label_smoothing_by_hand():
     """Probabilities 1/2, 1/4, 1/4 and ε = 0.3: 0.8 on the label, 0.1 on each other class."""
     logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
     expected = 0.8 * math.log(2) + 0.1 * math.log(4) + 0.1 * math.log(4)
-    assert cross_entropy(logits, torch.tensor([0]), None, 0.3).item() == pytest.approx(expected, rel=1e-6)
+    assert cross_entropy(logits, torch.tensor([0]), None, 0.3).item() == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_cross_entropy_of_half_precision_is_computed_in_fp32():
     logits, labels = (torch.randn(64, 50) * 5).bfloat16(), torch.randint(0, 50, (64,))
-    torch.testing.assert_close(cross_entropy(logits, labels), nn.functional.cross_entropy(logits.float(), labels))
+    torch.testing.assert_close(
+        cross_entropy(logits, labels), nn.functional.cross_entropy(logits.float(), labels)
+    )
 
 
-@pytest.mark.parametrize(("count", "items", "expected"), [(4, None, 2.0), (0, None, 8.0), (4, 16, 0.5)])
+@pytest.mark.parametrize(
+    ("count", "items", "expected"), [(4, None, 2.0), (0, None, 8.0), (4, 16, 0.5)]
+)
 def test_mean_over_items(count, items, expected):
     total = torch.tensor(8.0)
     assert mean_over_items(total, count, items) == expected
-    assert mean_over_items(total, torch.tensor(count), None if items is None else torch.tensor(items)) == expected
+    assert (
+        mean_over_items(total, torch.tensor(count), None if items is None else torch.tensor(items))
+        == expected
+    )
 
 
 def test_pieces_add_up_however_uneven():
@@ -168,9 +187,13 @@ def test_span_loss_by_hand():
     """Uniform logits over 3 real positions of 4: ln 3 each, for the start and for the end."""
     logits, mask = torch.zeros(1, 4), torch.tensor([[1, 1, 1, 0]])
     place = torch.tensor([1])
-    assert span_loss(logits, logits, place, place, mask).item() == pytest.approx(math.log(3), rel=1e-6)
+    assert span_loss(logits, logits, place, place, mask).item() == pytest.approx(
+        math.log(3), rel=1e-6
+    )
     assert span_loss(logits, logits, place, place).item() == pytest.approx(math.log(4), rel=1e-6)
-    assert span_loss(logits, logits, place, torch.tensor([4]), mask).item() == pytest.approx(math.log(3) / 2, rel=1e-6)
+    assert span_loss(logits, logits, place, torch.tensor([4]), mask).item() == pytest.approx(
+        math.log(3) / 2, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -8,7 +8,13 @@ from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
 
 from bertlite.models.layers import EncoderLayer
-from bertlite.models.masking import FlatLayout, check_mask, equal_length_groups, packed_mask, segment_ids
+from bertlite.models.masking import (
+    FlatLayout,
+    check_mask,
+    equal_length_groups,
+    packed_mask,
+    segment_ids,
+)
 
 MODEL, MASKED_LM, SEQ2SEQ = BERT_CASES[0], BERT_CASES[2], TRANSFORMER_CASES[0]
 
@@ -19,7 +25,9 @@ def test_segments_by_hand():
     assert segment_ids(positions[:1], 3).shape == (3, 6)
 
 
-@pytest.mark.parametrize("positions", [None, torch.arange(4)[None], torch.tensor([[3, 5, 9]]), torch.tensor([[0]])])
+@pytest.mark.parametrize(
+    "positions", [None, torch.arange(4)[None], torch.tensor([[3, 5, 9]]), torch.tensor([[0]])]
+)
 def test_no_segments_where_nothing_is_packed(positions):
     assert segment_ids(positions, 1) is None
 
@@ -42,7 +50,9 @@ def test_masks_that_fit(shape):
     check_mask("attention_mask", torch.ones(shape), batch=2, heads=4, queries=3, keys=5)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (5,), (1, 5), (2, 3, 5), (3, 1, 3, 5), (2, 1, 3, 4), (2, 1, 5, 5)])
+@pytest.mark.parametrize(
+    "shape", [(2, 4), (5,), (1, 5), (2, 3, 5), (3, 1, 3, 5), (2, 1, 3, 4), (2, 1, 5, 5)]
+)
 def test_masks_that_do_not_fit(shape):
     with pytest.raises(ValueError, match=r"attention_mask.*\(2, 5\)"):
         check_mask("attention_mask", torch.ones(shape), batch=2, heads=4, queries=3, keys=5)
@@ -50,7 +60,12 @@ def test_masks_that_do_not_fit(shape):
 
 @pytest.mark.parametrize(
     ("ends", "groups"),
-    [([0], []), ([0, 3], [(1, 3)]), ([0, 2, 4, 9], [(2, 2), (1, 5)]), ([0, 1, 1, 2, 5], [(2, 1), (1, 3)])],
+    [
+        ([0], []),
+        ([0, 3], [(1, 3)]),
+        ([0, 2, 4, 9], [(2, 2), (1, 5)]),
+        ([0, 1, 1, 2, 5], [(2, 1), (1, 3)]),
+    ],
 )
 def test_groups_of_equal_length(ends, groups):
     assert equal_length_groups(torch.tensor(ends)) == groups
@@ -61,7 +76,11 @@ def test_layout_by_hand():
     mask = torch.tensor([[1, 1, 1], [0, 0, 1], [1, 1, 0]])
     layout = FlatLayout.of(mask, None, (3, 3), mask.device)
     assert layout.index.tolist() == [5, 6, 7, 0, 1, 2]
-    assert layout.kwargs["cu_seq_lens_q"].tolist() == layout.kwargs["cu_seq_lens_k"].tolist() == [0, 1, 3, 6]
+    assert (
+        layout.kwargs["cu_seq_lens_q"].tolist()
+        == layout.kwargs["cu_seq_lens_k"].tolist()
+        == [0, 1, 3, 6]
+    )
     assert layout.kwargs["max_length_q"] == layout.kwargs["max_length_k"] == 3
     assert layout.kwargs["cu_seq_lens_q"].dtype == torch.int32
 
@@ -81,7 +100,10 @@ def test_layout_takes_and_puts_back(seed):
 
 
 def test_layouts_on_a_cpu_have_few_sizes():
-    """Code is kept for every size by oneDNN: a last sequence, which nobody reads, rounds them up, by 3 % at most."""
+    """Code is kept for every size by oneDNN.
+
+    A last sequence, which nobody reads, rounds them up, by 3 % at most.
+    """
     sizes = set()
     for count in range(1, 1025):
         mask = torch.arange(1024)[None] < count
@@ -100,7 +122,10 @@ def test_layouts_on_a_cpu_have_few_sizes():
 
 
 def test_layout_of_rows_padded_after_their_last_position():
-    """The library's convention: positions of 1 at padding, which begin a sequence each and hold no real token."""
+    """The library's convention.
+
+    Positions of 1 at padding, which begin a sequence each and hold no real token.
+    """
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
     positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
     layout = FlatLayout.of(mask, segment_ids(positions, 2), (2, 5), mask.device)
@@ -112,7 +137,11 @@ def lengths_seen(model, **batch) -> set:
     shapes, hooks = set(), []
     for layer in model.modules():
         if type(layer) is EncoderLayer:
-            hooks.append(layer.register_forward_pre_hook(lambda _, args: shapes.add(tuple(args[0].shape[:2]))))
+            hooks.append(
+                layer.register_forward_pre_hook(
+                    lambda _, args: shapes.add(tuple(args[0].shape[:2]))
+                )
+            )
     with torch.no_grad():
         model(**batch)
     for hook in hooks:
@@ -134,7 +163,10 @@ def test_no_arithmetic_on_padding(case, training, attention):
 
 
 def test_rows_that_begin_with_padding_step_aside_for_the_pooler():
-    """BERT's pooler reads position 0 whatever the mask hides, as in transformers; other heads need not step aside."""
+    """BERT's pooler reads position 0 whatever the mask hides, as in transformers.
+
+    Other heads need not step aside.
+    """
     batch = MODEL.batch("left")
     assert lengths_seen(MODEL.model(), **batch) == {(4, 9)}
     assert lengths_seen(MASKED_LM.model(), **batch) == {(1, 23)}
@@ -146,15 +178,24 @@ def end_to_end(whole: list[dict]) -> dict:
     row.pop("attention_mask")
     lengths = [len(sequence["input_ids"]) for sequence in whole]
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    places = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    places = {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
     return {**row, **places}
 
 
 @pytest.mark.parametrize("unpad", [True, False])
-@pytest.mark.parametrize("watched", [{}, {"output_attentions": True}, {"output_hidden_states": True}])
+@pytest.mark.parametrize(
+    "watched", [{}, {"output_attentions": True}, {"output_hidden_states": True}]
+)
 @pytest.mark.parametrize("positions", [True, False])
 def test_sequences_that_the_caller_laid_end_to_end(attention, unpad, watched, positions):
-    """`cu_seq_lens_q` and its fellows, with positions or (where the caller wants them to run on) without."""
+    """`cu_seq_lens_q` and its fellows, with positions or (where the caller wants them to run on)
+    without.
+    """
     whole = sequences(MASKED_LM.batch())
     model, row = MASKED_LM.model(attention, unpad_inputs=unpad), end_to_end(whole)
     alone = packed(MASKED_LM, whole, [(0,), (1,), (2,), (3,)])
@@ -173,7 +214,11 @@ def test_encoder_decoder_takes_sequences_that_the_caller_laid_end_to_end(attenti
     model, alone = SEQ2SEQ.model(attention), packed(SEQ2SEQ, whole, [(0,), (1,), (2,), (3,)])
     row = packed(SEQ2SEQ, whole, [(0, 1, 2, 3)])
     row = {name: tensor for name, tensor in row.items() if not name.endswith("mask")}
-    places = {name: value for name, value in end_to_end(whole_bert(whole)).items() if "_q" in name or "_k" in name}
+    places = {
+        name: value
+        for name, value in end_to_end(whole_bert(whole)).items()
+        if "_q" in name or "_k" in name
+    }
     with torch.no_grad():
         found, expected = model(**row, **places), model(**alone)
     contracts.assert_equal(SEQ2SEQ.real(found, row), SEQ2SEQ.real(expected, alone))
@@ -181,7 +226,10 @@ def test_encoder_decoder_takes_sequences_that_the_caller_laid_end_to_end(attenti
 
 def whole_bert(whole: list[dict]) -> list[dict]:
     """The source side only."""
-    return [{name: tensor for name, tensor in each.items() if not name.startswith("decoder")} for each in whole]
+    return [
+        {name: tensor for name, tensor in each.items() if not name.startswith("decoder")}
+        for each in whole
+    ]
 
 
 @pytest.mark.parametrize("case", [MODEL, SEQ2SEQ], ids=str)
@@ -198,7 +246,9 @@ def test_prepared_masks_pass_through(case: Case, form, attention):
         if case is SEQ2SEQ:
             encoded = model.encoder(batch["input_ids"], attention_mask=mask)
             given = {"encoder_outputs": encoded, "attention_mask": mask[:, :, :6]}
-            given.update({name: tensor for name, tensor in batch.items() if name.startswith("decoder")})
+            given.update(
+                {name: tensor for name, tensor in batch.items() if name.startswith("decoder")}
+            )
         else:
             given = {**batch, "attention_mask": mask}
         contracts.assert_equal(case.real(model(**given), batch), expected)
@@ -213,6 +263,8 @@ def test_packed_rows_leak_nothing_whatever_stands_beside(attention):
     for unpad in (True, False):
         model.config.unpad_inputs = unpad
         with torch.no_grad():
-            states = [model(each, position_ids=positions).last_hidden_state for each in (ids, other)]
+            states = [
+                model(each, position_ids=positions).last_hidden_state for each in (ids, other)
+            ]
         assert torch.equal(states[0][:, :4], states[1][:, :4])
         assert (states[0][:, 4:] - states[1][:, 4:]).abs().max() > 0.1

@@ -1,4 +1,6 @@
-"""The metrics against the libraries that they wrap, against numbers worked out by hand, and under bad input."""
+"""The metrics against the libraries that they wrap, against numbers worked out by hand, and under
+bad input.
+"""
 
 import math
 import subprocess
@@ -31,7 +33,9 @@ NUMBER_METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearman
 
 
 def compute(name, predictions, references, config_name=None, **options):
-    return metrics.load(name, config_name).compute(predictions=predictions, references=references, **options)
+    return metrics.load(name, config_name).compute(
+        predictions=predictions, references=references, **options
+    )
 
 
 @pytest.fixture
@@ -48,15 +52,21 @@ def test_class_metrics_by_hand():
     predictions, references = [1, 1, 1, 0, 0], [1, 1, 0, 1, 0]
     assert compute("accuracy", predictions, references) == {"accuracy": pytest.approx(3 / 5)}
     assert compute("f1", predictions, references) == {"f1": pytest.approx(2 * 2 / (2 * 2 + 1 + 1))}
-    expected = (2 * 1 - 1 * 1) / math.sqrt(3 * 3 * 2 * 2)  # (TP TN - FP FN) / sqrt of the four margins
-    assert compute("matthews_correlation", predictions, references)["matthews_correlation"] == pytest.approx(expected)
+    expected = (2 * 1 - 1 * 1) / math.sqrt(
+        3 * 3 * 2 * 2
+    )  # (TP TN - FP FN) / sqrt of the four margins
+    assert compute("matthews_correlation", predictions, references)[
+        "matthews_correlation"
+    ] == pytest.approx(expected)
 
 
 def test_class_metrics_agree_with_scikit_learn(classes):
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     predictions, references = classes
-    assert compute("accuracy", *classes)["accuracy"] == pytest.approx(accuracy_score(references, predictions))
+    assert compute("accuracy", *classes)["accuracy"] == pytest.approx(
+        accuracy_score(references, predictions)
+    )
     mcc = compute("matthews_correlation", *classes)["matthews_correlation"]
     assert mcc == pytest.approx(matthews_corrcoef(references, predictions))
     for average in ("micro", "macro", "weighted", None):
@@ -87,10 +97,17 @@ def test_correlations_by_hand():
 def test_correlations_agree_with_scipy(name):
     import scipy.stats
 
-    values = np.random.default_rng(0).normal(size=(2, 50, 1)).astype(np.float32)  # the shape of a regression's logits
-    expected = getattr(scipy.stats, f"{name}r")(values[0, :, 0].astype(float), values[1, :, 0].astype(float))
+    values = (
+        np.random.default_rng(0).normal(size=(2, 50, 1)).astype(np.float32)
+    )  # the shape of a regression's logits
+    expected = getattr(scipy.stats, f"{name}r")(
+        values[0, :, 0].astype(float), values[1, :, 0].astype(float)
+    )
     made = compute(name, *values, return_pvalue=True)
-    assert made == {f"{name}r": pytest.approx(expected.statistic), "p-value": pytest.approx(expected.pvalue)}
+    assert made == {
+        f"{name}r": pytest.approx(expected.statistic),
+        "p-value": pytest.approx(expected.pvalue),
+    }
 
 
 @pytest.mark.filterwarnings("error")
@@ -108,9 +125,18 @@ def test_entities_by_hand():
     references = [["B-PER", "I-PER", "O", "B-LOC"], ["B-LOC", "O"]]
     predictions = [["B-PER", "I-PER", "O", "B-PER"], ["B-LOC", "O"]]
     made = compute("entity_scores", predictions, references)
-    assert made.pop("PER") == pytest.approx({"precision": 1 / 2, "recall": 1.0, "f1": 2 / 3, "number": 1})
-    assert made.pop("LOC") == pytest.approx({"precision": 1.0, "recall": 1 / 2, "f1": 2 / 3, "number": 2})
-    overall = {"overall_precision": 2 / 3, "overall_recall": 2 / 3, "overall_f1": 2 / 3, "overall_accuracy": 5 / 6}
+    assert made.pop("PER") == pytest.approx(
+        {"precision": 1 / 2, "recall": 1.0, "f1": 2 / 3, "number": 1}
+    )
+    assert made.pop("LOC") == pytest.approx(
+        {"precision": 1.0, "recall": 1 / 2, "f1": 2 / 3, "number": 2}
+    )
+    overall = {
+        "overall_precision": 2 / 3,
+        "overall_recall": 2 / 3,
+        "overall_f1": 2 / 3,
+        "overall_accuracy": 5 / 6,
+    }
     assert made == pytest.approx(overall)
 
 
@@ -206,7 +232,9 @@ def test_batches_and_single_rows_add_up(name):
 
 @pytest.mark.parametrize("make", [list, np.array, torch.tensor])
 def test_lists_arrays_and_tensors(make):
-    assert metrics.Accuracy().compute(predictions=make([1, 0]), references=make([1, 1])) == {"accuracy": 0.5}
+    assert metrics.Accuracy().compute(predictions=make([1, 0]), references=make([1, 1])) == {
+        "accuracy": 0.5
+    }
 
 
 def test_names_and_configs():
@@ -254,9 +282,16 @@ print(metric.compute())
 
 def run(code, home, *arguments):
     """Run `code` in a fresh process whose caches lie below `home`."""
-    environment = {"HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        "HOME": str(home),
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300).stdout
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=300
+    ).stdout
 
 
 @pytest.mark.slow

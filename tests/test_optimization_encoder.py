@@ -1,4 +1,6 @@
-"""An optimised model against the plain one and against transformers' BertModel with the same weights."""
+"""An optimised model against the plain one and against transformers' BertModel with the same
+weights.
+"""
 
 import copy
 import logging
@@ -11,22 +13,30 @@ from cases import BERT, Case, bert_config, packed, padded, randomize, sequences,
 from transformers import BertConfig
 
 import bertlite
-from bertlite.optimization import optimize, undo_optimize
-from bertlite.optimization.encoder import BLOCK_TOKENS, SHORT, blocks
+from bertlite import optimize, undo_optimize
+from bertlite.backends.cpu.packed_encoder import BLOCK_TOKENS, SHORT, blocks
 
 CASES = {
     "BertLiteModel": ({"last_hidden_state": "source", "pooler_output": "row"}, {}),
     "BertLiteForMaskedLM": ({"logits": "source"}, {}),
-    "BertLiteForPreTraining": ({"prediction_logits": "source", "seq_relationship_logits": "row"}, {}),
+    "BertLiteForPreTraining": (
+        {"prediction_logits": "source", "seq_relationship_logits": "row"},
+        {},
+    ),
     "BertLiteForNextSentencePrediction": ({"logits": "row"}, {}),
     "BertLiteForSequenceClassification": ({"logits": "row"}, {}),
     "BertLiteForTokenClassification": ({"logits": "source"}, {}),
     "BertLiteForQuestionAnswering": ({"start_logits": "source", "end_logits": "source"}, {}),
     "BertLiteForMultipleChoice": ({"logits": "row"}, {"choices": 2}),
-    "TransformerLiteModel": ({"last_hidden_state": "target", "encoder_last_hidden_state": "source"}, {}),
+    "TransformerLiteModel": (
+        {"last_hidden_state": "target", "encoder_last_hidden_state": "source"},
+        {},
+    ),
     "TransformerLiteForConditionalGeneration": ({"logits": "target"}, {}),
 }
-CASES = {name: Case(getattr(bertlite, name), outputs, **more) for name, (outputs, more) in CASES.items()}
+CASES = {
+    name: Case(getattr(bertlite, name), outputs, **more) for name, (outputs, more) in CASES.items()
+}
 LENGTHS = [(1,), (12,), (6, 6, 6), (9, 5, 7, 2), (1, 20, 1), (3, 3, 9, 9, 4)]
 
 
@@ -36,7 +46,9 @@ def close(left: dict, right: dict, atol: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("change", [{}, {"norm_first": True}, {"hidden_act": "relu"}, {"unpad_inputs": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"norm_first": True}, {"hidden_act": "relu"}, {"unpad_inputs": False}], ids=str
+)
 @torch.no_grad()
 def test_every_head_gives_what_the_plain_model_gives(name, change):
     case = CASES[name]
@@ -62,7 +74,9 @@ def test_it_gives_what_transformers_gives(lengths, side, tmp_path):
     batch = {"input_ids": ids} if side is None else {"input_ids": ids, "attention_mask": mask}
     real = torch.ones_like(mask).bool() if side is None else mask.bool()
     theirs, ours = theirs(**batch), ours(**batch)
-    torch.testing.assert_close(ours.last_hidden_state[real], theirs.last_hidden_state[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours.last_hidden_state[real], theirs.last_hidden_state[real], atol=1e-5, rtol=1e-5
+    )
     if side != "left":
         torch.testing.assert_close(ours.pooler_output, theirs.pooler_output, atol=1e-5, rtol=1e-5)
 
@@ -82,7 +96,9 @@ def test_sequences_are_cut_into_blocks():
 def test_many_tokens_and_long_rows_give_what_transformers_gives(lengths, tmp_path):
     """Several blocks, and both ways of attention."""
     assert sum(lengths) > BLOCK_TOKENS
-    theirs = randomize(transformers.BertModel(BertConfig(**{**BERT, "max_position_embeddings": 300}))).eval()
+    theirs = randomize(
+        transformers.BertModel(BertConfig(**{**BERT, "max_position_embeddings": 300}))
+    ).eval()
     theirs.save_pretrained(tmp_path)
     ours = optimize(bertlite.BertLiteModel.from_pretrained(tmp_path).eval())
     ids, mask = padded(lengths, "right", torch.Generator().manual_seed(len(lengths)))
@@ -97,8 +113,13 @@ def test_many_tokens_and_long_rows_give_what_transformers_gives(lengths, tmp_pat
 @pytest.mark.parametrize("lengths", [(64,) * 20, (*range(10, 60), 180, 181, 181), (9, 5, 7, 2)])
 @torch.no_grad()
 def test_the_last_layer_gives_what_is_asked_for(lengths, dtype):
-    """First positions for a head on the pooler, or any, none in some block: the same, and zeros elsewhere."""
-    model = optimize(randomize(bertlite.BertLiteModel(bert_config(max_position_embeddings=300))), dtype=dtype)
+    """First positions for a head on the pooler, or any, none in some block.
+
+    The same, and zeros elsewhere.
+    """
+    model = optimize(
+        randomize(bertlite.BertLiteModel(bert_config(max_position_embeddings=300))), dtype=dtype
+    )
     ids, mask = padded(lengths, "right", torch.Generator().manual_seed(0))
     whole = model(input_ids=ids, attention_mask=mask)
     first = model(input_ids=ids, attention_mask=mask, needed=torch.ones(1, 1, dtype=torch.bool))
@@ -120,13 +141,20 @@ def test_packed_rows_stay_apart():
     mask = row.pop("attention_mask")
     plain, fast = case.model(), optimize(case.model())
     expected = plain(**row, attention_mask=mask).last_hidden_state[mask.bool()]
-    torch.testing.assert_close(fast(**row, attention_mask=mask).last_hidden_state[mask.bool()], expected)
+    torch.testing.assert_close(
+        fast(**row, attention_mask=mask).last_hidden_state[mask.bool()], expected
+    )
 
 
-@pytest.mark.parametrize("asked", [{"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False}])
+@pytest.mark.parametrize(
+    "asked", [{"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False}]
+)
 @torch.no_grad()
 def test_what_a_caller_looks_at_is_still_there(asked):
-    plain, fast = CASES["BertLiteModel"].model("eager"), optimize(CASES["BertLiteModel"].model("eager"))
+    plain, fast = (
+        CASES["BertLiteModel"].model("eager"),
+        optimize(CASES["BertLiteModel"].model("eager")),
+    )
     batch = CASES["BertLiteModel"].batch()
     expected, found = plain(**batch, **asked), fast(**batch, **asked)
     assert len(found) == len(expected)
@@ -217,7 +245,9 @@ def test_what_does_not_fit_is_refused():
 def test_saving_writes_the_standard_weights(tmp_path):
     theirs = randomize(transformers.BertModel(BertConfig(**BERT)))
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = optimize(bertlite.BertLiteModel.from_pretrained(tmp_path / "theirs").eval(), dtype="int8")
+    ours = optimize(
+        bertlite.BertLiteModel.from_pretrained(tmp_path / "theirs").eval(), dtype="int8"
+    )
     ours(**CASES["BertLiteModel"].batch())
     ours.save_pretrained(tmp_path / "ours")
     again = transformers.BertModel.from_pretrained(tmp_path / "ours")
@@ -232,10 +262,16 @@ def test_changed_weights_are_packed_again():
     fast(**case.batch())
     for model in (plain, fast):
         model.layers[1].feed_forward.fc1.weight.mul_(1.5)
-    close(case.real(fast(**case.batch()), case.batch()), case.real(plain(**case.batch()), case.batch()))
+    close(
+        case.real(fast(**case.batch()), case.batch()),
+        case.real(plain(**case.batch()), case.batch()),
+    )
     fast.double()
     plain.double()
-    close(case.real(fast(**case.batch()), case.batch()), case.real(plain(**case.batch()), case.batch()))
+    close(
+        case.real(fast(**case.batch()), case.batch()),
+        case.real(plain(**case.batch()), case.batch()),
+    )
 
 
 @torch.no_grad()
@@ -247,7 +283,9 @@ def test_copies_stand_on_their_own():
         assert copied.forward.encoder is copied
         close(case.real(copied(**case.batch()), case.batch()), expected)
         copied.layers[0].self_attention.query.weight.zero_()
-        assert not torch.allclose(copied(**case.batch()).last_hidden_state, model(**case.batch()).last_hidden_state)
+        assert not torch.allclose(
+            copied(**case.batch()).last_hidden_state, model(**case.batch()).last_hidden_state
+        )
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("int8", 0.998), ("bf16", 0.9995)])
@@ -262,17 +300,19 @@ def test_cheaper_products_stay_close(dtype, least, make):
     fast = optimize(copy.deepcopy(plain), dtype=dtype)
     ids, mask = padded((20, 9, 33, 1), "right", torch.Generator().manual_seed(3))
     encoders = [model if make is bert_config else model.get_encoder() for model in (plain, fast)]
-    left, right = (encoder(ids, attention_mask=mask).last_hidden_state[mask.bool()] for encoder in encoders)
+    left, right = (
+        encoder(ids, attention_mask=mask).last_hidden_state[mask.bool()] for encoder in encoders
+    )
     assert not torch.equal(left, right)
     assert float(torch.cosine_similarity(left, right, dim=-1).min()) > least
 
 
 def test_what_was_chosen_is_said(caplog, monkeypatch):
     transformers.utils.logging.get_logger("transformers")
-    logger = logging.getLogger("bertlite.optimization.encoder")
+    logger = logging.getLogger("bertlite.backends.cpu.packed_encoder")
     monkeypatch.setattr(logger, "propagate", True)
     with caplog.at_level(logging.INFO, logger=logger.name):
         optimize(CASES["BertLiteModel"].model())
-        monkeypatch.setattr("bertlite.optimization.encoder.has_fast_bf16", lambda: False)
+        monkeypatch.setattr("bertlite.backends.cpu.packed_encoder.has_fast_bf16", lambda: False)
         optimize(CASES["BertLiteModel"].model(), dtype="bf16")
     assert [record.message.count("fp32 products") for record in caplog.records] == [1, 1]

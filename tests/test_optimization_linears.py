@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bertlite.optimization.linears import Int8Linear, PrepackedLinear, inner_bound, pack
+from bertlite.backends.cpu.packed_linear import Int8Linear, PrepackedLinear, inner_bound, pack
 
 ROWS = pytest.mark.parametrize("rows", [1, 2, 17, 300])
 
@@ -16,7 +16,10 @@ def layers(*outputs: int, bias: bool = True) -> list[nn.Linear]:
 def exact(linears: list[nn.Linear], inputs: torch.Tensor) -> torch.Tensor:
     double = inputs.double()
     parts = [double @ linear.weight.double().T for linear in linears]
-    parts = [part if linear.bias is None else part + linear.bias for part, linear in zip(parts, linears, strict=True)]
+    parts = [
+        part if linear.bias is None else part + linear.bias
+        for part, linear in zip(parts, linears, strict=True)
+    ]
     return torch.cat(parts, -1)
 
 
@@ -31,8 +34,12 @@ def test_prepacked_is_exact(rows, bias):
     linears, inputs = layers(48, 20, bias=bias), torch.randn(2, rows, 48)
     add = torch.randn(2, rows, 68)
     packed = PrepackedLinear(*linears)
-    torch.testing.assert_close(packed(inputs).double(), exact(linears, inputs), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(packed(inputs, add).double(), exact(linears, inputs) + add, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        packed(inputs).double(), exact(linears, inputs), atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        packed(inputs, add).double(), exact(linears, inputs) + add, atol=1e-5, rtol=1e-5
+    )
 
 
 @torch.no_grad()
@@ -41,7 +48,9 @@ def test_without_onednn_it_is_a_plain_product(monkeypatch):
     linears, inputs, add = layers(30), torch.randn(5, 48), torch.randn(5, 30)
     packed = PrepackedLinear(*linears)
     assert not packed.prepacked
-    torch.testing.assert_close(packed(inputs, add).double(), exact(linears, inputs) + add, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        packed(inputs, add).double(), exact(linears, inputs) + add, atol=1e-5, rtol=1e-5
+    )
     with pytest.raises(ValueError, match="int8"):
         Int8Linear(*linears)
 
@@ -49,15 +58,24 @@ def test_without_onednn_it_is_a_plain_product(monkeypatch):
 @torch.no_grad()
 def test_bf16_rounds_and_no_more():
     linears, inputs = layers(64), torch.randn(33, 48)
-    assert error(PrepackedLinear(*linears, dtype=torch.bfloat16)(inputs.bfloat16()), exact(linears, inputs)) < 0.01
+    assert (
+        error(
+            PrepackedLinear(*linears, dtype=torch.bfloat16)(inputs.bfloat16()),
+            exact(linears, inputs),
+        )
+        < 0.01
+    )
 
 
 @ROWS
 @pytest.mark.parametrize("vnni", [True, False])
 @torch.no_grad()
 def test_int8_is_close_whatever_another_row_holds(rows, vnni, monkeypatch):
-    """8 bits a side: about 0.7 % off, and 1.1 % with the seven bits that a processor without VNNI can add up."""
-    monkeypatch.setattr("bertlite.optimization.linears.has_fast_int8", lambda: vnni)
+    """8 bits a side.
+
+    About 0.7 % off, and 1.1 % with the seven bits that a processor without VNNI can add up.
+    """
+    monkeypatch.setattr("bertlite.backends.cpu.packed_linear.has_fast_int8", lambda: vnni)
     linears, inputs = layers(40, 64), torch.randn(rows, 48)
     inputs[0] *= 1000  # an outlier that must not coarsen the other rows
     packed, add = Int8Linear(*linears), torch.randn(rows, 104)
@@ -75,7 +93,9 @@ def test_int8_is_exact_where_every_value_is_a_step():
     linear.weight[:, 0] = 127
     inputs = torch.randint(-127, 128, (6, 8)).float()
     inputs[:, 1], inputs[:, 2] = -127, 127
-    torch.testing.assert_close(Int8Linear(linear)(inputs).double(), exact([linear], inputs), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(
+        Int8Linear(linear)(inputs).double(), exact([linear], inputs), rtol=1e-5, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])

@@ -1,4 +1,7 @@
-"""Our BERT against transformers' own: their folder loaded by ours, outputs and losses equal over a grid."""
+"""Our BERT against transformers' own.
+
+Their folder loaded by ours, outputs and losses equal over a grid.
+"""
 
 import pytest
 import torch
@@ -19,7 +22,10 @@ HEADS = {
     "ForNextSentencePrediction": (("logits",), {"labels": "pair"}),
     "ForSequenceClassification": (("logits",), {"labels": "row"}),
     "ForTokenClassification": (("logits",), {"labels": "token"}),
-    "ForQuestionAnswering": (("start_logits", "end_logits"), {"start_positions": "place", "end_positions": "place"}),
+    "ForQuestionAnswering": (
+        ("start_logits", "end_logits"),
+        {"start_positions": "place", "end_positions": "place"},
+    ),
     "ForMultipleChoice": (("logits",), {"labels": "pair"}),
 }
 EVERY_HEAD = pytest.mark.parametrize("head", HEADS)
@@ -33,15 +39,25 @@ def both(head: str, folder, attention: str = "eager", **overrides):
         fields["num_labels"] = 2
     theirs = randomize(getattr(transformers, f"Bert{head}")(BertConfig(**fields)), std=0.25)
     theirs.save_pretrained(folder)
-    ours = getattr(bertlite, f"BertLite{head}").from_pretrained(folder, attn_implementation=attention).eval()
+    ours = (
+        getattr(bertlite, f"BertLite{head}")
+        .from_pretrained(folder, attn_implementation=attention)
+        .eval()
+    )
     return theirs, ours
 
 
 def batch_of(head: str, lengths, side: str | None) -> dict:
-    """Ids with segments; no mask where `side` is None. Multiple choice takes the rows as two choices each."""
+    """Ids with segments.
+
+    No mask where `side` is None. Multiple choice takes the rows as two choices each.
+    """
     generator = torch.Generator().manual_seed(len(lengths))
     ids, mask = padded(lengths, side or "right", generator)
-    batch = {"input_ids": ids, "token_type_ids": torch.randint(0, 2, ids.shape, generator=generator)}
+    batch = {
+        "input_ids": ids,
+        "token_type_ids": torch.randint(0, 2, ids.shape, generator=generator),
+    }
     if side is not None:
         batch["attention_mask"] = mask
     if head == "ForMultipleChoice":
@@ -69,7 +85,9 @@ def labels_of(head: str, batch) -> dict:
             made[name] = torch.where(mask & (torch.rand(ids.shape) < 0.7), drawn, IGNORED)
             made[name][mask.nonzero()[0][0], mask.nonzero()[0][1]] = 1  # at least one
         else:
-            made[name] = torch.randint(0, {"pair": 2, "row": 3, "place": ids.shape[-1]}[kind], (len(ids),))
+            made[name] = torch.randint(
+                0, {"pair": 2, "row": 3, "place": ids.shape[-1]}[kind], (len(ids),)
+            )
     return made
 
 
@@ -78,7 +96,9 @@ def labels_of(head: str, batch) -> dict:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_outputs_and_losses(tmp_path, head, layers, heads, attention):
     """Lengths 1, 5 and 17; padding on the right, on the left, and no mask."""
-    theirs, ours = both(head, tmp_path, attention, num_hidden_layers=layers, num_attention_heads=heads)
+    theirs, ours = both(
+        head, tmp_path, attention, num_hidden_layers=layers, num_attention_heads=heads
+    )
     with torch.no_grad():
         for lengths in ((1, 1), (5, 5, 3, 1), (17, 4, 9, 12)):
             for side in ("right", "left", None):
@@ -89,7 +109,9 @@ def test_outputs_and_losses(tmp_path, head, layers, heads, attention):
                     continue  # our span loss leaves padding out: see test_span_loss_of_padded_rows
                 labels = labels_of(head, batch)
                 if labels:
-                    torch.testing.assert_close(ours(**batch, **labels).loss, theirs(**batch, **labels).loss)
+                    torch.testing.assert_close(
+                        ours(**batch, **labels).loss, theirs(**batch, **labels).loss
+                    )
 
 
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "ForMultipleChoice"])
@@ -122,7 +144,9 @@ def test_half_precision(tmp_path, head, dtype, attention):
             our_half = real(head, ours.to(dtype)(**batch), batch)
             theirs.load_state_dict(type(theirs).from_pretrained(tmp_path).state_dict())
         for name, value in exact.items():
-            their_error, our_error = (((half[name] - value).abs()) for half in (their_half, our_half))
+            their_error, our_error = (
+                ((half[name] - value).abs()) for half in (their_half, our_half)
+            )
             assert our_error.mean() < 3 * their_error.mean(), (name, side)
             assert our_error.max() < 3 * their_error.max(), (name, side)
 
@@ -134,7 +158,9 @@ def test_activations(tmp_path, head, act, attention):
     batch = batch_of(head, (17, 4, 9, 12), "right")
     with torch.no_grad():
         assert_equal(real(head, ours(**batch), batch), real(head, theirs(**batch), batch))
-    found = real(head, ours(**batch), batch)  # with gradients: GELU in place is then out of the question
+    found = real(
+        head, ours(**batch), batch
+    )  # with gradients: GELU in place is then out of the question
     assert_equal(found, real(head, theirs(**batch), batch))
 
 
@@ -152,7 +178,9 @@ def test_gradients(tmp_path, head):
             for parameter in model.parameters():
                 parameter.copy_(parameter.grad)
         model.save_pretrained(tmp_path / "gradient")
-        into.update(getattr(transformers, f"Bert{head}").from_pretrained(tmp_path / "gradient").state_dict())
+        into.update(
+            getattr(transformers, f"Bert{head}").from_pretrained(tmp_path / "gradient").state_dict()
+        )
     assert_equal(found, expected)
 
 
@@ -160,12 +188,19 @@ def test_span_loss_of_padded_rows(tmp_path):
     """The documented deviation: the mean of their losses of each row without its padding."""
     theirs, ours = both("ForQuestionAnswering", tmp_path)
     batch = batch_of("ForQuestionAnswering", (17, 4, 9, 12), "right")
-    places = {"start_positions": torch.tensor([3, 0, 8, 5]), "end_positions": torch.tensor([16, 3, 8, 11])}
+    places = {
+        "start_positions": torch.tensor([3, 0, 8, 5]),
+        "end_positions": torch.tensor([16, 3, 8, 11]),
+    }
     losses = []
     with torch.no_grad():
         for row, length in enumerate((17, 4, 9, 12)):
             alone = {name: tensor[row : row + 1, :length] for name, tensor in batch.items()}
-            losses.append(theirs(**alone, **{name: place[row : row + 1] for name, place in places.items()}).loss)
+            losses.append(
+                theirs(
+                    **alone, **{name: place[row : row + 1] for name, place in places.items()}
+                ).loss
+            )
         torch.testing.assert_close(ours(**batch, **places).loss, torch.stack(losses).mean())
         assert abs(theirs(**batch, **places).loss - torch.stack(losses).mean()) > 1e-3
 
@@ -180,9 +215,13 @@ def test_span_loss_of_padded_rows(tmp_path):
     ],
 )
 def test_losses_of_the_kinds_of_problem(tmp_path, labels, num_labels, problem):
-    theirs, ours = both("ForSequenceClassification", tmp_path, num_labels=num_labels, problem_type=problem)
+    theirs, ours = both(
+        "ForSequenceClassification", tmp_path, num_labels=num_labels, problem_type=problem
+    )
     batch = batch_of("ForSequenceClassification", (17, 4, 9, 12), "right")
-    torch.testing.assert_close(ours(**batch, labels=labels).loss, theirs(**batch, labels=labels).loss)
+    torch.testing.assert_close(
+        ours(**batch, labels=labels).loss, theirs(**batch, labels=labels).loss
+    )
     assert ours.config.problem_type == theirs.config.problem_type
 
 
@@ -193,20 +232,29 @@ def test_what_is_recorded(tmp_path, watched, attention):
     theirs.set_attn_implementation("eager")
     batch = batch_of("Model", (17, 4, 9, 12), "right")
     with torch.no_grad():
-        found, expected = (model(**batch, **{f"output_{watched}": True})[watched] for model in (ours, theirs))
+        found, expected = (
+            model(**batch, **{f"output_{watched}": True})[watched] for model in (ours, theirs)
+        )
     mask = batch["attention_mask"].bool()
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        pair = [each if watched == "hidden_states" else each.transpose(1, 2) for each in (one, other)]
+        pair = [
+            each if watched == "hidden_states" else each.transpose(1, 2) for each in (one, other)
+        ]
         assert_equal({watched: pair[0][mask]}, {watched: pair[1][mask]})
 
 
 @pytest.mark.parametrize("positions", [torch.arange(3, 20)[None], torch.arange(17).flip(0)[None]])
 def test_positions_of_the_callers_choice(tmp_path, positions, attention):
-    """Positions that fall begin a sequence each here, where their class lets all see all: only rising ones compare."""
+    """Positions that fall begin a sequence each here, where their class lets all see all.
+
+    Only rising ones compare.
+    """
     theirs, ours = both("Model", tmp_path, attention)
     batch = batch_of("Model", (17, 17), None)
     with torch.no_grad():
-        found, expected = (model(**batch, position_ids=positions).last_hidden_state for model in (ours, theirs))
+        found, expected = (
+            model(**batch, position_ids=positions).last_hidden_state for model in (ours, theirs)
+        )
     rising = bool((positions.diff() > 0).all())
     assert torch.allclose(found, expected, atol=1e-5) == rising

@@ -1,4 +1,7 @@
-"""Our Transformer against transformers' Marian: their folder loaded by ours, outputs, losses and words equal."""
+"""Our Transformer against transformers' Marian.
+
+Their folder loaded by ours, outputs, losses and words equal.
+"""
 
 import pytest
 import torch
@@ -8,7 +11,10 @@ from transformers import MarianConfig, MarianModel, MarianMTModel
 
 from bertlite import TransformerLiteForConditionalGeneration, TransformerLiteModel
 
-STATES = {"encoder_last_hidden_state": "attention_mask", "last_hidden_state": "decoder_attention_mask"}
+STATES = {
+    "encoder_last_hidden_state": "attention_mask",
+    "last_hidden_state": "decoder_attention_mask",
+}
 LOGITS = {"encoder_last_hidden_state": "attention_mask", "logits": "decoder_attention_mask"}
 SEPARATE = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 53}
 
@@ -19,7 +25,10 @@ def both(folder, attention: str = "eager", base: bool = False, **overrides):
     theirs = (MarianModel if base else MarianMTModel)(MarianConfig(**fields))
     randomize(theirs, std=0.25, seed=overrides.get("d_model", 0))
     with torch.no_grad():  # their sinusoidal tables are parameters, which must stay what they are
-        for stack in ((theirs if base else theirs.model).encoder, (theirs if base else theirs.model).decoder):
+        for stack in (
+            (theirs if base else theirs.model).encoder,
+            (theirs if base else theirs.model).decoder,
+        ):
             stack.embed_positions.weight.copy_(stack.embed_positions.create_weight())
     theirs.save_pretrained(folder)
     ours = TransformerLiteModel if base else TransformerLiteForConditionalGeneration
@@ -46,7 +55,9 @@ def real(outputs, batch, names) -> dict:
     return kept
 
 
-@pytest.mark.parametrize("fields", [{}, {"scale_embedding": False}, SEPARATE], ids=["scaled", "unscaled", "separate"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"scale_embedding": False}, SEPARATE], ids=["scaled", "unscaled", "separate"]
+)
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("heads", [2, 4])
 def test_outputs_and_losses(tmp_path, layers, heads, fields, attention):
@@ -56,7 +67,11 @@ def test_outputs_and_losses(tmp_path, layers, heads, fields, attention):
     theirs, ours = both(tmp_path, attention, **sizes, **fields)
     words = theirs.config.decoder_vocab_size
     with torch.no_grad():
-        for lengths, targets in (((1, 1), (5, 2)), ((5, 5, 3), (1, 1, 1)), ((17, 4, 9), (17, 12, 1))):
+        for lengths, targets in (
+            ((1, 1), (5, 2)),
+            ((5, 5, 3), (1, 1, 1)),
+            ((17, 4, 9), (17, 12, 1)),
+        ):
             for side in ("right", "left", None):
                 batch = batch_of(lengths, targets, side, words)
                 expected = theirs(**batch)
@@ -66,7 +81,9 @@ def test_outputs_and_losses(tmp_path, layers, heads, fields, attention):
                 labels = torch.randint(3, words, (len(lengths), max(targets)))
                 labels = labels if mask is None else labels.masked_fill(mask == 0, IGNORED)
                 for model in (ours, ours.train()):
-                    torch.testing.assert_close(model(**batch, labels=labels).loss, theirs(**batch, labels=labels).loss)
+                    torch.testing.assert_close(
+                        model(**batch, labels=labels).loss, theirs(**batch, labels=labels).loss
+                    )
                 ours.eval()
 
 
@@ -115,9 +132,16 @@ def test_what_is_recorded(tmp_path, attention):
     options = {"output_hidden_states": True, "output_attentions": True}
     with torch.no_grad():
         found, expected = ours(**batch, **options), theirs(**batch, **options)
-    for name in ("encoder_hidden_states", "decoder_hidden_states", "encoder_attentions", "decoder_attentions"):
+    for name in (
+        "encoder_hidden_states",
+        "decoder_hidden_states",
+        "encoder_attentions",
+        "decoder_attentions",
+    ):
         assert_equal(dict(enumerate(found[name])), dict(enumerate(expected[name])))
-    assert_equal(dict(enumerate(found.cross_attentions)), dict(enumerate(expected.cross_attentions)))
+    assert_equal(
+        dict(enumerate(found.cross_attentions)), dict(enumerate(expected.cross_attentions))
+    )
 
 
 def test_cached_steps(tmp_path, attention):
@@ -140,9 +164,19 @@ NEW = {"max_new_tokens": 12, "no_repeat_ngram_size": 1}
 MODES = {
     "greedy": {},
     "beams": {"num_beams": 4},
-    "beams, several": {"num_beams": 4, "num_return_sequences": 3, "length_penalty": 0.6, "early_stopping": True},
+    "beams, several": {
+        "num_beams": 4,
+        "num_return_sequences": 3,
+        "length_penalty": 0.6,
+        "early_stopping": True,
+    },
     "sampling": {"do_sample": True, "top_k": 0},
-    "sampling, top-p": {"do_sample": True, "top_p": 0.8, "temperature": 0.7, "num_return_sequences": 2},
+    "sampling, top-p": {
+        "do_sample": True,
+        "top_p": 0.8,
+        "temperature": 0.7,
+        "num_return_sequences": 2,
+    },
     "beam sampling": {"do_sample": True, "num_beams": 3},
     "no cache": {"use_cache": False},
     "beams without cache": {"num_beams": 3, "use_cache": False},
@@ -170,18 +204,25 @@ def generated(theirs, ours, same: dict, **options):
 def test_generates_the_same_words(tmp_path, mode, side, fields):
     theirs, ours = both(tmp_path, "sdpa", **fields)
     ids, mask = padded((9, 4, 7), side, torch.Generator().manual_seed(3))
-    expected, found = generated(theirs, ours, {"input_ids": ids, "attention_mask": mask}, **MODES[mode])
+    expected, found = generated(
+        theirs, ours, {"input_ids": ids, "attention_mask": mask}, **MODES[mode]
+    )
     assert found.sequences.unique().numel() > 7
     assert torch.equal(found.sequences, expected.sequences)
     if "sequences_scores" in expected:
-        torch.testing.assert_close(found.sequences_scores, expected.sequences_scores, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            found.sequences_scores, expected.sequences_scores, rtol=0, atol=1e-5
+        )
     for ours_now, theirs_now in zip(found.scores, expected.scores, strict=True):
         torch.testing.assert_close(ours_now, theirs_now, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_generates_the_same_words_from_vectors(tmp_path, implementation):
-    """Deviation: our encoder scales given vectors as it scales its own, theirs leaves that to the caller."""
+    """Deviation.
+
+    Our encoder scales given vectors as it scales its own, theirs leaves that to the caller.
+    """
     theirs, ours = both(tmp_path, implementation)
     ids, mask = padded((9, 4, 7), "left", torch.Generator().manual_seed(3))
     vectors = theirs.get_input_embeddings()(ids).detach()
@@ -193,7 +234,9 @@ def test_generates_the_same_words_from_vectors(tmp_path, implementation):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_generates_the_same_words_from_vectors_that_nobody_scales(tmp_path, shared):
-    theirs, ours = both(tmp_path, "sdpa", scale_embedding=False, share_encoder_decoder_embeddings=shared)
+    theirs, ours = both(
+        tmp_path, "sdpa", scale_embedding=False, share_encoder_decoder_embeddings=shared
+    )
     vectors = theirs.get_input_embeddings()(torch.randint(3, 61, (2, 7))).detach()
     expected, found = generated(theirs, ours, {"inputs_embeds": vectors})
     assert torch.equal(found.sequences, expected.sequences)
@@ -209,7 +252,11 @@ def test_drafts_change_no_word(tmp_path, drafts):
         expected = theirs.generate(input_ids=ids, **NEW)
         for model, assistant in zip((theirs, ours), other, strict=True):
             helper = {"same": model, "other": assistant}.get(drafts)
-            options = {"prompt_lookup_num_tokens": 3} if drafts == "prompt" else {"assistant_model": helper}
+            options = (
+                {"prompt_lookup_num_tokens": 3}
+                if drafts == "prompt"
+                else {"assistant_model": helper}
+            )
             assert torch.equal(model.generate(input_ids=ids, **NEW, **options), expected)
         assert torch.equal(ours.generate(input_ids=ids, **NEW), expected)
 
@@ -228,7 +275,9 @@ def test_what_generation_records(tmp_path):
     theirs, ours = both(tmp_path, "eager")
     theirs.set_attn_implementation("eager")
     watched = {"output_attentions": True, "output_hidden_states": True}
-    expected, found = generated(theirs, ours, {"input_ids": torch.randint(3, 61, (2, 7))}, **watched)
+    expected, found = generated(
+        theirs, ours, {"input_ids": torch.randint(3, 61, (2, 7))}, **watched
+    )
     for name in ("decoder_attentions", "cross_attentions", "decoder_hidden_states"):
         for ours_now, theirs_now in zip(found[name], expected[name], strict=True):
             assert_equal(dict(enumerate(ours_now)), dict(enumerate(theirs_now)))
@@ -244,6 +293,9 @@ def test_going_on_from_given_words(tmp_path):
     assert torch.equal(found.sequences, expected.sequences)
     again = []
     for model, earlier in ((theirs, expected), (ours, found)):
-        options = {"decoder_input_ids": earlier.sequences, "past_key_values": earlier.past_key_values}
+        options = {
+            "decoder_input_ids": earlier.sequences,
+            "past_key_values": earlier.past_key_values,
+        }
         again.append(model.generate(input_ids=ids, **options, **NEW))
     assert torch.equal(*again)

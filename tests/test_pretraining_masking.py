@@ -27,13 +27,19 @@ def original(batch):
 def test_special_tokens_and_segments(store):  # noqa: F811
     for batch in batches(store, 5):
         ids, real = original(batch), batch["attention_mask"].bool()
-        assert not any((batch["labels"] == special).any() for special in SPECIAL - {TOKENIZER.unk_token_id})
-        for row, mask, types in zip(ids.tolist(), real, batch["token_type_ids"].tolist(), strict=True):
+        assert not any(
+            (batch["labels"] == special).any() for special in SPECIAL - {TOKENIZER.unk_token_id}
+        )
+        for row, mask, types in zip(
+            ids.tolist(), real, batch["token_type_ids"].tolist(), strict=True
+        ):
             length = int(mask.sum())
             assert mask[:length].all()
             first = row.index(SEP)
             assert (row[0], row[length - 1], row[:length].count(SEP)) == (CLS, SEP, 2)
-            assert types == [0] * (first + 1) + [1] * (length - first - 1) + [0] * (len(row) - length)
+            assert types == [0] * (first + 1) + [1] * (length - first - 1) + [0] * (
+                len(row) - length
+            )
             assert set(row[length:]) <= {TOKENIZER.pad_token_id}
 
 
@@ -44,29 +50,41 @@ def test_shares(store, whole_words):  # noqa: F811
         at = batch["labels"] != -100
         per_row = at.sum(-1)
         wanted = np.maximum(1, np.rint(0.15 * batch["attention_mask"].sum(-1).numpy()))
-        assert (per_row.numpy() <= wanted).all() if whole_words else (per_row.numpy() == wanted).all()
+        assert (
+            (per_row.numpy() <= wanted).all() if whole_words else (per_row.numpy() == wanted).all()
+        )
         lengths, chosen = lengths + int(batch["attention_mask"].sum()), chosen + int(at.sum())
-        for seen, true in zip(batch["input_ids"][at].tolist(), batch["labels"][at].tolist(), strict=True):
+        for seen, true in zip(
+            batch["input_ids"][at].tolist(), batch["labels"][at].tolist(), strict=True
+        ):
             kinds["mask" if seen == MASK else "kept" if seen == true else "random"] += 1
             if seen not in (MASK, true):
                 drawn[seen] += 1
         assert (batch["input_ids"][~at] != MASK).all()
     assert 0.14 < chosen / lengths < 0.16
-    # A random token is the true one now and then, and then looks kept: one in some 1,000, which the test bears.
+    # A random token is the true one now and then, and then looks kept: one in some 1,000, which the
+    # test bears.
     expected = [0.8 * chosen, 0.1 * chosen, 0.1 * chosen]
     assert chisquare([kinds["mask"], kinds["random"], kinds["kept"]], expected).pvalue > RANDOMLY
     assert not SPECIAL & set(drawn)
-    assert not any(token.startswith("[unused") for token in TOKENIZER.convert_ids_to_tokens(list(drawn)))
+    assert not any(
+        token.startswith("[unused") for token in TOKENIZER.convert_ids_to_tokens(list(drawn))
+    )
 
 
 def test_random_tokens_are_uniform():
     ids = np.full((200, 100), 7)
     ordinary = np.arange(5, 45)
     seen, labels = mask_tokens(
-        ids, np.ones_like(ids, bool), np.zeros_like(ids, bool), np.full(200, 100),
+        ids,
+        np.ones_like(ids, bool),
+        np.zeros_like(ids, bool),
+        np.full(200, 100),
         MaskingOptions(probability=1.0, mask_share=0.0, random_share=1.0),
-        mask_id=3, ordinary_ids=ordinary, generator=np.random.default_rng(0),
-    )  # fmt: skip
+        mask_id=3,
+        ordinary_ids=ordinary,
+        generator=np.random.default_rng(0),
+    )
     assert (labels == 7).all()
     assert chisquare(np.bincount(seen.ravel(), minlength=45)[5:]).pvalue > RANDOMLY
     assert seen.min() >= 5
@@ -77,9 +95,15 @@ def test_every_place_is_as_likely():
     maskable = np.ones_like(ids, bool)
     maskable[:, [0, 19]] = False
     _, labels = mask_tokens(
-        ids, maskable, np.zeros_like(maskable), np.full(4000, 20), MaskingOptions(), mask_id=3,
-        ordinary_ids=np.arange(5, 45), generator=np.random.default_rng(1),
-    )  # fmt: skip
+        ids,
+        maskable,
+        np.zeros_like(maskable),
+        np.full(4000, 20),
+        MaskingOptions(),
+        mask_id=3,
+        ordinary_ids=np.arange(5, 45),
+        generator=np.random.default_rng(1),
+    )
     assert ((labels != -100).sum(-1) == 3).all()
     counts = (labels != -100).sum(0)
     assert counts[0] == counts[19] == 0
@@ -90,7 +114,9 @@ def test_whole_words_are_whole(store):  # noqa: F811
     pieces = 0
     for batch in batches(store, masking={"whole_words": True}):
         ids, chosen = original(batch), batch["labels"] != -100
-        for row, marks, length in zip(ids.tolist(), chosen.tolist(), batch["attention_mask"].sum(-1), strict=True):
+        for row, marks, length in zip(
+            ids.tolist(), chosen.tolist(), batch["attention_mask"].sum(-1), strict=True
+        ):
             tokens = TOKENIZER.convert_ids_to_tokens(row[:length])
             for place in range(1, len(tokens)):
                 if tokens[place].startswith("##") and row[place - 1] not in SPECIAL:
@@ -103,8 +129,9 @@ def test_whole_words_are_whole(store):  # noqa: F811
     marks = (batch["labels"] != -100).tolist()
     assert any(
         tokens[row][place].startswith("##") and marks[row][place] != marks[row][place - 1]
-        for row in range(len(tokens)) for place in range(1, len(tokens[row]))
-    )  # fmt: skip
+        for row in range(len(tokens))
+        for place in range(1, len(tokens[row]))
+    )
 
 
 def test_words_of_another_kind_of_tokenizer(tmp_path):
@@ -116,7 +143,9 @@ def test_words_of_another_kind_of_tokenizer(tmp_path):
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.train_from_iterator(["low lower"] * 9, trainers.BpeTrainer(vocab_size=14, show_progress=False))
+    backend.train_from_iterator(
+        ["low lower"] * 9, trainers.BpeTrainer(vocab_size=14, show_progress=False)
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     found = write_token_store([["lower low", "wool"]], tokenizer, tmp_path / "store")
     words = [len(tokenizer.encode(" " + word)) for word in ("lower", "low", "wool")]
@@ -131,12 +160,18 @@ def test_limit_of_predictions(store):  # noqa: F811
         for batch in batches(store, 5, masking={"max_predictions": 4, "whole_words": whole_words}):
             counts = (batch["labels"] != -100).sum(-1)
             assert counts.min() >= 1
-            assert (counts <= 4).float().mean() == 1 or whole_words and (counts <= 4).float().mean() > 0.95
+            assert (
+                (counts <= 4).float().mean() == 1
+                or whole_words
+                and (counts <= 4).float().mean() > 0.95
+            )
             assert counts.max() >= 4
 
 
 def test_masks_are_drawn_anew(store):  # noqa: F811
-    """The same text in two epochs has other places masked, as often together as two independent draws."""
+    """The same text in two epochs has other places masked, as often together as two independent
+    draws.
+    """
     maskings = [{"probability": 0.15}] * 2
     found = []
     for seed, masking in enumerate(maskings):
@@ -153,7 +188,9 @@ def test_masks_are_drawn_anew(store):  # noqa: F811
 def sorted_rows(store, given):  # noqa: F811
     from bertlite.pretraining.batch_stream import plan_blocks
 
-    return sorted(row for rows in plan_blocks(store, 64, given, 0) for row in rows if row.length == 64)
+    return sorted(
+        row for rows in plan_blocks(store, 64, given, 0) for row in rows if row.length == 64
+    )
 
 
 @pytest.mark.parametrize(

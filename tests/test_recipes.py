@@ -1,4 +1,6 @@
-"""The papers' recipes for optimizers, losses and generation against numbers worked out by hand, and in `Trainer`."""
+"""The papers' recipes for optimizers, losses and generation against numbers worked out by hand, and
+in `Trainer`.
+"""
 
 import doctest
 import math
@@ -16,12 +18,12 @@ from transformers import (
 
 import bertlite
 from bertlite.models.losses import cross_entropy
-from bertlite.recipes import (
+from bertlite.training import (
     NoamRate,
     bert_optimizer,
-    generation,
     noam_schedule,
-    optimization,
+    optimizers,
+    paper_generation,
     paper_generation_config,
     parameter_groups,
     transformer_optimizers,
@@ -56,7 +58,9 @@ def test_noam_schedule_scales_each_group_and_comes_back_from_its_state():
     weights = [nn.Parameter(torch.zeros(())) for _ in range(2)]
 
     def make(warmup_steps):
-        groups = [{"params": [weight], "lr": lr} for weight, lr in zip(weights, (1.0, 0.5), strict=True)]
+        groups = [
+            {"params": [weight], "lr": lr} for weight, lr in zip(weights, (1.0, 0.5), strict=True)
+        ]
         return noam_schedule(torch.optim.SGD(groups), d_model=64, warmup_steps=warmup_steps)
 
     schedule = make(4)
@@ -90,9 +94,13 @@ class Rates(TrainerCallback):
 def test_trainer_follows_the_noam_schedule(tmp_path):
     model, rates = tiny_transformer(), Rates()
     trainer = Trainer(
-        model, training_arguments(tmp_path, max_steps=6), train_dataset=pairs(), data_collator=Pad(),
-        optimizers=transformer_optimizers(model, warmup_steps=3, factor=2.0), callbacks=[rates]
-    )  # fmt: skip
+        model,
+        training_arguments(tmp_path, max_steps=6),
+        train_dataset=pairs(),
+        data_collator=Pad(),
+        optimizers=transformer_optimizers(model, warmup_steps=3, factor=2.0),
+        callbacks=[rates],
+    )
     trainer.train()
     expected = [2 * 32**-0.5 * min(step**-0.5, step * 3**-1.5) for step in range(1, 7)]
     assert [seen[0] for seen in rates.seen] == pytest.approx(expected)
@@ -107,7 +115,9 @@ MODELS = {
     "pre-norm": lambda: tiny_bert(norm_first=True),
     "masked LM": lambda: bertlite.BertLiteForMaskedLM(tiny_bert().config),
     "transformer": tiny_transformer,
-    "own embeddings": lambda: tiny_transformer(share_encoder_decoder_embeddings=False, decoder_vocab_size=30),
+    "own embeddings": lambda: tiny_transformer(
+        share_encoder_decoder_embeddings=False, decoder_vocab_size=30
+    ),
 }
 
 
@@ -118,9 +128,13 @@ def test_every_parameter_is_in_one_group(name, layer_decay):
     groups = parameter_groups(model, learning_rate=1.0, layer_decay=layer_decay)
     grouped = [parameter for group in groups for _, parameter in group["params"]]
     assert len({id(parameter) for parameter in grouped}) == len(grouped)
-    assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in model.parameters()}
+    assert {id(parameter) for parameter in grouped} == {
+        id(parameter) for parameter in model.parameters()
+    }
     for group in groups:
-        for label, parameter in group["params"]:  # in these models, what has one dimension is a bias or of a norm
+        for label, parameter in group[
+            "params"
+        ]:  # in these models, what has one dimension is a bias or of a norm
             assert (group["weight_decay"] == 0) == (parameter.ndim == 1), label
 
 
@@ -142,7 +156,9 @@ def test_layer_decay_by_hand():
     }
     assert {name: rates[name] for name in expected} == expected
     assert set(rates.values()) == {1.0, 0.5, 0.25, 0.125}
-    assert rates_by_name(tiny_bert(norm_first=True), layer_decay=0.5)["bert.final_norm.weight"] == 1.0
+    assert (
+        rates_by_name(tiny_bert(norm_first=True), layer_decay=0.5)["bert.final_norm.weight"] == 1.0
+    )
 
 
 def test_layer_decay_of_two_stacks():
@@ -151,18 +167,28 @@ def test_layer_decay_of_two_stacks():
     assert rates["model.decoder.layers.1.feed_forward.fc1.weight"] == 0.5
     assert rates["model.decoder.layers.0.cross_attention.key.weight"] == 0.25
     assert rates["model.shared.weight"] == 0.125
-    own = tiny_transformer(encoder_layers=1, share_encoder_decoder_embeddings=False, decoder_vocab_size=30)
+    own = tiny_transformer(
+        encoder_layers=1, share_encoder_decoder_embeddings=False, decoder_vocab_size=30
+    )
     rates = rates_by_name(own, layer_decay=0.5)
     assert rates["model.encoder.embeddings.word_embeddings.weight"] == 0.25
     assert rates["model.decoder.embeddings.word_embeddings.weight"] == 0.125
 
 
 def test_groups_agree_with_the_trainer_and_with_transformers_bert(tmp_path):
-    config = BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+    )
     for model in (BertForSequenceClassification(config), tiny_bert()):
         theirs = set(Trainer(model, training_arguments(tmp_path)).get_decay_parameter_names(model))
         groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1)
-        assert {name for group in groups if group["weight_decay"] for name, _ in group["params"]} == theirs
+        assert {
+            name for group in groups if group["weight_decay"] for name, _ in group["params"]
+        } == theirs
     rates = rates_by_name(BertForSequenceClassification(config), layer_decay=0.5)
     assert rates["bert.encoder.layer.0.output.dense.weight"] == 0.25
     assert rates["bert.embeddings.word_embeddings.weight"] == 0.125
@@ -172,7 +198,10 @@ def test_frozen_parameters_are_left_out():
     model = tiny_bert()
     model.bert.requires_grad_(False)
     groups = parameter_groups(model, learning_rate=1.0)
-    assert {name for group in groups for name, _ in group["params"]} == {"classifier.weight", "classifier.bias"}
+    assert {name for group in groups for name, _ in group["params"]} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
     model.requires_grad_(False)
     with pytest.raises(ValueError, match="trainable parameters"):
         parameter_groups(model, learning_rate=1.0)
@@ -212,8 +241,21 @@ def test_trainer_makes_berts_schedule_over_layer_rates(tmp_path):
     model, rates = tiny_bert(), Rates()
     optimizer = bert_optimizer(model, learning_rate=1e-3, layer_decay=0.5)
     arguments = training_arguments(tmp_path, warmup_steps=0.2)
-    Trainer(model, arguments, train_dataset=rows, optimizers=(optimizer, None), callbacks=[rates]).train()
-    shape = [0, 0.5, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]  # 2 of 10 updates are warm-up
+    Trainer(
+        model, arguments, train_dataset=rows, optimizers=(optimizer, None), callbacks=[rates]
+    ).train()
+    shape = [
+        0,
+        0.5,
+        1,
+        7 / 8,
+        6 / 8,
+        5 / 8,
+        4 / 8,
+        3 / 8,
+        2 / 8,
+        1 / 8,
+    ]  # 2 of 10 updates are warm-up
     assert [seen[-1] for seen in rates.seen] == pytest.approx([1e-3 * each for each in shape])
     assert [seen[0] for seen in rates.seen] == pytest.approx([1.25e-4 * each for each in shape])
 
@@ -225,18 +267,27 @@ def test_paper_generation_config():
     model = tiny_transformer().eval()
     config = paper_generation_config(model.config, max_new_tokens=7)
     assert (config.num_beams, config.length_penalty, config.do_sample) == (4, 0.6, False)
-    assert (config.pad_token_id, config.eos_token_id, config.decoder_start_token_id) == (PAD, END, PAD)
+    assert (config.pad_token_id, config.eos_token_id, config.decoder_start_token_id) == (
+        PAD,
+        END,
+        PAD,
+    )
     source = torch.tensor([[5, 6, 7, END]])
-    made = model.generate(source, generation_config=config, return_dict_in_generate=True, output_scores=True)
+    made = model.generate(
+        source, generation_config=config, return_dict_in_generate=True, output_scores=True
+    )
     assert made.sequences.shape[1] <= 8
-    # The score is the sum of log-probabilities over T^0.6, T being the tokens after the start token.
+    # The score is the sum of log-probabilities over T^0.6, T being the tokens after the start
+    # token.
     tokens = made.sequences[:, 1:]
     tokens = tokens[:, : int((tokens != PAD).sum())] if END in tokens else tokens
     with torch.no_grad():
         inputs = torch.cat([torch.tensor([[PAD]]), tokens[:, :-1]], dim=1)
         logits = model(source, decoder_input_ids=inputs).logits
     total = logits.log_softmax(-1).gather(-1, tokens[..., None]).sum()
-    torch.testing.assert_close(made.sequences_scores[0], total / tokens.shape[1] ** 0.6, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        made.sequences_scores[0], total / tokens.shape[1] ** 0.6, atol=1e-4, rtol=1e-4
+    )
     again = model.generate(source, generation_config=paper_generation_config(max_new_tokens=7))
     assert again.tolist() == made.sequences.tolist()
     assert paper_generation_config(num_beams=2, length_penalty=1.0).num_beams == 2
@@ -245,8 +296,8 @@ def test_paper_generation_config():
 
 
 def test_label_smoothing_by_hand():
-    # Probabilities 1/2, 1/4, 1/8, 1/8, so -log p = (1, 2, 3, 3) · log 2. Label 0, ε = 0.1: the target is
-    # 0.9 + 0.025 on it and 0.025 on each other one.
+    # Probabilities 1/2, 1/4, 1/8, 1/8, so -log p = (1, 2, 3, 3) · log 2. Label 0, ε = 0.1: the
+    # target is 0.9 + 0.025 on it and 0.025 on each other one.
     logits = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log() + 7.0  # a constant changes nothing
     labels = torch.tensor([0])
     expected = math.log(2) * (0.925 * 1 + 0.025 * (2 + 3 + 3))
@@ -272,7 +323,7 @@ def test_label_smoothing_of_the_model():
     torch.testing.assert_close(training_loss, expected)
 
 
-@pytest.mark.parametrize("module", [optimization, generation])
+@pytest.mark.parametrize("module", [optimizers, paper_generation])
 def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted

@@ -13,7 +13,7 @@ from transformers import (
     TrainerState,
 )
 
-from bertlite.recipes import (
+from bertlite.training import (
     CheckpointAveraging,
     average_checkpoints,
 )
@@ -53,8 +53,12 @@ def write(folder, **tensors):
 
 
 def test_integers_come_from_the_last_and_dtypes_stay(tmp_path):
-    first = write(tmp_path / "a", w=torch.tensor([1.0, 2.0], dtype=torch.bfloat16), steps=torch.tensor([3]))
-    second = write(tmp_path / "b", w=torch.tensor([2.0, 6.0], dtype=torch.bfloat16), steps=torch.tensor([8]))
+    first = write(
+        tmp_path / "a", w=torch.tensor([1.0, 2.0], dtype=torch.bfloat16), steps=torch.tensor([3])
+    )
+    second = write(
+        tmp_path / "b", w=torch.tensor([2.0, 6.0], dtype=torch.bfloat16), steps=torch.tensor([8])
+    )
     made = load_file(average_checkpoints([first, second], tmp_path / "out") / "model.safetensors")
     assert made["steps"].tolist() == [8]
     assert made["w"].dtype == torch.bfloat16
@@ -67,7 +71,9 @@ def test_averages_shards(tmp_path):
         model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / f"checkpoint-{step}")
         model.save_pretrained(tmp_path / "shards" / f"checkpoint-{step}", max_shard_size="10KB")
     assert len(list((tmp_path / "shards" / "checkpoint-90").glob("*.safetensors"))) > 1
-    model = AutoModelForSeq2SeqLM.from_pretrained(average_checkpoints(tmp_path / "shards", tmp_path / "out", last=2))
+    model = AutoModelForSeq2SeqLM.from_pretrained(
+        average_checkpoints(tmp_path / "shards", tmp_path / "out", last=2)
+    )
     torch.testing.assert_close(model.model.shared.weight.data, start["model.shared.weight"] * 3.5)
 
 
@@ -98,9 +104,15 @@ def test_averaging_refuses(tmp_path):
 
 def test_callback_averages_a_run(tmp_path):
     model = tiny_transformer()
-    arguments = training_arguments(tmp_path, max_steps=6, save_strategy="steps", save_steps=2, save_total_limit=2)
+    arguments = training_arguments(
+        tmp_path, max_steps=6, save_strategy="steps", save_steps=2, save_total_limit=2
+    )
     trainer = Trainer(
-        model, arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=[CheckpointAveraging(last=2)]
+        model,
+        arguments,
+        train_dataset=pairs(),
+        data_collator=Pad(),
+        callbacks=[CheckpointAveraging(last=2)],
     )
     trainer.train()
     ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (4, 6)]
@@ -108,7 +120,10 @@ def test_callback_averages_a_run(tmp_path):
     assert averaged.keys() == ends[0].keys()
     for name, tensor in averaged.items():
         torch.testing.assert_close(tensor, (ends[0][name] + ends[1][name]) / 2)
-    assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "averaged").num_parameters() == model.num_parameters()
+    assert (
+        AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "averaged").num_parameters()
+        == model.num_parameters()
+    )
     trainer.train()  # again: the old average is replaced
     assert (tmp_path / "averaged" / "model.safetensors").is_file()
 
@@ -118,7 +133,9 @@ def test_callback_ignores_what_an_earlier_run_left(tmp_path):
     arguments = training_arguments(tmp_path, max_steps=5, save_strategy="steps", save_steps=2)
     averaging = CheckpointAveraging(last=3)  # of the updates 2, 4 and 5
     model = tiny_transformer()
-    Trainer(model, arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=[averaging]).train()
+    Trainer(
+        model, arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=[averaging]
+    ).train()
     ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4, 5)]
     averaged = load_file(tmp_path / "averaged" / "model.safetensors")
     for name, tensor in averaged.items():
@@ -141,14 +158,17 @@ def warned():
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger("bertlite.recipes.checkpoint_averaging")
+    logger = logging.getLogger("bertlite.training.checkpoint_averaging")
     logger.addHandler(handler)
     yield lines
     logger.removeHandler(handler)
 
 
 def test_callback_by_hand_where_there_are_too_few(tmp_path, warned):
-    """(1 + 3 + 8) / 3 and (2 + 6 + 7) / 3; checkpoint-6 was deleted, checkpoint-999 is of another run."""
+    """(1 + 3 + 8) / 3 and (2 + 6 + 7) / 3.
+
+    Checkpoint-6 was deleted, checkpoint-999 is of another run.
+    """
     for step, weights in {2: [1.0, 2.0], 4: [3.0, 6.0], 8: [8.0, 7.0], 999: [50.0, 50.0]}.items():
         write(tmp_path / f"checkpoint-{step}", w=torch.tensor(weights))
     averaging, state = CheckpointAveraging(last=5), TrainerState(is_world_process_zero=True)
@@ -165,7 +185,13 @@ def test_callback_by_hand_where_there_are_too_few(tmp_path, warned):
 def test_callback_averages_what_a_stopped_run_saved(tmp_path, stop, steps, warned):
     arguments = training_arguments(tmp_path, max_steps=20, save_strategy="steps", save_steps=2)
     callbacks = [CheckpointAveraging(last=3), StopAfter(stop)]
-    Trainer(tiny_transformer(), arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=callbacks).train()
+    Trainer(
+        tiny_transformer(),
+        arguments,
+        train_dataset=pairs(),
+        data_collator=Pad(),
+        callbacks=callbacks,
+    ).train()
     ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in steps]
     for name, tensor in load_file(tmp_path / "averaged" / "model.safetensors").items():
         torch.testing.assert_close(tensor, sum(end[name] for end in ends) / len(ends))
@@ -177,7 +203,9 @@ def test_callback_keeps_the_weights_of_a_run_stopped_before_its_first_checkpoint
     arguments = training_arguments(tmp_path, max_steps=20, save_strategy="steps", save_steps=4)
     callbacks = [CheckpointAveraging(last=3), StopAfter(2)]
     model = tiny_transformer()
-    Trainer(model, arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=callbacks).train()
+    Trainer(
+        model, arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=callbacks
+    ).train()
     assert [path.name for path in tmp_path.iterdir()] == ["averaged"]
     kept = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "averaged").state_dict()
     for name, tensor in model.state_dict().items():
@@ -190,7 +218,13 @@ def test_callback_says_at_the_start_that_a_run_is_short(tmp_path, warned):
     """Two checkpoints of one epoch a piece; the mean of both."""
     arguments = training_arguments(tmp_path, num_train_epochs=2, save_strategy="epoch")
     callbacks = [CheckpointAveraging(last=3)]
-    Trainer(tiny_transformer(), arguments, train_dataset=pairs(2), data_collator=Pad(), callbacks=callbacks).train()
+    Trainer(
+        tiny_transformer(),
+        arguments,
+        train_dataset=pairs(2),
+        data_collator=Pad(),
+        callbacks=callbacks,
+    ).train()
     ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4)]
     for name, tensor in load_file(tmp_path / "averaged" / "model.safetensors").items():
         torch.testing.assert_close(tensor, (ends[0][name] + ends[1][name]) / 2)
@@ -201,14 +235,24 @@ def test_callback_says_at_the_start_that_a_run_is_short(tmp_path, warned):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"save_strategy": "no"}, "save_strategy must save at least one checkpoint to average, got none with .*'no'"),
-        ({"save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}, "save_total_limit must be .* at least 3"),
+        (
+            {"save_strategy": "no"},
+            "save_strategy must save at least one checkpoint to average, got none with .*'no'",
+        ),
+        (
+            {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 2},
+            "save_total_limit must be .* at least 3",
+        ),
     ],
 )
 def test_callback_refuses_at_the_start(tmp_path, options, message):
     arguments = training_arguments(tmp_path, max_steps=4, **options)
     trainer = Trainer(
-        tiny_transformer(), arguments, train_dataset=pairs(), data_collator=Pad(), callbacks=[CheckpointAveraging(3)]
+        tiny_transformer(),
+        arguments,
+        train_dataset=pairs(),
+        data_collator=Pad(),
+        callbacks=[CheckpointAveraging(3)],
     )
     with pytest.raises(ValueError, match=message):
         trainer.train()

@@ -10,10 +10,14 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tasks_cases import LABELS
 
 from bertlite.inference import tag
+from bertlite.inference.writing import as_labels
 from bertlite.tasks import TASKS, TaskOptions
 from bertlite.tasks.multiple_choice import GroupedChoices
-from bertlite.tasks.sequence_classification import multi_label_figures, regression_figures, single_label_figures
-from bertlite.tasks.writing import as_labels
+from bertlite.tasks.sequence_classification import (
+    multi_label_figures,
+    regression_figures,
+    single_label_figures,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,21 @@ def encode(name, rows, model, tokenizer, **options):
 
 def test_a_words_label_stands_at_its_first_piece(tokenizer):
     model = bert("TokenClassification", tokenizer, labels=LABELS)
-    (row,) = encode("token-classification", [{"tokens": ["anna", "zoo", "cat"], "tags": [1, 3, 0]}], model, tokenizer)
-    assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["[CLS]", "anna", "z", "##o", "##o", "cat", "[SEP]"]
+    (row,) = encode(
+        "token-classification",
+        [{"tokens": ["anna", "zoo", "cat"], "tags": [1, 3, 0]}],
+        model,
+        tokenizer,
+    )
+    assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == [
+        "[CLS]",
+        "anna",
+        "z",
+        "##o",
+        "##o",
+        "cat",
+        "[SEP]",
+    ]
     assert row["labels"] == [-100, 1, 3, -100, -100, 0, -100]
 
 
@@ -37,7 +54,8 @@ def test_no_label_of_a_long_sentence_is_lost_or_doubled(tokenizer):
     model = bert("TokenClassification", tokenizer, labels=[str(number) for number in range(12)])
     rows = [{"tokens": WORDS[:12], "tags": list(range(12))}]
     found = encode("token-classification", rows, model, tokenizer, max_length=8, doc_stride=2)
-    # Word 4 is next to the end of the first window and first of the second; word 5 is the other way round.
+    # Word 4 is next to the end of the first window and first of the second; word 5 is the other way
+    # round.
     assert [[label for label in row["labels"] if label != -100] for row in found] == [
         [0, 1, 2, 3, 4],
         [5, 6, 7, 8],
@@ -46,7 +64,10 @@ def test_no_label_of_a_long_sentence_is_lost_or_doubled(tokenizer):
 
 
 def test_answers_point_to_their_tokens_and_outside_a_window_to_cls(tokenizer):
-    """The question and three special tokens take 5 of 9 places: windows of 4 context words that share 2."""
+    """The question and three special tokens take 5 of 9 places.
+
+    Windows of 4 context words that share 2.
+    """
     model = bert("QuestionAnswering", tokenizer)
     context = "the cat sat on a mat"
     answers = {"text": ["a mat"], "answer_start": [context.index("a mat")]}
@@ -61,7 +82,9 @@ def test_answers_point_to_their_tokens_and_outside_a_window_to_cls(tokenizer):
 
 def test_an_answer_within_a_word_takes_all_pieces_that_it_touches(tokenizer):
     model = bert("QuestionAnswering", tokenizer)
-    rows = [{"question": "who", "context": "the zoo", "answers": {"text": ["oo"], "answer_start": [5]}}]
+    rows = [
+        {"question": "who", "context": "the zoo", "answers": {"text": ["oo"], "answer_start": [5]}}
+    ]
     (row,) = encode("question-answering", rows, model, tokenizer)
     # [CLS] who [SEP] the z ##o ##o [SEP]
     assert (row["start_positions"], row["end_positions"]) == (5, 6)
@@ -73,7 +96,11 @@ class Planned(torch.nn.Module):
     def __init__(self, tokenizer, word, null):
         super().__init__()
         self.config = type("Config", (), {"max_position_embeddings": 64})()
-        self.word, self.null, self.cls = tokenizer.convert_tokens_to_ids(word), null, tokenizer.cls_token_id
+        self.word, self.null, self.cls = (
+            tokenizer.convert_tokens_to_ids(word),
+            null,
+            tokenizer.cls_token_id,
+        )
 
     def forward(self, input_ids, **kwargs):
         logits = 2.0 * (input_ids == self.word) + self.null * (input_ids == self.cls)
@@ -85,14 +112,28 @@ class PlannedForQuestionAnswering(Planned):
 
 
 @pytest.mark.parametrize(
-    ("threshold", "expected"), [(-2.5, ["", ""]), (-1.5, ["", "paris"]), (2.5, ["the cat", "paris"])]
+    ("threshold", "expected"),
+    [(-2.5, ["", ""]), (-1.5, ["", "paris"]), (2.5, ["the cat", "paris"])],
 )
 def test_no_answer_wins_by_its_threshold(tokenizer, threshold, expected):
-    """[CLS] has 1 + 1; paris 2 + 2, so that "no answer" is 2 behind; other words 0 + 0, so that it is 2 ahead."""
+    """[CLS] has 1 + 1.
+
+    Paris 2 + 2, so that "no answer" is 2 behind; other words 0 + 0, so that it is 2 ahead.
+    """
     model = PlannedForQuestionAnswering(tokenizer, "paris", 1.0)
     rows = [
-        {"id": "1", "question": "who", "context": "the cat", "answers": {"text": [], "answer_start": []}},
-        {"id": "2", "question": "who", "context": "to paris", "answers": {"text": ["paris"], "answer_start": [3]}},
+        {
+            "id": "1",
+            "question": "who",
+            "context": "the cat",
+            "answers": {"text": [], "answer_start": []},
+        },
+        {
+            "id": "2",
+            "question": "who",
+            "context": "to paris",
+            "answers": {"text": ["paris"], "answer_start": [3]},
+        },
     ]
     found = TASKS["question-answering"].predict(
         rows, model, tokenizer, TaskOptions(null_score_diff_threshold=threshold)
@@ -119,7 +160,13 @@ def test_targets_end_with_the_end_token_and_have_no_start_token(tokenizer):
     (row,) = encode("translation", [{"source": "the cat", "target": "the mat"}], writer, bpe)
     assert row["labels"] == bpe("the mat")["input_ids"]
     assert row["labels"][-1] == bpe.eos_token_id
-    (row,) = encode("translation", [{"source": "the cat", "target": "the mat sat"}], writer, bpe, max_target_length=3)
+    (row,) = encode(
+        "translation",
+        [{"source": "the cat", "target": "the mat sat"}],
+        writer,
+        bpe,
+        max_target_length=3,
+    )
     assert row["labels"] == [*bpe("the mat sat")["input_ids"][:2], bpe.eos_token_id]
     writer.config.eos_token_id = tokenizer.sep_token_id
     expected = tokenizer("the mat", add_special_tokens=False)["input_ids"]
@@ -138,10 +185,17 @@ def test_labels_are_padded_with_ignored_ones():
 
 def test_choices_of_different_numbers_are_predicted_but_not_batched(tokenizer):
     model = bert("MultipleChoice", tokenizer)
-    rows = [{"question": "who", "choices": ["anna", "bob"]}, {"question": "who", "choices": ["a", "cat", "mat"]}]
-    found = TASKS["multiple-choice"].predict(rows, model, tokenizer, TaskOptions(prediction_batch_size=1))
+    rows = [
+        {"question": "who", "choices": ["anna", "bob"]},
+        {"question": "who", "choices": ["a", "cat", "mat"]},
+    ]
+    found = TASKS["multiple-choice"].predict(
+        rows, model, tokenizer, TaskOptions(prediction_batch_size=1)
+    )
     for row, each in zip(rows, found, strict=True):
-        inputs = tokenizer(["who"] * len(row["choices"]), row["choices"], padding=True, return_tensors="pt")
+        inputs = tokenizer(
+            ["who"] * len(row["choices"]), row["choices"], padding=True, return_tensors="pt"
+        )
         with torch.no_grad():
             logits = model(**{name: value[None] for name, value in inputs.items()}).logits[0]
         assert each["scores"] == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
@@ -172,10 +226,15 @@ def test_figures_are_the_reference_libraries():
 
 def test_entities_are_scored_as_seqeval_does(tokenizer):
     model = bert("TokenClassification", tokenizer, labels=LABELS)
-    rows = [{"tokens": WORDS[:12], "tags": [1, 2, 0, 3, 4, 0] * 2}, {"tokens": ["cat"], "tags": [0]}]
+    rows = [
+        {"tokens": WORDS[:12], "tags": [1, 2, 0, 3, 4, 0] * 2},
+        {"tokens": ["cat"], "tags": [0]},
+    ]
     figures = TASKS["token-classification"].measure(rows, model, tokenizer, TaskOptions())
     options = {"is_split_into_words": True, "aggregate": False}
-    words = [[word["entity"] for word in tag(row["tokens"], model, tokenizer, **options)] for row in rows]
+    words = [
+        [word["entity"] for word in tag(row["tokens"], model, tokenizer, **options)] for row in rows
+    ]
     truth = [[LABELS[number] for number in row["tags"]] for row in rows]
     assert figures["overall_f1"] == pytest.approx(entity_f1(truth, words, zero_division=0))
 

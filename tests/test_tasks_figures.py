@@ -1,4 +1,7 @@
-"""The tasks' figures where nothing is predicted, nothing is to be found, or there is one class: reference libraries."""
+"""The tasks' figures where nothing is predicted, nothing is to be found, or there is one class.
+
+Reference libraries.
+"""
 
 import warnings
 from types import SimpleNamespace
@@ -12,14 +15,20 @@ from sklearn import metrics as sklearn
 from tasks_cases import LABELS
 
 from bertlite.tasks import TASKS
-from bertlite.tasks.sequence_classification import multi_label_figures, regression_figures, single_label_figures
+from bertlite.tasks.sequence_classification import (
+    multi_label_figures,
+    regression_figures,
+    single_label_figures,
+)
 
 AVERAGES = ("micro", "macro")
 
 
 def tagger(names):
     return SimpleNamespace(
-        config=SimpleNamespace(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+        config=SimpleNamespace(
+            id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
+        )
     )
 
 
@@ -36,13 +45,19 @@ def tagger(names):
 )
 def test_entities_at_the_edges(truth, found):
     rows = [{"tags": [LABELS.index(label) for label in each]} for each in truth]
-    figures = TASKS["token-classification"].score(rows, [{"tags": each} for each in found], tagger(LABELS))
+    figures = TASKS["token-classification"].score(
+        rows, [{"tags": each} for each in found], tagger(LABELS)
+    )
     for name in ("precision", "recall", "f1"):
         expected = getattr(seqeval.metrics, f"{name}_score")(truth, found, zero_division=0)
         assert figures[f"overall_{name}"] == pytest.approx(expected), name
-    assert figures["overall_accuracy"] == pytest.approx(seqeval.metrics.accuracy_score(truth, found))
+    assert figures["overall_accuracy"] == pytest.approx(
+        seqeval.metrics.accuracy_score(truth, found)
+    )
     with warnings.catch_warnings(action="ignore"):
-        report = seqeval.metrics.classification_report(truth, found, output_dict=True, zero_division=0)
+        report = seqeval.metrics.classification_report(
+            truth, found, output_dict=True, zero_division=0
+        )
     for kind in ("PER", "LOC"):
         if kind in report:
             assert figures[f"{kind}_f1"] == pytest.approx(report[kind]["f1-score"]), kind
@@ -56,7 +71,9 @@ def test_parts_of_speech_that_are_never_predicted():
     figures = TASKS["token-classification"].score(rows, found, tagger(names))
     truth, chosen = [1, 2, 1, 0], [1, 1, 1, 1]
     assert figures["overall_accuracy"] == sklearn.accuracy_score(truth, chosen)
-    assert figures["overall_f1"] == pytest.approx(sklearn.f1_score(truth, chosen, average="macro", zero_division=0))
+    assert figures["overall_f1"] == pytest.approx(
+        sklearn.f1_score(truth, chosen, average="macro", zero_division=0)
+    )
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [0, 1, 0], [2, 2, 0]])
@@ -86,11 +103,20 @@ def test_rows_without_any_label(truth, marks):
 
 
 def test_a_single_number():
-    assert regression_figures(np.array([[2.0]]), np.array([[0.5]])) == {"mse": 2.25, "pearsonr": 0, "spearmanr": 0}
+    assert regression_figures(np.array([[2.0]]), np.array([[0.5]])) == {
+        "mse": 2.25,
+        "pearsonr": 0,
+        "spearmanr": 0,
+    }
 
 
 def question(number, texts):
-    return {"id": str(number), "question": "who", "context": "-", "answers": {"text": texts, "answer_start": []}}
+    return {
+        "id": str(number),
+        "question": "who",
+        "context": "-",
+        "answers": {"text": texts, "answer_start": []},
+    }
 
 
 NO, YES = [], ["the cat"]
@@ -100,18 +126,37 @@ NO, YES = [], ["the cat"]
     ("answers", "found", "expected"),
     [
         ([NO, NO], ["", ""], {"exact": 100, "f1": 100, "NoAns_f1": 100, "NoAns_total": 2}),
-        ([NO, NO], ["cat", "the"], {"exact": 50, "f1": 50, "NoAns_exact": 50}),  # an article is no word
+        (
+            [NO, NO],
+            ["cat", "the"],
+            {"exact": 50, "f1": 50, "NoAns_exact": 50},
+        ),  # an article is no word
         ([YES, ["a mat", "mat"]], ["", ""], {"exact_match": 0, "f1": 0}),
         # F1 of "mat and cat" for "mat": 2 · ⅓ · 1 / (⅓ + 1) = ½
         ([YES, ["a mat", "mat"]], ["Cat!", "the mat and the cat"], {"exact_match": 50, "f1": 75}),
-        ([YES, NO], ["", ""], {"exact": 50, "f1": 50, "HasAns_f1": 0, "NoAns_f1": 100, "HasAns_total": 1}),
+        (
+            [YES, NO],
+            ["", ""],
+            {"exact": 50, "f1": 50, "HasAns_f1": 0, "NoAns_f1": 100, "HasAns_total": 1},
+        ),
         # F1 of "cat sat" for "cat": 2 · ½ · 1 / (½ + 1) = ⅔; a word where there is no answer is 0
-        ([YES, NO], ["the cat sat", "cat"], {"exact": 0, "f1": 100 / 3, "HasAns_f1": 200 / 3, "NoAns_f1": 0}),
-        ([YES, NO], ["the cat", ""], {"exact": 100, "f1": 100, "HasAns_exact": 100, "NoAns_exact": 100}),
+        (
+            [YES, NO],
+            ["the cat sat", "cat"],
+            {"exact": 0, "f1": 100 / 3, "HasAns_f1": 200 / 3, "NoAns_f1": 0},
+        ),
+        (
+            [YES, NO],
+            ["the cat", ""],
+            {"exact": 100, "f1": 100, "HasAns_exact": 100, "NoAns_exact": 100},
+        ),
     ],
 )
 def test_answers_where_there_are_none(answers, found, expected):
-    """By hand, by the rules of SQuAD's own script; questions with answers alone are measured as SQuAD 1 does."""
+    """By hand, by the rules of SQuAD's own script.
+
+    Questions with answers alone are measured as SQuAD 1 does.
+    """
     rows = [question(number, texts) for number, texts in enumerate(answers)]
     figures = TASKS["question-answering"].score(rows, [{"answer": text} for text in found], None)
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
@@ -119,7 +164,9 @@ def test_answers_where_there_are_none(answers, found, expected):
     assert ("NoAns_f1" in figures) == (NO in answers)
 
 
-@pytest.mark.parametrize("found", [["", ""], ["Anna went to paris", ""], ["anna", "x y z"], ["...", "!"]])
+@pytest.mark.parametrize(
+    "found", [["", ""], ["Anna went to paris", ""], ["anna", "x y z"], ["...", "!"]]
+)
 def test_texts_of_nothing(found):
     targets = ["Anna went to paris", "the cat sat on a mat"]
     rows, texts = [{"target": target} for target in targets], [{"text": text} for text in found]
@@ -135,5 +182,7 @@ def test_texts_of_nothing(found):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_rows_are_refused(task):
-    with pytest.raises(ValueError, match=f"{task}: rows must hold at least one row to measure, got none"):
+    with pytest.raises(
+        ValueError, match=f"{task}: rows must hold at least one row to measure, got none"
+    ):
         TASKS[task].measure([], None, None, None)

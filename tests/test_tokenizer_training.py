@@ -7,7 +7,13 @@ import unicodedata
 import pytest
 from transformers import AutoTokenizer, BertTokenizer, BertTokenizerLegacy, PreTrainedTokenizerFast
 
-from bertlite.tokenizer_training import main, measure, read_texts, train_joint_bpe, train_wordpiece
+from bertlite.tokenization.training import (
+    main,
+    measure,
+    read_texts,
+    train_joint_bpe,
+    train_wordpiece,
+)
 
 TEXTS = [
     "the low tide lowers the lower lot, slowly",
@@ -31,12 +37,16 @@ def reloaded(tokenizer, folder):
 
 @pytest.fixture(scope="module")
 def bpe(tmp_path_factory):
-    return reloaded(train_joint_bpe(TEXTS, vocab_size=330, model_max_length=40), tmp_path_factory.mktemp("bpe"))
+    return reloaded(
+        train_joint_bpe(TEXTS, vocab_size=330, model_max_length=40), tmp_path_factory.mktemp("bpe")
+    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["uncased", "cased"])
 def wordpiece(request, tmp_path_factory):
-    trained = train_wordpiece(TEXTS, vocab_size=220, lowercase=request.param, limit_alphabet=60, model_max_length=64)
+    trained = train_wordpiece(
+        TEXTS, vocab_size=220, lowercase=request.param, limit_alphabet=60, model_max_length=64
+    )
     return reloaded(trained, tmp_path_factory.mktemp("wordpiece"))
 
 
@@ -44,7 +54,15 @@ def test_wordpiece_has_the_numbers_of_bert(wordpiece):
     """Those of bert-base-uncased's vocab.txt."""
     assert isinstance(wordpiece, BertTokenizer)
     assert wordpiece.is_fast
-    special = {"[PAD]": 0, "[unused0]": 1, "[unused98]": 99, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+    special = {
+        "[PAD]": 0,
+        "[unused0]": 1,
+        "[unused98]": 99,
+        "[UNK]": 100,
+        "[CLS]": 101,
+        "[SEP]": 102,
+        "[MASK]": 103,
+    }
     assert {token: wordpiece.convert_tokens_to_ids(token) for token in special} == special
     assert wordpiece.model_max_length == 64
     assert len(wordpiece("the " * 100, truncation=True)["input_ids"]) == 64
@@ -101,9 +119,16 @@ def test_a_word_is_the_same_token_wherever_it_stands(bpe):
 
 
 def test_first_merges_by_hand():
-    """With the space before them, " ab" stands 3 times and " ac" twice: " a" comes first (5), " ab" (3), " ac" (2)."""
+    """With the space before them, " ab" stands 3 times and " ac" twice.
+
+    " a" comes first (5), " ab" (3), " ac" (2).
+    """
     tokenizer = train_joint_bpe(["ab ab ab ac ac"], vocab_size=3 + 256 + 3)
-    assert [tokenizer.convert_ids_to_tokens(number) for number in (259, 260, 261)] == ["Ġa", "Ġab", "Ġac"]
+    assert [tokenizer.convert_ids_to_tokens(number) for number in (259, 260, 261)] == [
+        "Ġa",
+        "Ġab",
+        "Ġac",
+    ]
     assert len(tokenizer) == 262
 
 
@@ -111,13 +136,24 @@ def test_measures_by_hand():
     """Held out: "ab ac d" is Ġab, Ġac, Ġ, d: 4 tokens for 3 words, of which 2 are one token."""
     tokenizer = train_joint_bpe(["ab ab ab ac ac"], vocab_size=3 + 256 + 3)
     report = measure(tokenizer, ["ab ac d", ""])
-    assert (report.texts, report.words, report.tokens, report.whole_words, report.unknown) == (1, 3, 4, 2, 0)
+    assert (report.texts, report.words, report.tokens, report.whole_words, report.unknown) == (
+        1,
+        3,
+        4,
+        2,
+        0,
+    )
     assert report.tokens_per_word == pytest.approx(4 / 3)
     assert report.coverage == pytest.approx(2 / 3)
     assert report.lossless_texts == 1
     assert "tokens per word   1.333" in str(report)
     unknown = measure(train_wordpiece(["ab ab ab"], vocab_size=110), ["ab x"])
-    assert (unknown.tokens, unknown.unknown, unknown.whole_words, unknown.unknown_rate) == (2, 1, 1, 0.5)
+    assert (unknown.tokens, unknown.unknown, unknown.whole_words, unknown.unknown_rate) == (
+        2,
+        1,
+        1,
+        0.5,
+    )
 
 
 def test_training_twice_gives_the_same():
@@ -130,7 +166,12 @@ def rows(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     with gzip.open(path, "wt", encoding="utf-8") as file:
         for number in range(60):
-            file.write(json.dumps({"translation": {"en": f"the cat {number}", "de": f"die Katze {number}"}}) + "\n")
+            file.write(
+                json.dumps(
+                    {"translation": {"en": f"the cat {number}", "de": f"die Katze {number}"}}
+                )
+                + "\n"
+            )
     return path
 
 
@@ -140,7 +181,8 @@ def test_texts_of_files(rows, tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     assert list(read_texts([tmp_path / "a.txt"])) == ["one", "two"]
     with pytest.raises(
-        ValueError, match="rows.jsonl.gz line 1: --field must be one of translation.*got 'translation.fr'"
+        ValueError,
+        match="rows.jsonl.gz line 1: --field must be one of translation.*got 'translation.fr'",
     ):
         list(read_texts([rows], ["translation.fr"]))
     with pytest.raises(ValueError, match="line 1: must be a text, got dict"):
@@ -157,7 +199,21 @@ def test_texts_of_files(rows, tmp_path):
 def test_command(rows, tmp_path, capsys):
     """Every tenth of 120 texts is held out: 12, of three words each."""
     options = ["--vocab-size", "300", "--held-out", "10", "--output-dir", str(tmp_path / "out")]
-    assert main(["train", "bpe", str(rows), "--field", "translation.en", "--field", "translation.de", *options]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "bpe",
+                str(rows),
+                "--field",
+                "translation.en",
+                "--field",
+                "translation.de",
+                *options,
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "measured on       12 held-out texts, 36 words" in printed
     assert "round trip        100.00%" in printed
@@ -169,9 +225,25 @@ def test_command(rows, tmp_path, capsys):
 def test_command_measures_other_files(rows, tmp_path, capsys):
     (tmp_path / "held.txt").write_text("the cat\n")
     (tmp_path / "train.txt").write_text("The cat\n" * 9)
-    arguments = ["train", "wordpiece", str(tmp_path / "train.txt"), "--cased", "--vocab_size", "150"]
+    arguments = [
+        "train",
+        "wordpiece",
+        str(tmp_path / "train.txt"),
+        "--cased",
+        "--vocab_size",
+        "150",
+    ]
     assert (
-        main([*arguments, "--held-out-files", str(tmp_path / "held.txt"), "--output_dir", str(tmp_path / "out")]) == 0
+        main(
+            [
+                *arguments,
+                "--held-out-files",
+                str(tmp_path / "held.txt"),
+                "--output_dir",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
     )
     assert "measured on       1 held-out texts, 2 words" in capsys.readouterr().out
     assert AutoTokenizer.from_pretrained(tmp_path / "out").tokenize("The cat") == ["The", "cat"]
@@ -198,7 +270,11 @@ def test_bad_numbers(options, message):
 
 
 def test_no_texts():
-    for texts, message in (([], "got none"), (["", " "], "got none"), ("a text", "got a single one")):
+    for texts, message in (
+        ([], "got none"),
+        (["", " "], "got none"),
+        ("a text", "got a single one"),
+    ):
         with pytest.raises(ValueError, match=f"texts must .*{message}"):
             train_joint_bpe(texts, vocab_size=300)
     with pytest.raises(ValueError, match="vocab_size must be above 259"):
@@ -209,4 +285,14 @@ def test_command_refuses_before_reading(tmp_path):
     with pytest.raises(ValueError, match="files must exist, got nowhere.txt"):
         main(["train", "bpe", "nowhere.txt", "--output-dir", str(tmp_path / "out")])
     with pytest.raises(ValueError, match="--held-out must be at least 2, got 1"):
-        main(["train", "bpe", "nowhere.txt", "--held-out", "1", "--output-dir", str(tmp_path / "out")])
+        main(
+            [
+                "train",
+                "bpe",
+                "nowhere.txt",
+                "--held-out",
+                "1",
+                "--output-dir",
+                str(tmp_path / "out"),
+            ]
+        )

@@ -1,4 +1,7 @@
-"""Training with the library's own Trainer: every head, accumulation, resuming, checkpointing, bf16, LoRA."""
+"""Training with the library's own Trainer.
+
+Every head, accumulation, resuming, checkpointing, bf16, LoRA.
+"""
 
 import copy
 
@@ -8,7 +11,13 @@ import transformers
 from cases import IGNORED, VOCABULARY, bert_config, randomize, transformer_config
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainingArguments,
+)
 
 import bertlite
 
@@ -25,7 +34,10 @@ LENGTH = 9
 
 
 def rows(head: str, count: int = 16) -> Dataset:
-    """Rows of one length, padded by the mask, with labels that fit; rows differ in how many words carry one."""
+    """Rows of one length, padded by the mask, with labels that fit.
+
+    Rows differ in how many words carry one.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(high, *shape):
@@ -48,12 +60,21 @@ def rows(head: str, count: int = 16) -> Dataset:
     if head == "ForMultipleChoice":
         for name in ("input_ids", "attention_mask"):
             made[name] = torch.stack([made[name], made[name].flip(0)], 1)
-    return Dataset.from_dict({name: value.tolist() for name, value in made.items()}).with_format("torch")
+    return Dataset.from_dict({name: value.tolist() for name, value in made.items()}).with_format(
+        "torch"
+    )
 
 
 def arguments(folder, **options) -> TrainingArguments:
     """Quiet, on a CPU, with a plain optimizer unless told otherwise."""
-    fixed = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "save_strategy": "no", "optim": "sgd", "seed": 0}
+    fixed = {
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "save_strategy": "no",
+        "optim": "sgd",
+        "seed": 0,
+    }
     return TrainingArguments(
         str(folder), **{**fixed, "learning_rate": 0.05, "lr_scheduler_type": "constant", **options}
     )
@@ -77,14 +98,22 @@ def test_trainer_finds_labels_trains_and_evaluates(head, tmp_path):
         seen["labels"] = prediction.label_ids
         return {
             "rows": len(
-                prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+                prediction.predictions[0]
+                if isinstance(prediction.predictions, tuple)
+                else prediction.predictions
             )
         }
 
     options = arguments(
-        tmp_path, num_train_epochs=6, per_device_train_batch_size=4, optim="adamw_torch", learning_rate=5e-3
+        tmp_path,
+        num_train_epochs=6,
+        per_device_train_batch_size=4,
+        optim="adamw_torch",
+        learning_rate=5e-3,
     )
-    trainer = Trainer(model, options, train_dataset=data, eval_dataset=data, compute_metrics=compute_metrics)
+    trainer = Trainer(
+        model, options, train_dataset=data, eval_dataset=data, compute_metrics=compute_metrics
+    )
     assert tuple(sorted(trainer.label_names)) == tuple(sorted(HEADS[head]))
     before = trainer.evaluate()
     assert before["eval_rows"] == len(data)
@@ -95,14 +124,19 @@ def test_trainer_finds_labels_trains_and_evaluates(head, tmp_path):
 
 def updated(model, head, folder, batch_size, steps) -> torch.Tensor:
     """The weights after one update from the same 16 rows, in pieces."""
-    options = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps, "max_steps": 1}
+    options = {
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": steps,
+        "max_steps": 1,
+    }
     options |= {"max_grad_norm": 0.0}
     Trainer(model, arguments(folder, **options), train_dataset=rows(head)).train()
     return weights(model)
 
 
 @pytest.mark.parametrize(
-    "head", ["ForMaskedLM", "ForTokenClassification", "ForSequenceClassification", "ForMultipleChoice"]
+    "head",
+    ["ForMaskedLM", "ForTokenClassification", "ForSequenceClassification", "ForMultipleChoice"],
 )
 def test_accumulated_pieces_give_the_update_of_the_full_batch(head, tmp_path):
     model = make(head)
@@ -134,7 +168,9 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(head, tmp_path):
     trainer = Trainer(resumed, arguments(tmp_path, **options), train_dataset=rows(head))
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     torch.testing.assert_close(weights(resumed), weights(whole), atol=1e-7, rtol=0)
-    assert sorted(load_file(tmp_path / "checkpoint-6/model.safetensors"))[0].startswith("bert.embeddings.")
+    assert sorted(load_file(tmp_path / "checkpoint-6/model.safetensors"))[0].startswith(
+        "bert.embeddings."
+    )
 
 
 def test_resuming_at_the_end_loads_every_weight(tmp_path):
@@ -149,13 +185,21 @@ def test_resuming_at_the_end_loads_every_weight(tmp_path):
 
 
 def test_load_best_model_at_end(tmp_path):
-    options = {"max_steps": 4, "save_steps": 2, "eval_steps": 2, "save_strategy": "steps", "eval_strategy": "steps"}
+    options = {
+        "max_steps": 4,
+        "save_steps": 2,
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "eval_strategy": "steps",
+    }
     options |= {"load_best_model_at_end": True, "learning_rate": 5.0}  # each step makes it worse
     data = rows("ForSequenceClassification")
     model = make("ForSequenceClassification")
     trainer = Trainer(model, arguments(tmp_path, **options), train_dataset=data, eval_dataset=data)
     trainer.train()
-    best = bertlite.BertLiteForSequenceClassification.from_pretrained(trainer.state.best_model_checkpoint)
+    best = bertlite.BertLiteForSequenceClassification.from_pretrained(
+        trainer.state.best_model_checkpoint
+    )
     assert torch.equal(weights(trainer.model), weights(best))
 
 
@@ -175,7 +219,10 @@ def test_seq2seq_trainer_generates_and_smooths(tmp_path):
     model = randomize(bertlite.TransformerLiteForConditionalGeneration(config), std=0.1)
     generator = torch.Generator().manual_seed(0)
     data = [
-        {"input_ids": torch.randint(3, 61, (5,), generator=generator).tolist(), "labels": [4, 5 + number % 3, 1]}
+        {
+            "input_ids": torch.randint(3, 61, (5,), generator=generator).tolist(),
+            "labels": [4, 5 + number % 3, 1],
+        }
         for number in range(16)
     ]
     fixed = {
@@ -186,7 +233,12 @@ def test_seq2seq_trainer_generates_and_smooths(tmp_path):
         "predict_with_generate": True,
     }
     options = Seq2SeqTrainingArguments(
-        str(tmp_path), **fixed, num_train_epochs=8, learning_rate=5e-3, generation_max_length=6, generation_num_beams=2
+        str(tmp_path),
+        **fixed,
+        num_train_epochs=8,
+        learning_rate=5e-3,
+        generation_max_length=6,
+        generation_num_beams=2,
     )
     tokenizer = _Padding()
     seen = {}
@@ -215,7 +267,9 @@ class _Padding:
 
     padding_side, pad_token_id = "right", 0
 
-    def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
+    def pad(
+        self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None
+    ):
         longest = max(len(row["input_ids"]) for row in features)
         ids = [row["input_ids"] + [0] * (longest - len(row["input_ids"])) for row in features]
         return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(ids).ne(0).long()}
@@ -229,7 +283,9 @@ def test_lora_trains_saves_loads_and_merges(checkpointing, tmp_path):
     lora = LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"], r=4, lora_dropout=0.0)
     model = get_peft_model(copy.deepcopy(base), lora)
     data = rows("ForSequenceClassification")
-    options = arguments(tmp_path, max_steps=4, optim="adamw_torch", gradient_checkpointing=checkpointing)
+    options = arguments(
+        tmp_path, max_steps=4, optim="adamw_torch", gradient_checkpointing=checkpointing
+    )
     Trainer(model, options, train_dataset=data).train()
     inputs = {name: data[:8][name] for name in ("input_ids", "attention_mask")}
     model.eval()

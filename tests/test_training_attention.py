@@ -1,20 +1,30 @@
-"""Attention with dropout as one node of the graph, against the formula with the same random numbers."""
+"""Attention with dropout as one node of the graph, against the formula with the same random
+numbers.
+"""
 
 import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import bertlite
+from bertlite.backends.cpu.dropout_attention import DroppedAttention, attend_dropping
 from bertlite.models.attention import Attention, attend_each_sequence, scaled_dot_product_attention
-from bertlite.training_attention import DroppedAttention, attend_dropping
 
 HEADS, SIZE = 3, 4
-LENGTHS = {"runs": [2, 2, 5, 7, 7, 7], "one": [6], "single tokens": [1, 1, 1], "empty ones": [0, 3, 0, 3, 4]}
+LENGTHS = {
+    "runs": [2, 2, 5, 7, 7, 7],
+    "one": [6],
+    "single tokens": [1, 1, 1],
+    "empty ones": [0, 3, 0, 3, 4],
+}
 
 
 def inputs(lengths, dtype=torch.float32):
     generator, count = torch.Generator().manual_seed(0), sum(lengths)
-    made = [torch.randn(1, count, HEADS * SIZE, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+    made = [
+        torch.randn(1, count, HEADS * SIZE, generator=generator).to(dtype).requires_grad_()
+        for _ in range(3)
+    ]
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
     return made, ends, torch.randn(1, count, HEADS, SIZE, generator=generator).to(dtype)
 
@@ -24,23 +34,32 @@ def attended(function, tensors, ends, dropout=0.4):
     heads = [tensor.unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for tensor in tensors]
     module = torch.nn.Module().train()
     module.is_causal = False
-    return function(scaled_dot_product_attention, module, *heads, ends, scaling=0.5, dropout=dropout)
+    return function(
+        scaled_dot_product_attention, module, *heads, ends, scaling=0.5, dropout=dropout
+    )
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("dropout", [0.4, 1e-4])
 def test_values_and_gradients_are_those_of_the_formula(lengths, dropout):
     tensors, ends, gradient = inputs(lengths)
-    found, expected = (attended(f, tensors, ends, dropout) for f in (attend_dropping, attend_each_sequence))
+    found, expected = (
+        attended(f, tensors, ends, dropout) for f in (attend_dropping, attend_each_sequence)
+    )
     assert "DroppedAttention" in str(found.grad_fn.next_functions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    for one, other in zip(*(torch.autograd.grad(out, tensors, gradient) for out in (found, expected)), strict=True):
+    for one, other in zip(
+        *(torch.autograd.grad(out, tensors, gradient) for out in (found, expected)), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_a_gradient_may_be_one_number_spread_out():
     tensors, ends, _ = inputs([2, 2, 5])
-    both = [attended(function, tensors, ends).sum() for function in (attend_dropping, attend_each_sequence)]
+    both = [
+        attended(function, tensors, ends).sum()
+        for function in (attend_dropping, attend_each_sequence)
+    ]
     for one, other in zip(*(torch.autograd.grad(total, tensors) for total in both), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
@@ -59,7 +78,9 @@ def test_what_is_frozen_gets_no_second_gradient(frozen):
     second = []
     for function in (attend_dropping, attend_each_sequence):
         free = [tensor for tensor in tensors if tensor.requires_grad]
-        first = torch.autograd.grad(attended(function, tensors, ends), free, gradient, create_graph=True)
+        first = torch.autograd.grad(
+            attended(function, tensors, ends), free, gradient, create_graph=True
+        )
         second.append(torch.autograd.grad(sum(each.square().sum() for each in first), free))
     for one, other in zip(*second, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
@@ -73,8 +94,12 @@ def test_sequences_that_do_not_add_up_are_the_formulas_error():
 
 def test_transforms_go_by_the_formula():
     tensors, ends, _ = inputs([2, 3])
-    slope = torch.func.grad(lambda x: attended(attend_dropping, [x, *tensors[1:]], ends, 1e-4).sum())(tensors[0])
-    (expected,) = torch.autograd.grad(attended(attend_each_sequence, tensors, ends, 1e-4).sum(), tensors[:1])
+    slope = torch.func.grad(
+        lambda x: attended(attend_dropping, [x, *tensors[1:]], ends, 1e-4).sum()
+    )(tensors[0])
+    (expected,) = torch.autograd.grad(
+        attended(attend_each_sequence, tensors, ends, 1e-4).sum(), tensors[:1]
+    )
     torch.testing.assert_close(slope, expected.detach())
 
 
@@ -91,7 +116,9 @@ def step(model, rows, mask):
 def test_training_takes_it_and_changes_nothing(monkeypatch, way):
     """A model's gradients with it and without, and that it is asked at all."""
     torch.manual_seed(0)
-    model = bertlite.BertLiteForSequenceClassification(bertlite.preset("bert-tiny", num_labels=2)).train()
+    model = bertlite.BertLiteForSequenceClassification(
+        bertlite.preset("bert-tiny", num_labels=2)
+    ).train()
     rows = torch.randint(5, 99, (3, 8))
     mask = (torch.arange(8) < torch.tensor([[3], [8], [5]])).long()
     calls, right = [], DroppedAttention.apply

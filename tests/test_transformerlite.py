@@ -16,13 +16,29 @@ SEPARATE = {"share_encoder_decoder_embeddings": False}
 CASES = [
     Case(TransformerLiteModel, STATES),
     Case(TransformerLiteForConditionalGeneration, LOGITS, WORDS),
-    Case(TransformerLiteForConditionalGeneration, LOGITS, WORDS, {"label_smoothing": 0.1}, name="smoothed"),
-    Case(TransformerLiteForConditionalGeneration, LOGITS, WORDS, {"norm_first": True}, name="pre-norm"),
     Case(
         TransformerLiteForConditionalGeneration,
         LOGITS,
         WORDS,
-        {"position_embedding_type": "absolute", "normalize_embedding": True, "activation_function": "relu"},
+        {"label_smoothing": 0.1},
+        name="smoothed",
+    ),
+    Case(
+        TransformerLiteForConditionalGeneration,
+        LOGITS,
+        WORDS,
+        {"norm_first": True},
+        name="pre-norm",
+    ),
+    Case(
+        TransformerLiteForConditionalGeneration,
+        LOGITS,
+        WORDS,
+        {
+            "position_embedding_type": "absolute",
+            "normalize_embedding": True,
+            "activation_function": "relu",
+        },
         name="learned-positions",
     ),
 ]
@@ -37,14 +53,20 @@ SEQ2SEQ = CASES[1]
 
 
 def test_labels_are_shifted_once():
-    """The decoder reads the start token and the labels but the last; the loss compares place by place."""
+    """The decoder reads the start token and the labels but the last.
+
+    The loss compares place by place.
+    """
     model, batch = SEQ2SEQ.model(), SEQ2SEQ.batch()
     source = {name: tensor for name, tensor in batch.items() if not name.startswith("decoder")}
     labels = torch.tensor([[7, 8, 9, 1], [5, 1, -100, -100], [6, 1, -100, -100], [4, 4, 1, -100]])
     shifted = torch.tensor([[2, 7, 8, 9], [2, 5, 1, 0], [2, 6, 1, 0], [2, 4, 4, 1]])
     assert torch.equal(model.prepare_decoder_input_ids_from_labels(labels), shifted)
     with torch.no_grad():
-        outputs, expected = model(**source, labels=labels), model(**source, decoder_input_ids=shifted)
+        outputs, expected = (
+            model(**source, labels=labels),
+            model(**source, decoder_input_ids=shifted),
+        )
     contracts.assert_equal({"logits": outputs.logits}, {"logits": expected.logits}, atol=0)
     torch.testing.assert_close(
         outputs.loss, nn.functional.cross_entropy(expected.logits.flatten(0, 1), labels.flatten())
@@ -80,7 +102,11 @@ def test_logits_to_keep():
     with torch.no_grad():
         whole = model(**batch).logits
         assert whole.shape == (4, 6, VOCABULARY)
-        for kept, expected in ((1, whole[:, -1:]), (3, whole[:, -3:]), (torch.tensor([0, 2]), whole[:, [0, 2]])):
+        for kept, expected in (
+            (1, whole[:, -1:]),
+            (3, whole[:, -3:]),
+            (torch.tensor([0, 2]), whole[:, [0, 2]]),
+        ):
             torch.testing.assert_close(model(**batch, logits_to_keep=kept).logits, expected)
 
 
@@ -90,7 +116,9 @@ def test_cache_holds_every_layer_of_both_attentions():
     assert isinstance(cache, EncoderDecoderCache)
     for part, length in ((cache.self_attention_cache, 6), (cache.cross_attention_cache, 9)):
         assert len(part.layers) == 2
-        assert all(layer.keys.shape == layer.values.shape == (4, 2, length, 16) for layer in part.layers)
+        assert all(
+            layer.keys.shape == layer.values.shape == (4, 2, length, 16) for layer in part.layers
+        )
 
 
 def test_encoder_runs_once_and_its_outputs_can_be_given():
@@ -119,7 +147,10 @@ def test_target_does_not_see_its_future():
 def test_packed_targets_do_not_leak_whatever_the_cache(attention, cache):
     """The rows of the contract again, with and without an empty cache from the caller."""
     whole = sequences(SEQ2SEQ.batch())
-    rows, alone = packed(SEQ2SEQ, whole, [(0, 1), (2, 3)]), packed(SEQ2SEQ, whole, [(0,), (1,), (2,), (3,)])
+    rows, alone = (
+        packed(SEQ2SEQ, whole, [(0, 1), (2, 3)]),
+        packed(SEQ2SEQ, whole, [(0,), (1,), (2,), (3,)]),
+    )
     model = SEQ2SEQ.model(attention)
     given = EncoderDecoderCache(DynamicCache(), DynamicCache()) if cache else None
     with torch.no_grad():
@@ -129,10 +160,15 @@ def test_packed_targets_do_not_leak_whatever_the_cache(attention, cache):
 
 def test_packed_rows_give_the_gradients_of_the_sequences_alone(attention):
     whole = sequences(SEQ2SEQ.batch())
-    rows, alone = packed(SEQ2SEQ, whole, [(0, 1), (2, 3)]), packed(SEQ2SEQ, whole, [(0,), (1,), (2,), (3,)])
+    rows, alone = (
+        packed(SEQ2SEQ, whole, [(0, 1), (2, 3)]),
+        packed(SEQ2SEQ, whole, [(0,), (1,), (2,), (3,)]),
+    )
     model, found = SEQ2SEQ.model(attention), []
     for batch in (rows, alone):
-        labels = batch["decoder_input_ids"].masked_fill(batch["decoder_attention_mask"] == 0, IGNORED)
+        labels = batch["decoder_input_ids"].masked_fill(
+            batch["decoder_attention_mask"] == 0, IGNORED
+        )
         found.append(SEQ2SEQ.gradients(model, batch, {"labels": labels}))
     contracts.assert_equal(*found)
 
@@ -170,7 +206,10 @@ def test_layerdrop_leaves_layers_out_in_training_only():
 
 
 def test_resizing_separate_vocabularies_leaves_the_target_side_whole():
-    """As in Marian, `resize_token_embeddings` is the source's then: the target's head keeps its size and labels."""
+    """As in Marian, `resize_token_embeddings` is the source's then.
+
+    The target's head keeps its size and labels.
+    """
     model = SEQ2SEQ.model(share_encoder_decoder_embeddings=False)
     model.resize_token_embeddings(VOCABULARY + 7, mean_resizing=False)
     head = model.get_output_embeddings()

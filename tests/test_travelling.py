@@ -1,4 +1,7 @@
-"""A saved folder in other hands: without bertlite, with it, in pipelines, on the hub, and after a kill."""
+"""A saved folder in other hands.
+
+Without bertlite, with it, in pipelines, on the hub, and after a kill.
+"""
 
 import json
 import os
@@ -17,7 +20,21 @@ from transformers import AutoTokenizer, BertTokenizer, pipeline
 import bertlite
 
 SCRIPTS = Path(__file__).parent / "scripts"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dull", "film", "good", "the", "was", ".", "##s"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "dull",
+    "film",
+    "good",
+    "the",
+    "was",
+    ".",
+    "##s",
+]
 
 
 def families() -> dict:
@@ -63,12 +80,25 @@ def make_tokenizer(folder: Path) -> BertTokenizer:
 def test_every_auto_class_loads_it_without_bertlite(saved, tmp_path):
     config = json.loads((saved / "config.json").read_text())
     modules = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
-    run("load_without_bertlite.py", saved, tmp_path / "again", json.dumps(sorted(config["auto_map"])), **modules)
+    run(
+        "load_without_bertlite.py",
+        saved,
+        tmp_path / "again",
+        json.dumps(sorted(config["auto_map"])),
+        **modules,
+    )
     again = json.loads((tmp_path / "again/config.json").read_text())
     assert again["auto_map"] == config["auto_map"]
     # What came back from there loads here, and is the same.
-    auto_class = "AutoModelForMaskedLM" if "AutoModelForMaskedLM" in config["auto_map"] else "AutoModelForSeq2SeqLM"
-    models = [getattr(transformers, auto_class).from_pretrained(folder) for folder in (saved, tmp_path / "again")]
+    auto_class = (
+        "AutoModelForMaskedLM"
+        if "AutoModelForMaskedLM" in config["auto_map"]
+        else "AutoModelForSeq2SeqLM"
+    )
+    models = [
+        getattr(transformers, auto_class).from_pretrained(folder)
+        for folder in (saved, tmp_path / "again")
+    ]
     assert all(type(model).__module__.startswith("bertlite.") for model in models)
     pairs = zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True)
     assert all(torch.equal(left, right) for left, right in pairs)
@@ -103,7 +133,8 @@ def test_pipelines_give_what_berts_give(task, head, tmp_path):
     theirs = getattr(transformers, f"Bert{head}").from_pretrained(tmp_path)
     text = ["the film was [MASK] .", "a dull [MASK]"]
     answers = [
-        pipeline(task, model=each, tokenizer=AutoTokenizer.from_pretrained(tmp_path))(text) for each in (model, theirs)
+        pipeline(task, model=each, tokenizer=AutoTokenizer.from_pretrained(tmp_path))(text)
+        for each in (model, theirs)
     ]
     flat = [torch.tensor(list(numbers(answer))) for answer in answers]
     assert len(flat[0]) > 1
@@ -125,19 +156,33 @@ def test_push_to_hub_uploads_code_config_and_weights(tmp_path, monkeypatch):
     uploaded = {}
 
     def create_commit(self, *args, operations=(), **kwargs):
-        uploaded.update({operation.path_in_repo: operation.path_or_fileobj for operation in operations})
+        uploaded.update(
+            {operation.path_in_repo: operation.path_or_fileobj for operation in operations}
+        )
         uploaded["config"] = json.loads(Path(uploaded["config.json"]).read_text())
 
     class Repository:
         repo_id = "someone/model"
 
-    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *args, **kwargs: Repository())
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.create_repo", lambda self, *args, **kwargs: Repository()
+    )
     monkeypatch.setattr("huggingface_hub.HfApi.create_branch", lambda self, *args, **kwargs: None)
     monkeypatch.setattr("huggingface_hub.HfApi.create_commit", create_commit)
-    monkeypatch.setattr(bertlite.BertLiteModel, "create_model_card", lambda *args, **kwargs: None, raising=False)
-    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *args, **kwargs: _NoCard())
+    monkeypatch.setattr(
+        bertlite.BertLiteModel, "create_model_card", lambda *args, **kwargs: None, raising=False
+    )
+    monkeypatch.setattr(
+        "transformers.utils.hub.create_and_tag_model_card", lambda *args, **kwargs: _NoCard()
+    )
     bertlite.BertLiteModel(bert_config()).push_to_hub("someone/model")
-    assert {"model.safetensors", "config.json", "modeling_bertlite.py", "attention.py", "masking.py"} <= uploaded.keys()
+    assert {
+        "model.safetensors",
+        "config.json",
+        "modeling_bertlite.py",
+        "attention.py",
+        "masking.py",
+    } <= uploaded.keys()
     assert len(uploaded["config"]["auto_map"]) == 9
 
 

@@ -20,11 +20,25 @@ def tiny_bert(**overrides):
 
 def tiny_transformer(**overrides):
     torch.manual_seed(0)
-    sizes = {"vocab_size": 40, "d_model": 32, "max_position_embeddings": 32, "pad_token_id": PAD, "eos_token_id": END}
+    sizes = {
+        "vocab_size": 40,
+        "d_model": 32,
+        "max_position_embeddings": 32,
+        "pad_token_id": PAD,
+        "eos_token_id": END,
+    }
     for side in ("encoder", "decoder"):
         sizes.update({f"{side}_layers": 2, f"{side}_ffn_dim": 48, f"{side}_attention_heads": 2})
-    config = {**sizes, "decoder_start_token_id": PAD, "forced_eos_token_id": None, "dropout": 0.0, **overrides}
-    return bertlite.TransformerLiteForConditionalGeneration(bertlite.TransformerLiteConfig(**config))
+    config = {
+        **sizes,
+        "decoder_start_token_id": PAD,
+        "forced_eos_token_id": None,
+        "dropout": 0.0,
+        **overrides,
+    }
+    return bertlite.TransformerLiteForConditionalGeneration(
+        bertlite.TransformerLiteConfig(**config)
+    )
 
 
 def pairs(count=24):
@@ -34,7 +48,11 @@ def pairs(count=24):
     for _ in range(count):
         length = int(torch.randint(1, 9, (), generator=generator))
         source = torch.randint(2, 40, (length,), generator=generator).tolist()
-        row = {"input_ids": [*source, END], "attention_mask": [1] * (length + 1), "labels": [*source[::-1], END]}
+        row = {
+            "input_ids": [*source, END],
+            "attention_mask": [1] * (length + 1),
+            "labels": [*source[::-1], END],
+        }
         rows.append(row)
     return Dataset.from_list(rows)
 
@@ -48,11 +66,18 @@ class Pad:
         batch = {}
         for name in rows[0]:
             tensors = [torch.as_tensor(row[name]) for row in rows]
-            batch[name] = nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=self.fills[name])
+            batch[name] = nn.utils.rnn.pad_sequence(
+                tensors, batch_first=True, padding_value=self.fills[name]
+            )
         return batch
 
 
 def training_arguments(folder, kind=TrainingArguments, **overrides):
-    options = {"per_device_train_batch_size": 1, "num_train_epochs": 1, "report_to": [], "logging_steps": 1}
+    options = {
+        "per_device_train_batch_size": 1,
+        "num_train_epochs": 1,
+        "report_to": [],
+        "logging_steps": 1,
+    }
     options.update(use_cpu=True, disable_tqdm=True, save_strategy="no", seed=3, max_grad_norm=0.0)
     return kind(str(folder), **{**options, **overrides})

@@ -1,8 +1,11 @@
-"""Every engine of the encoder benchmark on two small batches, outside the tests' own process: figures as JSON.
+"""Every engine of the encoder benchmark on two small batches, outside the tests' own process.
+
+Figures as JSON.
 
     python tests/scripts/compare_engines.py BENCHMARKS WEIGHTS FOLDER
 
-ONNX Runtime, OpenVINO and torch bring threads and memory of their own, which should not stay in the tests' process.
+ONNX Runtime, OpenVINO and torch bring threads and memory of their own, which should not stay in the
+tests' process.
 """
 
 import json
@@ -24,7 +27,9 @@ def main(benchmarks: str, weights: str, folder: str) -> None:
     rows = encoder_race.compare(runners, runners[encoder_peers.EAGER], precisions, batches)
     encoder_child.write_batches(batches, f"{folder}/inputs.npz")
     memory = encoder_child.in_a_child(encoder_peers.OURS, files, f"{folder}/inputs.npz", 1)
-    print(json.dumps({"rows": rows, "left_out": left_out, "precisions": precisions, "memory": memory}))
+    print(
+        json.dumps({"rows": rows, "left_out": left_out, "precisions": precisions, "memory": memory})
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Load a folder with every Auto class in a process where bertlite cannot be imported, and save it again."""
+"""Load a folder with every Auto class in a process where bertlite cannot be imported, and save it
+again.
+"""
 
 import json
 import sys

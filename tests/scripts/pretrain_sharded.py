@@ -1,7 +1,8 @@
 """`bertlite pretrain` without dropout, sharded by FSDP2 over processes on CPUs.
 
-accelerate takes an FSDP configuration for accelerators only: for processes on CPUs it leaves it aside without a word.
-torch itself shards on CPUs over gloo, so here accelerate is told that they are accelerators of a kind that it knows.
+accelerate takes an FSDP configuration for accelerators only: for processes on CPUs it leaves it
+aside without a word. torch itself shards on CPUs over gloo, so here accelerate is told that they
+are accelerators of a kind that it knows.
 """
 
 import sys
@@ -24,8 +25,8 @@ def pretend(state, *args, **kwargs):
 
 PartialState.__init__ = pretend
 
+from bertlite.cli.pretrain import main  # noqa: E402
 from bertlite.pretraining import PretrainingTrainer  # noqa: E402
-from bertlite.pretraining.command import main  # noqa: E402
 
 evaluate = PretrainingTrainer.evaluate
 

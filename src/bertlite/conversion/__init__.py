@@ -2,7 +2,8 @@
 
 >>> from bertlite.conversion import load_tensorflow_checkpoint, save_tensorflow_checkpoint
 
-TensorFlow (`pip install "bertlite[tensorflow]"`) is imported only where such a file is read or written.
+TensorFlow (`pip install "bertlite[tensorflow]"`) is imported only where such a file is read or
+written.
 """
 
 from .reading import load_tensorflow_checkpoint

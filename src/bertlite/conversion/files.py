@@ -1,4 +1,7 @@
-"""The files around a TensorFlow checkpoint: its prefix, `bert_config.json`, `vocab.txt`; and TensorFlow itself."""
+"""The files around a TensorFlow checkpoint.
+
+Its prefix, `bert_config.json`, `vocab.txt`; and TensorFlow itself.
+"""
 
 import importlib
 import json
@@ -13,9 +16,21 @@ from transformers import BertTokenizer
 from ..models.configuration import BertLiteConfig
 
 CHECKPOINT = "bert_model.ckpt"  # as in the release
-SIZES = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"]
+SIZES = [
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+]
 SIZES += ["max_position_embeddings", "type_vocab_size"]
-FIELDS = [*SIZES, "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range"]
+FIELDS = [
+    *SIZES,
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+]
 ACTIVATIONS = ("gelu", "linear", "relu", "tanh")  # that Google's code knows
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -33,20 +48,28 @@ def import_tensorflow() -> Any:
             raise
         hint = 'pip install "bertlite[tensorflow]" (or: pip install tensorflow-cpu)'
         raise ImportError(
-            f"TensorFlow reads and writes these checkpoints, and is missing; install it with: {hint}"
+            "TensorFlow reads and writes these checkpoints, and is missing; install it with: "
+            f"{hint}"
         ) from error
 
 
 def is_tensorflow(source: str | os.PathLike) -> bool:
-    """Whether a path is a TensorFlow prefix, one of its files, or a folder that holds such a checkpoint."""
+    """Whether a path is a TensorFlow prefix, one of its files, or a folder that holds such a
+    checkpoint.
+    """
     path = Path(source)
     if path.is_dir():
         return bool(list(path.glob("*.index")))
-    return bool(re.search(r"\.(index|meta|data-\d+-of-\d+)$", path.name)) or Path(f"{path}.index").exists()
+    return (
+        bool(re.search(r"\.(index|meta|data-\d+-of-\d+)$", path.name))
+        or Path(f"{path}.index").exists()
+    )
 
 
 def find_prefix(source: str | os.PathLike) -> Path:
-    """The prefix that TensorFlow wants: `folder/bert_model.ckpt` for that folder, for itself and for its files.
+    """The prefix that TensorFlow wants.
+
+    `folder/bert_model.ckpt` for that folder, for itself and for its files.
 
     Raises:
         ValueError: nothing is there, several checkpoints are, or one has not all its files.
@@ -57,23 +80,38 @@ def find_prefix(source: str | os.PathLike) -> Path:
         named = [entry for entry in found if entry.name == CHECKPOINT]
         if len(named or found) != 1:
             came = f"several: {', '.join(entry.name for entry in found)}" if found else "none"
-            raise ValueError(f"{source}: expected one checkpoint ({CHECKPOINT}.index), got {came}; name one by prefix")
+            raise ValueError(
+                f"{source}: expected one checkpoint ({CHECKPOINT}.index), got {came}; name one by "
+                "prefix"
+            )
         path = (named or found)[0]
     else:
         path = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
     if not Path(f"{path}.index").is_file():
         old = " (a single file, of the format before 2017, is not read)" if path.is_file() else ""
         raise ValueError(f"{source}: no checkpoint, {path.name}.index is missing{old}")
-    shards = {entry.name.removeprefix(f"{path.name}.data-") for entry in path.parent.glob(f"{path.name}.data-*")}
-    counts = {int(shard.split("-of-")[1]) for shard in shards if re.fullmatch(r"\d+-of-\d+", shard)} or {1}
-    lacking = [[s for n in range(count) if (s := f"{n:05d}-of-{count:05d}") not in shards] for count in counts]
+    shards = {
+        entry.name.removeprefix(f"{path.name}.data-")
+        for entry in path.parent.glob(f"{path.name}.data-*")
+    }
+    counts = {
+        int(shard.split("-of-")[1]) for shard in shards if re.fullmatch(r"\d+-of-\d+", shard)
+    } or {1}
+    lacking = [
+        [s for n in range(count) if (s := f"{n:05d}-of-{count:05d}") not in shards]
+        for count in counts
+    ]
     if all(lacking):
-        raise ValueError(f"{source}: not all of the checkpoint is there, {path.name}.data-{lacking[0][0]} is missing")
+        raise ValueError(
+            f"{source}: not all of the checkpoint is there, {path.name}.data-{lacking[0][0]} is "
+            "missing"
+        )
     return path
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The fields of `bert_config.json` that are BERT's, and the names of those that Google's code never reads.
+    """The fields of `bert_config.json` that are BERT's, and the names of those that Google's code
+    never reads.
 
     Raises:
         ValueError: no such file, no JSON object, or a size missing.
@@ -81,10 +119,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected Google's bert_config.json, got {error}; give its path as config") from error
+        raise ValueError(
+            f"{path}: expected Google's bert_config.json, got {error}; give its path as config"
+        ) from error
     missing = [name for name in SIZES if not isinstance(found, dict) or name not in found]
     if missing:
-        raise ValueError(f"{path}: expected Google's bert_config.json, got none of {', '.join(missing)}")
+        raise ValueError(
+            f"{path}: expected Google's bert_config.json, got none of {', '.join(missing)}"
+        )
     return {name: found[name] for name in FIELDS if name in found}, sorted(set(found) - set(FIELDS))
 
 
@@ -92,37 +134,49 @@ def read_vocabulary(path: Path, vocab_size: int) -> dict[str, int]:
     """Token to id, a line a token, as Google's `load_vocab` reads it.
 
     Raises:
-        ValueError: no such file, more tokens than the model knows, or one of the special tokens missing.
+        ValueError: no such file, more tokens than the model knows, or one of the special tokens
+            missing.
     """
     try:
         with path.open(encoding="utf-8") as file:
             tokens = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected Google's vocab.txt, got {error}; give its path as vocab") from error
+        raise ValueError(
+            f"{path}: expected Google's vocab.txt, got {error}; give its path as vocab"
+        ) from error
     while tokens and not tokens[-1]:  # blank lines at the end are no tokens
         tokens.pop()
     vocabulary = {token: number for number, token in enumerate(tokens)}
     missing = [token for token in SPECIAL if token not in vocabulary]
     if missing:
-        raise ValueError(f"{path}: a BERT vocabulary must hold {', '.join(SPECIAL)}, got none of {', '.join(missing)}")
+        raise ValueError(
+            f"{path}: a BERT vocabulary must hold {', '.join(SPECIAL)}, got none of "
+            f"{', '.join(missing)}"
+        )
     if len(tokens) > vocab_size:
         limit = f"vocab_size = {vocab_size} lines (bert_config.json)"
         raise ValueError(f"{path}: must hold at most {limit}, got {len(tokens)}")
     return vocabulary
 
 
-def decide_case(vocabulary: dict[str, int], folder: Path, do_lower_case: bool | None = None) -> tuple[bool, str]:
-    """Whether text is put in lower case, and why: as told, or by the vocabulary and the folder's name.
+def decide_case(
+    vocabulary: dict[str, int], folder: Path, do_lower_case: bool | None = None
+) -> tuple[bool, str]:
+    """Whether text is put in lower case, and why.
 
-    A vocabulary with capital letters needs text as it is. One without is for lower-case text, unless the folder's name
-    says `cased`: the release keeps the answer nowhere else.
+    As told, or by the vocabulary and the folder's name.
+
+    A vocabulary with capital letters needs text as it is. One without is for lower-case text,
+    unless the folder's name says `cased`: the release keeps the answer nowhere else.
 
     Raises:
         ValueError: the folder is named `uncased`, but the vocabulary has capital letters.
     """
     if do_lower_case is not None:
         return do_lower_case, "as told"
-    capital = next((t for t in vocabulary if t.lower() != t and not re.fullmatch(r"\[.*\]", t)), None)
+    capital = next(
+        (t for t in vocabulary if t.lower() != t and not re.fullmatch(r"\[.*\]", t)), None
+    )
     said = re.search(r"(?:^|[^a-z])(un)?cased", folder.resolve().name.lower())
     if capital is not None and said and said[1]:
         came = f"a folder named {folder.resolve().name} with {capital!r} in its vocabulary"
@@ -134,8 +188,13 @@ def decide_case(vocabulary: dict[str, int], folder: Path, do_lower_case: bool | 
     return True, "the vocabulary has no capital letters"
 
 
-def make_tokenizer(vocabulary: dict[str, int], do_lower_case: bool, max_length: int) -> BertTokenizer:
-    """The library's BERT tokenizer over the vocabulary; lower case takes the accents away too, as in Google's code."""
+def make_tokenizer(
+    vocabulary: dict[str, int], do_lower_case: bool, max_length: int
+) -> BertTokenizer:
+    """The library's BERT tokenizer over the vocabulary.
+
+    Lower case takes the accents away too, as in Google's code.
+    """
     return BertTokenizer(vocab=vocabulary, do_lower_case=do_lower_case, model_max_length=max_length)
 
 
@@ -143,18 +202,25 @@ def vocabulary_lines(tokenizer: Any) -> list[str]:
     """The lines of `vocab.txt`, in the order of the ids.
 
     Raises:
-        ValueError: a tokenizer that Google's code cannot be: no WordPiece, ids with gaps, or a token with white space.
+        ValueError: a tokenizer that Google's code cannot be: no WordPiece, ids with gaps, or a
+            token with white space.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     kind = type(getattr(backend, "model", tokenizer)).__name__
     if kind not in ("WordPiece", "BertTokenizer", "BertTokenizerLegacy"):
-        raise ValueError(f"tokenizer: vocab.txt is for WordPiece, got {kind} ({type(tokenizer).__name__})")
+        raise ValueError(
+            f"tokenizer: vocab.txt is for WordPiece, got {kind} ({type(tokenizer).__name__})"
+        )
     lines = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if [number for _, number in lines] != list(range(len(lines))):
-        raise ValueError("tokenizer: vocab.txt needs the ids 0, 1, 2, ... without a gap, got others")
+        raise ValueError(
+            "tokenizer: vocab.txt needs the ids 0, 1, 2, ... without a gap, got others"
+        )
     bad: Sequence[str] = [token for token, _ in lines if not token or token != token.strip()]
     if bad:
-        raise ValueError(f"tokenizer: vocab.txt cannot hold tokens with white space around them, got {bad[0]!r}")
+        raise ValueError(
+            f"tokenizer: vocab.txt cannot hold tokens with white space around them, got {bad[0]!r}"
+        )
     return [token for token, _ in lines]
 
 
@@ -169,7 +235,11 @@ def google_config(config: BertLiteConfig) -> dict[str, Any]:
     for name, values in expected.items():
         if getattr(config, name) not in values:
             wanted = " or ".join(map(str, values))
-            raise ValueError(f"{name} must be {wanted} for Google's code, got {getattr(config, name)!r}")
+            raise ValueError(
+                f"{name} must be {wanted} for Google's code, got {getattr(config, name)!r}"
+            )
     if config.type_vocab_size < 1:
-        raise ValueError(f"type_vocab_size must be at least 1 for Google's code, got {config.type_vocab_size}")
+        raise ValueError(
+            f"type_vocab_size must be at least 1 for Google's code, got {config.type_vocab_size}"
+        )
     return {name: getattr(config, name) for name in sorted(FIELDS)}

@@ -1,4 +1,5 @@
-"""Data of every task, from files or data sets of any usual shape to checked rows of one shape a task.
+"""Data of every task, from files or data sets of any usual shape to checked rows of one shape a
+task.
 
     from bertlite.data import prepare
 

@@ -14,7 +14,10 @@ NUMBERED = re.compile(r"(choice|ending|option|answer|sol|solution)_?(\d+)")
 
 
 def numbered_columns(available: Iterable[str]) -> list[str]:
-    """`choice0`, `choice1`, … (or ending, option, answer, sol) in their order; none where there are fewer than two."""
+    """`choice0`, `choice1`, … (or ending, option, answer, sol) in their order.
+
+    None where there are fewer than two.
+    """
     families: dict[str, dict[int, str]] = {}
     for name in available:
         if match := NUMBERED.fullmatch(name):
@@ -27,9 +30,9 @@ def numbered_columns(available: Iterable[str]) -> list[str]:
 class ChoiceRows(TaskRows):
     """`question`, `choices`, `label`: the number of the right choice, from 0.
 
-    Every row must have equally many choices, since a model reads them as one table (rows, choices, tokens): as many as
-    most of the first rows have. A `context` (RACE's article) is put before the question, a `start` (SWAG's `sent2`)
-    before each choice.
+    Every row must have equally many choices, since a model reads them as one table (rows, choices,
+    tokens): as many as most of the first rows have. A `context` (RACE's article) is put before the
+    question, a `start` (SWAG's `sent2`) before each choice.
 
     Attributes:
         number_of_choices: what each row must have.
@@ -51,10 +54,17 @@ class ChoiceRows(TaskRows):
 
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`."""
-        parts = [text_of(row, self.columns[role], role) for role in ("context", "question") if role in self.columns]
+        parts = [
+            text_of(row, self.columns[role], role)
+            for role in ("context", "question")
+            if role in self.columns
+        ]
         choices, names = self.choices(row)
         if self.number_of_choices not in (None, len(choices)):
-            raise BadRow("another number of choices", f"{len(choices)}, but most rows have {self.number_of_choices}")
+            raise BadRow(
+                "another number of choices",
+                f"{len(choices)}, but most rows have {self.number_of_choices}",
+            )
         found: dict[str, Any] = {"question": " ".join(parts), "choices": choices}
         if self.require_labels:
             found["label"] = self.number(row.get(self.columns["label"]), choices, names)
@@ -73,8 +83,12 @@ class ChoiceRows(TaskRows):
         else:
             texts = [{columns[0]: row.get(name)} for name in columns]
         key = columns if isinstance(columns, str) else columns[0]
-        start = f"{text_of(row, self.columns['start'], 'start')} " if "start" in self.columns else ""
-        return [f"{start}{text_of(text, key, f'choice {number}')}" for number, text in enumerate(texts)], names
+        start = (
+            f"{text_of(row, self.columns['start'], 'start')} " if "start" in self.columns else ""
+        )
+        return [
+            f"{start}{text_of(text, key, f'choice {number}')}" for number, text in enumerate(texts)
+        ], names
 
     def number(self, value: Any, choices: list[str], names: list[str]) -> int:
         """The right choice's number: by name, by number, by letter or by its own text.
@@ -110,7 +124,10 @@ def usual_number(rows: Iterable[Mapping[str, Any]], reader: ChoiceRows) -> int |
 
 
 def counts_from(rows: Iterable[Mapping[str, Any]], label: str, columns: Any) -> int:
-    """1 where the choices' columns are numbered from 1 and no label among these rows is 0; otherwise 0."""
+    """1 where the choices' columns are numbered from 1 and no label among these rows is 0.
+
+    Otherwise 0.
+    """
     if isinstance(columns, str) or not str(columns[0]).endswith("1"):
         return 0
     return 0 if any(str(row.get(label)).strip() == "0" for row in rows) else 1

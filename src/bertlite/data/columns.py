@@ -3,13 +3,38 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Role: the names it is known by. The role's own name, first, wins over the others; two others are ambiguous.
+# Role: the names it is known by. The role's own name, first, wins over the others; two others are
+# ambiguous.
 CLASSIFICATION: dict[str, tuple[str, ...]] = {
-    "text": ("text", "sentence", "review", "content", "tweet", "comment", "document", "body", "message", "question",
-             "utterance", "headline"),
-    "label": ("label", "labels", "class", "category", "sentiment", "target", "score", "stars", "rating", "intent",
-              "emotion", "polarity"),
-}  # fmt: skip
+    "text": (
+        "text",
+        "sentence",
+        "review",
+        "content",
+        "tweet",
+        "comment",
+        "document",
+        "body",
+        "message",
+        "question",
+        "utterance",
+        "headline",
+    ),
+    "label": (
+        "label",
+        "labels",
+        "class",
+        "category",
+        "sentiment",
+        "target",
+        "score",
+        "stars",
+        "rating",
+        "intent",
+        "emotion",
+        "polarity",
+    ),
+}
 PAIRS = (
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -47,7 +72,16 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "summarization": {
         "source": ("source", "document", "text", "article", "dialogue", "content", "body", "input"),
-        "target": ("target", "summary", "highlights", "abstract", "synopsis", "title", "headline", "output"),
+        "target": (
+            "target",
+            "summary",
+            "highlights",
+            "abstract",
+            "synopsis",
+            "title",
+            "headline",
+            "output",
+        ),
     },
 }
 
@@ -60,15 +94,17 @@ def find_columns(
     Args:
         task: one of `NAMES`.
         available: names of the data's columns.
-        given: role → column as the caller wants it (or several, as a list or with commas between); the other roles are
-            found.
-        needed: roles that must be found; those that are not needed are left out where no column has their name.
+        given: role → column as the caller wants it (or several, as a list or with commas between);
+            the other roles are found.
+        needed: roles that must be found; those that are not needed are left out where no column has
+            their name.
 
     Returns:
         role → name of the column (or a list of columns, where a list was given).
 
     Raises:
-        ValueError: a role or a column that does not exist, a needed one that is not found, or two that could be meant.
+        ValueError: a role or a column that does not exist, a needed one that is not found, or two
+            that could be meant.
     """
     available = list(available)
     listed = f"the columns are {', '.join(available)}"
@@ -79,10 +115,14 @@ def find_columns(
         if isinstance(column, str) and column not in available and "," in column:
             column = chosen[role] = [name.strip() for name in column.split(",")]
         if role not in known:
-            raise ValueError(f"columns: the roles of {task} are {', '.join(sorted(known))}, got {role!r}")
+            raise ValueError(
+                f"columns: the roles of {task} are {', '.join(sorted(known))}, got {role!r}"
+            )
         for name in [column] if isinstance(column, str) else column:
             if name not in available:
-                raise ValueError(f"columns: {role} must be a column of the data, got {name!r}; {listed}")
+                raise ValueError(
+                    f"columns: {role} must be a column of the data, got {name!r}; {listed}"
+                )
     if task == "sequence-classification" and "text" not in chosen and "text_pair" not in chosen:
         chosen.update(find_pair(available))
     taken = {column for column in chosen.values() if isinstance(column, str)}
@@ -101,7 +141,9 @@ def find_pair(available: list[str]) -> dict[str, str]:
     return {}
 
 
-def find(role: str, names: tuple[str, ...], available: list[str], taken: set[str], listed: str) -> str | None:
+def find(
+    role: str, names: tuple[str, ...], available: list[str], taken: set[str], listed: str
+) -> str | None:
     """The one column that is named as this role usually is; None where there is none.
 
     Raises:
@@ -118,6 +160,7 @@ def missing(role: str, task: str, available: Iterable[str], more: str = "") -> V
     """The error for a role that no column plays."""
     usual = ", ".join(NAMES[task].get(role, (role,)))
     return ValueError(
-        f'columns: no column for {role} was found (usual names: {usual}); say which with columns={{"{role}": …}} '
+        f"columns: no column for {role} was found (usual names: {usual}); say which with "
+        f'columns={{"{role}": …}} '
         f"(--columns {role}=…); the columns are {', '.join(available)}{more}"
     )

@@ -1,4 +1,7 @@
-"""Labels: which there are, in which order, of which problem type, and what a value in the data stands for."""
+"""Labels.
+
+Which there are, in which order, of which problem type, and what a value in the data stands for.
+"""
 
 import json
 import re
@@ -31,7 +34,9 @@ def label_name(value: Any) -> str:
 def is_missing(value: Any) -> bool:
     """None, NaN (as data frames write what is missing) or an empty text."""
     return (
-        value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+        value is None
+        or (isinstance(value, float) and value != value)
+        or (isinstance(value, str) and not value.strip())
     )
 
 
@@ -45,7 +50,10 @@ def number_of(value: Any) -> float | None:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Whole numbers by size; entity tags with O first, then by type with B- before I-; anything else sorted."""
+    """Whole numbers by size.
+
+    Entity tags with O first, then by type with B- before I-; anything else sorted.
+    """
     names = set(names)
     if all(WHOLE.fullmatch(name) for name in names):
         return sorted(names, key=int)
@@ -53,16 +61,21 @@ def in_order(names: Iterable[str]) -> list[str]:
 
     def place(name: str) -> tuple[bool, str, int]:
         prefix, dash, kind = name.partition("-")
-        return (name != "O", kind, prefixes[prefix]) if dash and prefix in prefixes else (name != "O", name, 0)
+        return (
+            (name != "O", kind, prefixes[prefix])
+            if dash and prefix in prefixes
+            else (name != "O", name, 0)
+        )
 
     return sorted(names, key=place)
 
 
 def complete_tags(names: Iterable[str]) -> list[str]:
-    """Tags of IOB2 with both B- and I- for each type, though the training data may have only one of them.
+    """Tags of IOB2 with both B- and I- for each type, though the training data may have only one of
+    them.
 
-    A rare type may have only entities of one word there; its longer ones elsewhere are no mistake. Other schemes
-    (BILOU, parts of speech) stay as they are.
+    A rare type may have only entities of one word there; its longer ones elsewhere are no mistake.
+    Other schemes (BILOU, parts of speech) stay as they are.
     """
     names = set(names)
     if not all(name == "O" or name.startswith(("B-", "I-")) for name in names):
@@ -74,12 +87,17 @@ def complete_tags(names: Iterable[str]) -> list[str]:
 def class_names_of(feature: Any) -> list[str] | None:
     """Names that a data set's feature holds: of a ClassLabel, or of a list of them."""
     while feature is not None and not hasattr(feature, "names"):
-        feature = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else None)
+        feature = getattr(
+            feature, "feature", feature[0] if isinstance(feature, list) and feature else None
+        )
     return list(feature.names) if feature is not None else None
 
 
 def as_list(value: Any) -> list[Any]:
-    """A cell that holds several: a list, JSON of one, or names with | (or, without one, commas) between."""
+    """A cell that holds several.
+
+    A list, JSON of one, or names with | (or, without one, commas) between.
+    """
     if isinstance(value, (list, tuple)):
         return list(value)
     if is_missing(value):
@@ -100,8 +118,10 @@ class Labels:
     Attributes:
         names: of the classes, in the order of their numbers; None in regression.
         problem_type: one of `PROBLEM_TYPES`.
-        class_names: what the data's own whole numbers stand for, where the data set says so (ClassLabel).
-        multi_hot: in multi-label data, whether a row is a list of 0 and 1, one a class, not a list of labels.
+        class_names: what the data's own whole numbers stand for, where the data set says so
+            (ClassLabel).
+        multi_hot: in multi-label data, whether a row is a list of 0 and 1, one a class, not a list
+            of labels.
     """
 
     names: list[str] | None
@@ -118,7 +138,8 @@ class Labels:
     def one(self, value: Any) -> int:
         """Number of one class.
 
-        A whole number stands for the class of that name, or, where there is none, for the class of that number.
+        A whole number stands for the class of that name, or, where there is none, for the class of
+        that number.
 
         Raises:
             BadRow: the label is missing or unknown.
@@ -128,7 +149,11 @@ class Labels:
             name = self.class_names[int(name)] if 0 <= int(name) < len(self.class_names) else name
         if name in self.numbers:
             return self.numbers[name]
-        if name.isdecimal() and int(name) < len(self.numbers) and not any(map(WHOLE.fullmatch, self.numbers)):
+        if (
+            name.isdecimal()
+            and int(name) < len(self.numbers)
+            and not any(map(WHOLE.fullmatch, self.numbers))
+        ):
             return int(name)
         known = ", ".join(list(self.numbers)[:20]) + (", …" if len(self.numbers) > 20 else "")
         raise BadRow("unknown label", f"{shown(value)}; known are {known}")
@@ -151,7 +176,9 @@ class Labels:
             raise BadRow("missing label")
         items = as_list(value)
         if self.multi_hot:
-            if len(items) != len(self.numbers) or not all(number_of(item) in (0.0, 1.0) for item in items):
+            if len(items) != len(self.numbers) or not all(
+                number_of(item) in (0.0, 1.0) for item in items
+            ):
                 raise BadRow("label is not a list of 0 and 1, one a class", shown(value))
             return [float(item) for item in items]
         chosen = {self.one(item) for item in items}
@@ -167,7 +194,8 @@ def find_labels(
 ) -> Labels:
     """Problem type and labels of a column; only what differs is kept in memory.
 
-    Lists are multi-label; numbers of which at least one is not whole are regression; anything else is single-label.
+    Lists are multi-label; numbers of which at least one is not whole are regression; anything else
+    is single-label.
 
     Args:
         values: of the training data's label column.
@@ -179,7 +207,9 @@ def find_labels(
         ValueError: `problem_type` is unknown, or no label was found.
     """
     if problem_type not in (None, *PROBLEM_TYPES):
-        raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r}")
+        raise ValueError(
+            f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r}"
+        )
     seen = Seen()
     for value in values:
         seen.add(value, split=problem_type == "multi_label_classification")
@@ -189,7 +219,9 @@ def find_labels(
     multi_hot = problem_type == "multi_label_classification" and seen.multi_hot
     found = list(map(str, names)) if names else class_names or seen.ordered(multi_hot)
     if not found:
-        raise ValueError("labels must occur in the training data, got none; or give them as labels=[…]")
+        raise ValueError(
+            "labels must occur in the training data, got none; or give them as labels=[…]"
+        )
     return Labels(found, problem_type, class_names, multi_hot)
 
 
@@ -204,7 +236,10 @@ class Seen:
         self.only_bits, self.repeats = True, False
 
     def add(self, value: Any, *, split: bool) -> None:
-        """Take one row's label into account; what is missing or broken is reported later, with its row."""
+        """Take one row's label into account.
+
+        What is missing or broken is reported later, with its row.
+        """
         try:
             if isinstance(value, (list, tuple)) or (split and not is_missing(value)):
                 items = as_list(value)
@@ -232,7 +267,10 @@ class Seen:
 
     @property
     def multi_hot(self) -> bool:
-        """Lists of one length with 0 and 1 only, and one repeated: no list of labels would say a label twice."""
+        """Lists of one length with 0 and 1 only, and one repeated.
+
+        No list of labels would say a label twice.
+        """
         return self.only_bits and len(self.widths) == 1 and self.repeats
 
     def ordered(self, multi_hot: bool) -> list[str]:

@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from .comparing import class_counts, duplicate_warnings, label_warnings
 from .problems import BadRow, Problems
-from .reading import make_reader
+from .row_reader import make_reader
 from .rows import TaskRows
 from .sources import Source, open_source, open_sources
 
@@ -34,12 +34,13 @@ class TaskData:
 
     Attributes:
         task: the task.
-        train, validation, test: `datasets.Dataset` (`IterableDataset` when streaming) with the task's canonical
-            columns; None where the split was not given.
+        train, validation, test: `datasets.Dataset` (`IterableDataset` when streaming) with the
+            task's canonical columns; None where the split was not given.
         labels: names of the classes, in the order of their numbers; None where the task has none.
         problem_type: of sequence classification: "regression", "single_label_classification" or
             "multi_label_classification"; None in other tasks.
-        problems: the report of bad rows, made to be printed. When streaming, it grows as rows are read.
+        problems: the report of bad rows, made to be printed. When streaming, it grows as rows are
+            read.
         warnings: what is odd about the splits, one sentence each; they were logged as well.
     """
 
@@ -82,38 +83,44 @@ def prepare(
 
     Canonical columns:
 
-    - sequence-classification: `text`, `text_pair` (if there is one), `label` (class number, number, or one 0.0 or 1.0
+    - sequence-classification: `text`, `text_pair` (if there is one), `label` (class number, number,
+      or one 0.0 or 1.0
       a class)
     - token-classification: `tokens`, `tags` (class numbers)
-    - question-answering: `id`, `question`, `context`, `answers` {`text`, `answer_start`}; empty lists: no answer
+    - question-answering: `id`, `question`, `context`, `answers` {`text`, `answer_start`}; empty
+      lists: no answer
     - multiple-choice: `question`, `choices`, `label` (number of the right one, from 0)
     - translation, summarization: `source`, `target`
 
     Args:
         task: one of the above.
-        train: rows to learn from: a path (CSV, TSV, JSON, JSON lines, Parquet, CoNLL, SQuAD; with .gz, .bz2 or .xz
-            too), a pattern, a list of paths, two text files with equally many lines (translation, summarization), the
-            name of a data set of the hub (`name` or `name:split`), a `datasets.Dataset` or a list of dictionaries.
+        train: rows to learn from: a path (CSV, TSV, JSON, JSON lines, Parquet, CoNLL, SQuAD; with
+            .gz, .bz2 or .xz too), a pattern, a list of paths, two text files with equally many
+            lines (translation, summarization), the name of a data set of the hub (`name` or
+            `name:split`), a `datasets.Dataset` or a list of dictionaries.
         validation: likewise.
         test: likewise.
-        dataset: in place of these, a data set with splits of its own: of the hub, a folder with files named
-            `train.…`, `validation.…` and `test.…`, one saved by `datasets` or laid out as the hub's are, or a
-            `DatasetDict`.
+        dataset: in place of these, a data set with splits of its own: of the hub, a folder with
+            files named `train.…`, `validation.…` and `test.…`, one saved by `datasets` or laid out
+            as the hub's are, or a `DatasetDict`.
         dataset_config: its configuration, on the hub.
-        columns: role → column, for those that are not found by their usual names. Roles are the canonical columns;
-            multiple-choice has `context` and `start` as well. A list of 0/1 columns as `label` (or their names with
-            commas between) is multi-label.
-        on_bad_row: "stop": one error that names the first ten bad rows and counts all, before training;
-            "skip": leave them out and count them in `problems`.
-        streaming: give `IterableDataset`s that read as they go, for data that does not fit on disk twice. Rows are
-            then checked as they come: a bad one stops training there, or is skipped. Labels are found in a first pass,
-            unless given. With several loader workers each counts for itself.
-        labels: known label names, in the order of their numbers; None: found in train (or the first split there is).
-        problem_type: known type; None: lists are multi-label, numbers that are not all whole are regression, anything
-            else is single-label.
+        columns: role → column, for those that are not found by their usual names. Roles are the
+            canonical columns; multiple-choice has `context` and `start` as well. A list of 0/1
+            columns as `label` (or their names with commas between) is multi-label.
+        on_bad_row: "stop": one error that names the first ten bad rows and counts all, before
+            training; "skip": leave them out and count them in `problems`.
+        streaming: give `IterableDataset`s that read as they go, for data that does not fit on disk
+            twice. Rows are then checked as they come: a bad one stops training there, or is
+            skipped. Labels are found in a first pass, unless given. With several loader workers
+            each counts for itself.
+        labels: known label names, in the order of their numbers; None: found in train (or the first
+            split there is).
+        problem_type: known type; None: lists are multi-label, numbers that are not all whole are
+            regression, anything else is single-label.
         max_train_examples: the first so many good rows of train.
         max_eval_examples: the first so many good rows of validation and of test.
-        source_language: key of the source in a `translation` column, or a column's name; None: the first key.
+        source_language: key of the source in a `translation` column, or a column's name; None: the
+            first key.
         target_language: likewise of the target; None: the second key.
         require_labels: False leaves labels, answers and targets out, for prediction.
 
@@ -121,10 +128,14 @@ def prepare(
         The splits, the labels and the report.
 
     Raises:
-        ValueError: an argument is wrong, a file cannot be read, a column is missing or ambiguous, a split has no good
-            row, or there are bad rows and `on_bad_row` is "stop".
+        ValueError: an argument is wrong, a file cannot be read, a column is missing or ambiguous, a
+            split has no good row, or there are bad rows and `on_bad_row` is "stop".
     """
-    limits = {"train": max_train_examples, "validation": max_eval_examples, "test": max_eval_examples}
+    limits = {
+        "train": max_train_examples,
+        "validation": max_eval_examples,
+        "test": max_eval_examples,
+    }
     check(task, limits)
     data = TaskData(task, problems=Problems(on_bad_row))
     given = {"train": train, "validation": validation, "test": test}
@@ -147,7 +158,9 @@ def prepare(
     data.problems.raise_if_any()
     for split, rows in () if streaming else data.splits.items():
         if not len(rows):
-            raise ValueError(f"{split} must have at least one good row, got none of {sources[split].name}")
+            raise ValueError(
+                f"{split} must have at least one good row, got none of {sources[split].name}"
+            )
     finish(data, reader, streaming)
     return data
 
@@ -165,21 +178,31 @@ def check(task: str, limits: Mapping[str, int | None]) -> None:
 def open_all(
     task: str, given: Mapping[str, Any], dataset: Any, *, config: str | None, streaming: bool
 ) -> dict[str, Source]:
-    """The splits in the order train, validation, test: those given, and the rest from the whole data set.
+    """The splits in the order train, validation, test.
+
+    Those given, and the rest from the whole data set.
 
     Raises:
         ValueError: there is nothing at all.
     """
-    whole = {} if dataset is None else open_sources(dataset, task=task, config=config, streaming=streaming)
+    whole = (
+        {}
+        if dataset is None
+        else open_sources(dataset, task=task, config=config, streaming=streaming)
+    )
     for split, data in given.items():
         if data is not None:
-            whole[split] = open_source(data, split=split, task=task, config=config, streaming=streaming)
+            whole[split] = open_source(
+                data, split=split, task=task, config=config, streaming=streaming
+            )
     if not whole:
         raise ValueError("train, validation, test or dataset must be given, got none of them")
     return {split: whole[split] for split in given if split in whole}
 
 
-def good_rows(source: Source, reader: TaskRows, problems: Problems, limit: int | None) -> Iterator[dict[str, Any]]:
+def good_rows(
+    source: Source, reader: TaskRows, problems: Problems, limit: int | None
+) -> Iterator[dict[str, Any]]:
     """Canonical rows; bad ones go into the report."""
     count = 0
     for where, row in source:
@@ -196,7 +219,9 @@ def good_rows(source: Source, reader: TaskRows, problems: Problems, limit: int |
         yield good
 
 
-def write(source: Source, reader: TaskRows, problems: Problems, split: str, limit: int | None) -> Any:
+def write(
+    source: Source, reader: TaskRows, problems: Problems, split: str, limit: int | None
+) -> Any:
     """A split as an Arrow file that is mapped, not loaded, and removed when the process ends."""
     import datasets
     from datasets.arrow_writer import ArrowWriter
@@ -213,14 +238,21 @@ def write(source: Source, reader: TaskRows, problems: Problems, split: str, limi
     return datasets.Dataset.from_file(path)
 
 
-def stream(source: Source, reader: TaskRows, problems: Problems, split: str, limit: int | None) -> Any:
-    """A split that reads, checks and converts row by row, each time anew; loader workers share out its files."""
+def stream(
+    source: Source, reader: TaskRows, problems: Problems, split: str, limit: int | None
+) -> Any:
+    """A split that reads, checks and converts row by row, each time anew.
+
+    Loader workers share out its files.
+    """
     import datasets
 
     features = datasets.Features(reader.features())
     shards = {"parts": list(source.parts)}
     common = {"name": source.name, "reader": reader, "problems": problems, "limit": limit}
-    return datasets.IterableDataset.from_generator(stream_rows, features=features, gen_kwargs={**shards, **common})
+    return datasets.IterableDataset.from_generator(
+        stream_rows, features=features, gen_kwargs={**shards, **common}
+    )
 
 
 def stream_rows(
@@ -242,7 +274,10 @@ def finish(data: TaskData, reader: TaskRows, streaming: bool) -> None:
             data.problem_type = reader.labels.problem_type
     if not streaming:
         counts = {split: class_counts(rows, reader) for split, rows in data.splits.items()}
-        data.warnings = [*label_warnings(counts, data.labels), *duplicate_warnings(data.splits, reader)]
+        data.warnings = [
+            *label_warnings(counts, data.labels),
+            *duplicate_warnings(data.splits, reader),
+        ]
     for warning in data.warnings:
         logger.warning(warning)
     if data.problems:

@@ -11,7 +11,8 @@ class BadRow(ValueError):
     """A row that cannot be used.
 
     Args:
-        kind: what is wrong, in words that are the same for every row with this fault: the report counts by them.
+        kind: what is wrong, in words that are the same for every row with this fault: the report
+            counts by them.
         detail: what this row holds.
     """
 
@@ -22,13 +23,18 @@ class BadRow(ValueError):
 
 
 def shown(value: object, width: int = 60) -> str:
-    """A value for a message: its `repr` (so that a broken character can be printed), cut to `width` characters."""
+    """A value for a message.
+
+    Its `repr` (so that a broken character can be printed), cut to `width` characters.
+    """
     text = ascii(value) if has_surrogates(str(value)) else repr(value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether the text holds bytes that were not UTF-8 (read as lone surrogates), or such an escape of JSON."""
+    """Whether the text holds bytes that were not UTF-8 (read as lone surrogates), or such an escape
+    of JSON.
+    """
     if text.isascii():
         return False
     try:
@@ -54,7 +60,9 @@ class Problems:
 
     def __post_init__(self):
         if self.on_bad_row not in ON_BAD_ROW:
-            raise ValueError(f"on_bad_row must be one of {', '.join(ON_BAD_ROW)}, got {self.on_bad_row!r}")
+            raise ValueError(
+                f"on_bad_row must be one of {', '.join(ON_BAD_ROW)}, got {self.on_bad_row!r}"
+            )
 
     @property
     def total(self) -> int:
@@ -74,7 +82,11 @@ class Problems:
         if not self:
             return "no bad rows"
         kinds = ", ".join(f"{count:,} × {kind}" for kind, count in self.counts.most_common())
-        more = f"\n  … and {self.total - len(self.examples):,} more" if self.total > len(self.examples) else ""
+        more = (
+            f"\n  … and {self.total - len(self.examples):,} more"
+            if self.total > len(self.examples)
+            else ""
+        )
         examples = "".join(f"\n  {example}" for example in self.examples)
         return f"{self.total:,} bad row{'s' if self.total > 1 else ''} ({kinds}):{examples}{more}"
 
@@ -85,4 +97,7 @@ class Problems:
             ValueError: the first ten bad rows with their places, and the total by kind.
         """
         if self and self.on_bad_row == "stop":
-            raise ValueError(f'{self}.\nCorrect them, or leave them out with on_bad_row="skip" (--on_bad_row skip)')
+            raise ValueError(
+                f'{self}.\nCorrect them, or leave them out with on_bad_row="skip" (--on_bad_row '
+                "skip)"
+            )

@@ -1,6 +1,7 @@
 """From a row as it stands in the data to the canonical row of its task, or to a `BadRow`.
 
-One class a task. Each is made with the columns of one split, and its `read(row)` checks and converts a row.
+One class a task. Each is made with the columns of one split, and its `read(row)` checks and
+converts a row.
 """
 
 from collections.abc import Mapping
@@ -94,11 +95,15 @@ class ClassificationRows(TaskRows):
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`."""
         found: dict[str, Any] = {
-            role: text_of(row, self.columns[role], role) for role in self.inputs if role in self.columns
+            role: text_of(row, self.columns[role], role)
+            for role in self.inputs
+            if role in self.columns
         }
         if self.labels is not None:
             column = self.columns["label"]
-            value = row.get(column) if isinstance(column, str) else [row.get(name) for name in column]
+            value = (
+                row.get(column) if isinstance(column, str) else [row.get(name) for name in column]
+            )
             found["label"] = self.labels.encode(value)
         return found
 
@@ -121,17 +126,24 @@ class TokenRows(TaskRows):
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`."""
         tokens = items_of(row, self.columns["tokens"], "tokens")
-        words = [text_of({"tokens": token}, "tokens", f"token {number}") for number, token in enumerate(tokens, 1)]
+        words = [
+            text_of({"tokens": token}, "tokens", f"token {number}")
+            for number, token in enumerate(tokens, 1)
+        ]
         if self.labels is None:
             return {"tokens": words}
         tags = items_of(row, self.columns["tags"], "tags")
         if len(tags) != len(tokens):
-            raise BadRow("tokens and tags of unequal length", f"{len(tokens)} tokens, {len(tags)} tags")
+            raise BadRow(
+                "tokens and tags of unequal length", f"{len(tokens)} tokens, {len(tags)} tags"
+            )
         return {"tokens": words, "tags": [self.labels.one(tag) for tag in tags]}
 
 
 def items_of(row: Mapping[str, Any], column: str, role: str) -> list[Any]:
-    """A list that is not empty; a text is taken apart at its spaces, or as JSON where it begins with a bracket.
+    """A list that is not empty.
+
+    A text is taken apart at its spaces, or as JSON where it begins with a bracket.
 
     Raises:
         BadRow: it is missing or empty.
@@ -165,7 +177,10 @@ def parsed_json(text: str, role: str) -> Any:
 
 @dataclass
 class QuestionRows(TaskRows):
-    """`id`, `question`, `context`, `answers` {"text", "answer_start"} (both empty: no answer in the context)."""
+    """`id`, `question`, `context`, `answers` {"text", "answer_start"} (both empty.
+
+    No answer in the context).
+    """
 
     inputs = ("question", "context")
     ids: set[str] = field(default_factory=set)
@@ -181,15 +196,22 @@ class QuestionRows(TaskRows):
         found: dict[str, Any] = {role: text_feature() for role in ("id", "question", "context")}
         if not self.require_labels:
             return found
-        answers = {"text": datasets.List(text_feature()), "answer_start": datasets.List(datasets.Value("int32"))}
+        answers = {
+            "text": datasets.List(text_feature()),
+            "answer_start": datasets.List(datasets.Value("int32")),
+        }
         return {**found, "answers": answers}
 
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`. Without an id in the data, the number of the good row is its id."""
-        found: dict[str, Any] = {role: text_of(row, self.columns[role], role) for role in self.inputs}
+        found: dict[str, Any] = {
+            role: text_of(row, self.columns[role], role) for role in self.inputs
+        }
         if self.require_labels:
             found["answers"] = self.answers(row, found["context"])
-        name = text_of(row, self.columns["id"], "id") if "id" in self.columns else str(len(self.ids))
+        name = (
+            text_of(row, self.columns["id"], "id") if "id" in self.columns else str(len(self.ids))
+        )
         if name in self.ids:
             raise BadRow("id stands twice", shown(name))  # the metric knows a question by its id
         self.ids.add(name)
@@ -202,7 +224,9 @@ class QuestionRows(TaskRows):
             value = parsed_json(value, "answers")
         if value is None:
             raise BadRow("missing value", f"answers ({self.columns['answers']})")
-        if isinstance(value, (list, tuple)) and all(isinstance(answer, Mapping) for answer in value):
+        if isinstance(value, (list, tuple)) and all(
+            isinstance(answer, Mapping) for answer in value
+        ):
             value = {key: [answer.get(key) for answer in value] for key in ("text", "answer_start")}
         if not isinstance(value, Mapping) or not {"text", "answer_start"} <= set(value):
             raise BadRow("answers are not {text, answer_start}", shown(value))
@@ -222,14 +246,20 @@ def as_items(value: Any) -> list[Any]:
 def check_answer(text: Any, start: Any, context: str) -> None:
     """Raise a BadRow unless the text stands in the context at this character."""
     if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
-        raise BadRow("answers are not {text, answer_start}", f"text {shown(text)}, answer_start {shown(start)}")
+        raise BadRow(
+            "answers are not {text, answer_start}",
+            f"text {shown(text)}, answer_start {shown(start)}",
+        )
     if not text.strip():
         raise BadRow("empty text", "answer")
     if start < 0 or context[start : start + len(text)] != text:
         there = context[max(start, 0) : max(start, 0) + len(text)]
         right = context.find(text)
         hint = f"it stands at {right}" if right >= 0 else "the context does not hold it"
-        raise BadRow("answer not at answer_start", f"{shown(text)} at {start}, where {shown(there)} is; {hint}")
+        raise BadRow(
+            "answer not at answer_start",
+            f"{shown(text)} at {start}, where {shown(there)} is; {hint}",
+        )
 
 
 class PairRows(TaskRows):
@@ -239,7 +269,9 @@ class PairRows(TaskRows):
 
     def features(self) -> dict[str, Any]:
         """See `TaskRows`."""
-        return {role: text_feature() for role in ("source", "target")[: 2 if self.require_labels else 1]}
+        return {
+            role: text_feature() for role in ("source", "target")[: 2 if self.require_labels else 1]
+        }
 
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`."""
@@ -248,6 +280,8 @@ class PairRows(TaskRows):
             column = self.columns["translation"]
             texts = row.get(column)
             if not isinstance(texts, Mapping):
-                raise BadRow("missing value" if is_missing(texts) else "not one text a language", column)
+                raise BadRow(
+                    "missing value" if is_missing(texts) else "not one text a language", column
+                )
             row = texts
         return {role: text_of(row, self.columns[role], role) for role in roles}

@@ -1,4 +1,7 @@
-"""Where rows come from: local files, folders, data sets of the hub, what is in memory; all as one `Source`."""
+"""Where rows come from.
+
+Local files, folders, data sets of the hub, what is in memory; all as one `Source`.
+"""
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_conll, read_parallel, suffix_of
 from .problems import BadRow
-from .readers import LOOKS_LIKE_FILE, READERS, Row, Rows, read_conll, read_parallel, suffix_of
 
 SPLITS = {
     "train": ("train", "training"),
@@ -52,17 +55,23 @@ class Source:
             return list(self.features)
         names = list(dict.fromkeys(name for row in self.peek() for name in row))
         if not names:
-            bad = next((f"; first row: {where}: {row}" for where, row in self if isinstance(row, BadRow)), "")
+            bad = next(
+                (f"; first row: {where}: {row}" for where, row in self if isinstance(row, BadRow)),
+                "",
+            )
             raise ValueError(f"{self.name} must hold rows with named columns, got none{bad}")
         return names
 
 
-def open_source(data: Any, *, split: str, task: str, config: str | None = None, streaming: bool = False) -> Source:
+def open_source(
+    data: Any, *, split: str, task: str, config: str | None = None, streaming: bool = False
+) -> Source:
     """A source of one split.
 
     Args:
-        data: a path, a list of paths, a pattern such as `data/*.csv`, two text files, the name of a data set of the
-            hub, a `datasets.Dataset` or `IterableDataset`, a list of dictionaries, or a `Source`.
+        data: a path, a list of paths, a pattern such as `data/*.csv`, two text files, the name of a
+            data set of the hub, a `datasets.Dataset` or `IterableDataset`, a list of dictionaries,
+            or a `Source`.
         split: "train", "validation" or "test".
         task: decides what a `.txt` file is.
         config: of the data set of the hub.
@@ -76,19 +85,31 @@ def open_source(data: Any, *, split: str, task: str, config: str | None = None, 
     if isinstance(data, Source):
         return data
     if isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
-        return Source(f"the {split} data set", (partial(read_dataset, data, f"{split} row"),), data.features)
+        return Source(
+            f"the {split} data set", (partial(read_dataset, data, f"{split} row"),), data.features
+        )
     if is_rows(data):
         return Source(f"the {split} rows", (partial(read_list, data, f"{split} row"),))
     if isinstance(data, (str, Path)) and not is_local(str(data)):
         return hub_source(str(data), config, split, streaming)
     paths = find_paths(data, split)
-    if len(paths) == 2 and task in PARALLEL_TASKS and not any(suffix_of(path) in READERS for path in paths):
+    if (
+        len(paths) == 2
+        and task in PARALLEL_TASKS
+        and not any(suffix_of(path) in READERS for path in paths)
+    ):
         return Source(" and ".join(path.name for path in paths), (partial(read_parallel, *paths),))
-    return Source(", ".join(path.name for path in paths), tuple(partial(reader_of(p, task), p) for p in paths))
+    return Source(
+        ", ".join(path.name for path in paths), tuple(partial(reader_of(p, task), p) for p in paths)
+    )
 
 
-def open_sources(dataset: Any, *, task: str, config: str | None = None, streaming: bool = False) -> dict[str, Source]:
-    """The splits of a whole data set: of the hub, in memory, or a folder with `train.…`, `validation.…`, `test.…`.
+def open_sources(
+    dataset: Any, *, task: str, config: str | None = None, streaming: bool = False
+) -> dict[str, Source]:
+    """The splits of a whole data set.
+
+    Of the hub, in memory, or a folder with `train.…`, `validation.…`, `test.…`.
 
     Raises:
         ValueError: there is no split of a usual name.
@@ -102,17 +123,29 @@ def open_sources(dataset: Any, *, task: str, config: str | None = None, streamin
         found = dict(load_hub("dataset", str(dataset), config, streaming=streaming))
     named = usual_splits(found)
     if all(data is None for data in named.values()):
-        raise ValueError(f"dataset must have a split train, validation or test, got {', '.join(found) or 'none'}")
-    return {split: open_source(data, split=split, task=task) for split, data in named.items() if data is not None}
+        raise ValueError(
+            f"dataset must have a split train, validation or test, got {', '.join(found) or 'none'}"
+        )
+    return {
+        split: open_source(data, split=split, task=task)
+        for split, data in named.items()
+        if data is not None
+    }
 
 
 def usual_splits(found: dict[str, Any]) -> dict[str, Any]:
     """train, validation and test, whatever they are called; None where there is no such split."""
-    return {split: next((found[name] for name in names if name in found), None) for split, names in SPLITS.items()}
+    return {
+        split: next((found[name] for name in names if name in found), None)
+        for split, names in SPLITS.items()
+    }
 
 
 def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, Any]:
-    """The splits of a folder: saved by `datasets`, files such as `train.csv`, or laid out as a data set of the hub."""
+    """The splits of a folder.
+
+    Saved by `datasets`, files such as `train.csv`, or laid out as a data set of the hub.
+    """
     import datasets
 
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
@@ -129,16 +162,28 @@ def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, 
 
 def is_rows(data: Any) -> bool:
     """Whether these are dictionaries in memory."""
-    return isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(row, dict) for row in data)
+    return (
+        isinstance(data, Sequence)
+        and not isinstance(data, str)
+        and all(isinstance(row, dict) for row in data)
+    )
 
 
 def is_local(name: str) -> bool:
     """Whether a name is a path or a pattern of paths, not a data set of the hub."""
-    return bool(glob.has_magic(name) or LOOKS_LIKE_FILE.search(name) or Path(name).exists() or two_files(name))
+    return bool(
+        glob.has_magic(name)
+        or LOOKS_LIKE_FILE.search(name)
+        or Path(name).exists()
+        or two_files(name)
+    )
 
 
 def two_files(name: str) -> list[Path]:
-    """The two files of "train.en train.de" or "train.en,train.de"; none where that is not what the name says."""
+    """The two files of "train.en train.de" or "train.en,train.de".
+
+    None where that is not what the name says.
+    """
     paths = [Path(part.strip()) for part in name.replace(",", " ").split()]
     return paths if len(paths) == 2 and all(path.is_file() for path in paths) else []
 
@@ -150,13 +195,21 @@ def find_paths(data: Any, split: str) -> list[Path]:
         ValueError: a file is missing, a pattern finds none, or the argument is of another type.
     """
     named = [data] if isinstance(data, (str, Path)) else data
-    if not isinstance(named, (list, tuple)) or not all(isinstance(name, (str, Path)) for name in named) or not named:
-        raise ValueError(f"{split} must be a path, paths, a data set or dictionaries, got {type(data).__name__}")
+    if (
+        not isinstance(named, (list, tuple))
+        or not all(isinstance(name, (str, Path)) for name in named)
+        or not named
+    ):
+        raise ValueError(
+            f"{split} must be a path, paths, a data set or dictionaries, got {type(data).__name__}"
+        )
     paths: list[Path] = []
     for name in map(str, named):
         if Path(name).is_file():
             paths.append(Path(name))
-        elif found := two_files(name) or [Path(path) for path in sorted(glob.glob(name)) if Path(path).is_file()]:
+        elif found := two_files(name) or [
+            Path(path) for path in sorted(glob.glob(name)) if Path(path).is_file()
+        ]:
             paths += found
         else:
             hint = " (a folder: give it as `dataset`)" if Path(name).is_dir() else ""
@@ -177,7 +230,9 @@ def reader_of(path: Path, task: str) -> Callable[[Path], Rows]:
         return read_conll
     known = ", ".join(READERS)
     pair = "; or two text files of equally many lines" if task in PARALLEL_TASKS else ""
-    raise ValueError(f"{path} must be of a known format: {known} (or one of these with .gz, .bz2 or .xz){pair}")
+    raise ValueError(
+        f"{path} must be of a known format: {known} (or one of these with .gz, .bz2 or .xz){pair}"
+    )
 
 
 def read_list(rows: Sequence[Row], place: str) -> Rows:
@@ -199,7 +254,9 @@ def hub_source(name: str, config: str | None, split: str, streaming: bool) -> So
     for candidate in [chosen] if chosen else SPLITS[split]:
         if candidate in found:
             return open_source(found[candidate], split=split, task="")
-    raise ValueError(f"{split}: {name} must have a split {chosen or split}, it has {', '.join(found)}")
+    raise ValueError(
+        f"{split}: {name} must have a split {chosen or split}, it has {', '.join(found)}"
+    )
 
 
 def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -> Any:
@@ -209,13 +266,18 @@ def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -
         argument: that names it, for the error.
 
     Raises:
-        ValueError: it cannot be loaded; the message says why, and that no local file has this name either.
+        ValueError: it cannot be loaded; the message says why, and that no local file has this name
+            either.
     """
     import datasets
 
     try:
         return datasets.load_dataset(name, config, streaming=streaming)
-    except Exception as error:  # the hub's client raises many kinds: missing, gated, offline, no such config
+    except (
+        Exception
+    ) as error:  # the hub's client raises many kinds: missing, gated, offline, no such config
         reason = str(error).strip().split("\n")[0]
-        said = f"{argument}: {name!r} is no local file, and no data set that could be loaded: {reason}"
+        said = (
+            f"{argument}: {name!r} is no local file, and no data set that could be loaded: {reason}"
+        )
         raise ValueError(said) from error

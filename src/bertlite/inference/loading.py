@@ -1,4 +1,7 @@
-"""What the caller gives, checked and loaded before any work: texts, numbers, the model, its tokenizer."""
+"""What the caller gives, checked and loaded before any work.
+
+Texts, numbers, the model, its tokenizer.
+"""
 
 import math
 import os
@@ -21,13 +24,16 @@ def as_texts(name: str, value: Any) -> tuple[list[str], bool]:
     """The texts of argument `name` as a list, and whether one string was given.
 
     Raises:
-        ValueError: neither a string nor a list of strings; an empty or blank text; a text that is not valid Unicode.
+        ValueError: neither a string nor a list of strings; an empty or blank text; a text that is
+            not valid Unicode.
     """
     if isinstance(value, str):
         check_text(name, value)
         return [value], True
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
-        raise ValueError(f"{name} must be a string or a list of strings, got {type(value).__name__}")
+        raise ValueError(
+            f"{name} must be a string or a list of strings, got {type(value).__name__}"
+        )
     texts = list(value)
     for index, text in enumerate(texts):
         check_text(f"{name}[{index}]", text)
@@ -35,7 +41,9 @@ def as_texts(name: str, value: Any) -> tuple[list[str], bool]:
 
 
 def check_text(name: str, text: Any) -> None:
-    """Refuse, with a ValueError, what is no string, holds nothing to read, or cannot be written as UTF-8."""
+    """Refuse, with a ValueError, what is no string, holds nothing to read, or cannot be written as
+    UTF-8.
+    """
     if not isinstance(text, str):
         raise ValueError(f"{name} must be a string, got {type(text).__name__}: {text!r:.80}")
     if not text.strip():
@@ -49,9 +57,14 @@ def check_text(name: str, text: Any) -> None:
 
 
 def check_counts(at_least: int, **values: Any) -> None:
-    """Refuse, with a ValueError, arguments that are no whole numbers or below `at_least`; None passes."""
+    """Refuse, with a ValueError, arguments that are no whole numbers or below `at_least`.
+
+    None passes.
+    """
     for name, value in values.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < at_least):
+        if value is not None and (
+            not isinstance(value, int) or isinstance(value, bool) or value < at_least
+        ):
             raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
 
 
@@ -61,7 +74,9 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
         raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
 
 
-def load(function: str, model: Any, tokenizer: Any, head: str) -> tuple[Any, PreTrainedTokenizerBase]:
+def load(
+    function: str, model: Any, tokenizer: Any, head: str
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model and tokenizer to use; arguments and errors as in `load_model` and `load_tokenizer`."""
     model = load_model(function, model, head)
     return model, load_tokenizer(function, model, tokenizer, fast=head != SEQ2SEQ)
@@ -70,7 +85,8 @@ def load(function: str, model: Any, tokenizer: Any, head: str) -> tuple[Any, Pre
 def load_model(function: str, model: Any, head: str) -> nn.Module:
     """The model to use: loaded from a folder or the hub, or as it is where an object was given.
 
-    A BERT or Marian folder is loaded with bertlite's classes, any other with the library's Auto class.
+    A BERT or Marian folder is loaded with bertlite's classes, any other with the library's Auto
+    class.
 
     Args:
         function: who asks, for the errors.
@@ -78,7 +94,8 @@ def load_model(function: str, model: Any, head: str) -> nn.Module:
         head: the ending of the class that can do the task, such as "ForQuestionAnswering".
 
     Raises:
-        ValueError: no such model, one with another head, or weights that the task needs are not in the folder.
+        ValueError: no such model, one with another head, or weights that the task needs are not in
+            the folder.
     """
     if not isinstance(model, str | os.PathLike):
         check_head(function, model, head)
@@ -87,11 +104,18 @@ def load_model(function: str, model: Any, head: str) -> nn.Module:
     config = read_config(function, source)
     found = config.get("architectures") or []
     if found and head != SEQ2SEQ and not any(name.endswith(head) for name in found):
-        raise ValueError(f"{function}: model must be a ...{head}, got {' and '.join(found)} in {source}")
-    loaded, info = model_class(function, source, config, head).from_pretrained(source, output_loading_info=True)
+        raise ValueError(
+            f"{function}: model must be a ...{head}, got {' and '.join(found)} in {source}"
+        )
+    loaded, info = model_class(function, source, config, head).from_pretrained(
+        source, output_loading_info=True
+    )
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"]))
-        raise ValueError(f"{function}: {source} holds no trained {head}: {missing} would be random; fine-tune it first")
+        raise ValueError(
+            f"{function}: {source} holds no trained {head}: {missing} would be random; fine-tune "
+            "it first"
+        )
     return loaded
 
 
@@ -113,15 +137,30 @@ def read_config(function: str, source: str) -> dict[str, Any]:
 
 
 def model_class(function: str, source: str, config: dict[str, Any], head: str) -> Any:
-    """The class that loads a folder: ours for the families that we read, else the library's Auto class."""
+    """The class that loads a folder.
+
+    Ours for the families that we read, else the library's Auto class.
+    """
     family = config.get("model_type")
     writes = head == SEQ2SEQ
-    ours, other = (TransformerLiteConfig, BertLiteConfig) if writes else (BertLiteConfig, TransformerLiteConfig)
+    ours, other = (
+        (TransformerLiteConfig, BertLiteConfig)
+        if writes
+        else (BertLiteConfig, TransformerLiteConfig)
+    )
     if family in other.accepted_model_types:
         needed = "an encoder-decoder" if writes else f"a ...{head}"
-        raise ValueError(f"{function}: model must be {needed}, got model_type {family!r} in {source}")
-    if family is None or family in ours.accepted_model_types:  # a folder without a type: our config says if it fits
-        return TransformerLiteForConditionalGeneration if writes else getattr(modeling_bertlite, f"BertLite{head}")
+        raise ValueError(
+            f"{function}: model must be {needed}, got model_type {family!r} in {source}"
+        )
+    if (
+        family is None or family in ours.accepted_model_types
+    ):  # a folder without a type: our config says if it fits
+        return (
+            TransformerLiteForConditionalGeneration
+            if writes
+            else getattr(modeling_bertlite, f"BertLite{head}")
+        )
     return getattr(transformers, f"AutoModel{head}")
 
 
@@ -132,48 +171,76 @@ def check_head(function: str, model: Any, head: str) -> None:
     if head == SEQ2SEQ:
         config = getattr(model, "config", None)
         if not (getattr(config, "is_encoder_decoder", False) and hasattr(model, "generate")):
-            raise ValueError(f"{function}: model must be a folder, a hub name or an encoder-decoder, got {came}")
+            raise ValueError(
+                f"{function}: model must be a folder, a hub name or an encoder-decoder, got {came}"
+            )
     elif not any(base.__name__.endswith(head) for base in type(model).__mro__):
-        raise ValueError(f"{function}: model must be a folder, a hub name or a ...{head}, got {came}")
+        raise ValueError(
+            f"{function}: model must be a folder, a hub name or a ...{head}, got {came}"
+        )
 
 
-def load_tokenizer(function: str, model: Any, tokenizer: Any, *, fast: bool) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    function: str, model: Any, tokenizer: Any, *, fast: bool
+) -> PreTrainedTokenizerBase:
     """The tokenizer given, or that of the folder which the model was loaded from.
 
     Args:
-        fast: whether character offsets are needed, which only tokenizers of the `tokenizers` library know.
+        fast: whether character offsets are needed, which only tokenizers of the `tokenizers`
+            library know.
 
     Raises:
         ValueError: there is none, it has no vocabulary, or it knows no offsets.
     """
     source = getattr(model, "name_or_path", None) if tokenizer is None else tokenizer
     if source is None or source == "":
-        raise ValueError(f"{function}: tokenizer must be given with a model that was not loaded from a folder")
+        raise ValueError(
+            f"{function}: tokenizer must be given with a model that was not loaded from a folder"
+        )
     if isinstance(source, str | os.PathLike):
         try:
             source = AutoTokenizer.from_pretrained(source)
         except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"{function}: no tokenizer can be loaded from {source}: {error}") from error
+            raise ValueError(
+                f"{function}: no tokenizer can be loaded from {source}: {error}"
+            ) from error
     if not isinstance(source, PreTrainedTokenizerBase):
-        raise ValueError(f"{function}: tokenizer must be a folder, a hub name or a tokenizer, got {source!r:.80}")
-    # A folder without tokenizer files loads, without a word, as one that knows the special tokens only.
+        raise ValueError(
+            f"{function}: tokenizer must be a folder, a hub name or a tokenizer, got {source!r:.80}"
+        )
+    # A folder without tokenizer files loads, without a word, as one that knows the special tokens
+    # only.
     if len(source) <= len(source.all_special_ids):
-        raise ValueError(f"{function}: the tokenizer of {source.name_or_path or model!r} has no vocabulary")
+        raise ValueError(
+            f"{function}: the tokenizer of {source.name_or_path or model!r} has no vocabulary"
+        )
     if fast and not source.is_fast:
-        raise ValueError(f"{function}: tokenizer must know character offsets, {type(source).__name__} does not")
+        raise ValueError(
+            f"{function}: tokenizer must know character offsets, {type(source).__name__} does not"
+        )
     return source
 
 
-def roomy_limit(name: str, model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int:
-    """`position_limit`; a ValueError, which names the argument, where special tokens would take them all."""
+def roomy_limit(
+    name: str, model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> int:
+    """`position_limit`.
+
+    A ValueError, which names the argument, where special tokens would take them all.
+    """
     found = position_limit(model, tokenizer, max_length)
     if found <= tokenizer.num_special_tokens_to_add():
         raise ValueError(f"{name} must leave room beside the special tokens, got {found}")
     return found
 
 
-def position_limit(model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> int:
-    """Tokens that a row may hold: what was asked for, and no more than tokenizer and model can take."""
+def position_limit(
+    model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None
+) -> int:
+    """Tokens that a row may hold.
+
+    What was asked for, and no more than tokenizer and model can take.
+    """
     positions = getattr(model.config, "max_position_embeddings", None)
     given = (max_length, tokenizer.model_max_length, positions, NO_LIMIT)
     return int(min(limit for limit in given if limit is not None))

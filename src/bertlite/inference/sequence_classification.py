@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from .batching import RunOptions, run_windows
 from .loading import as_texts, check_counts, check_number, load, position_limit
-from .running import RunOptions, run_windows
 from .windows import EncodedText, count_tokens, cut_windows
 
 
@@ -30,8 +30,9 @@ def classify(
 ) -> dict | list:
     """Classify texts, by the model's kind (`config.problem_type`).
 
-    A text that is too long is read in overlapping windows, and their logits are averaged, each weighted by the tokens
-    of the text that it holds. Of a pair, the longer text is cut and the other stands in each window.
+    A text that is too long is read in overlapping windows, and their logits are averaged, each
+    weighted by the tokens of the text that it holds. Of a pair, the longer text is cut and the
+    other stands in each window.
 
     Args:
         texts: one text, or a list.
@@ -39,7 +40,8 @@ def classify(
         tokenizer: a fast tokenizer, or where to load one; None: that of the model's folder.
         text_pair: the second text of each pair, as many as `texts`.
         top_k: how many labels to return at most.
-        threshold: multi-label models: the probability from which a label is returned; 0 returns all.
+        threshold: multi-label models: the probability from which a label is returned; 0 returns
+            all.
         max_length: tokens of a window; None: as many as model and tokenizer can take.
         doc_stride: tokens that two neighbouring windows share.
         batch_size: windows a forward pass.
@@ -49,16 +51,19 @@ def classify(
     Returns:
         For each text:
 
-        - a single label: a dict of `label` and `score` (softmax); with `top_k` a list of them, best first;
+        - a single label: a dict of `label` and `score` (softmax); with `top_k` a list of them, best
+          first;
         - multi-label: a list of such dicts (sigmoid), best first, those at or above `threshold`;
-        - regression, which one output without a `problem_type` is too: the dict, whose score is the model's output as
+        - regression, which one output without a `problem_type` is too: the dict, whose score is the
+          model's output as
           it is; a list in the order of the labels where there are several outputs.
 
         For one string, its result alone.
 
     Raises:
-        ValueError: an empty text, texts and pairs of unequal number, a second text that leaves no room for the first,
-            a model of another kind, a tokenizer without offsets, numbers out of range.
+        ValueError: an empty text, texts and pairs of unequal number, a second text that leaves no
+            room for the first, a model of another kind, a tokenizer without offsets, numbers out of
+            range.
     """
     first, single = as_texts("texts", texts)
     second = None if text_pair is None else as_texts("text_pair", text_pair)
@@ -66,7 +71,9 @@ def classify(
         expected, came = ("a string", "a list") if single else ("a list", "a string")
         raise ValueError(f"text_pair must be {expected}, as texts is, got {came}")
     if second is not None and len(second[0]) != len(first):
-        raise ValueError(f"text_pair must hold as many texts as texts, {len(first)}, got {len(second[0])}")
+        raise ValueError(
+            f"text_pair must hold as many texts as texts, {len(first)}, got {len(second[0])}"
+        )
     check_counts(1, top_k=top_k, max_length=max_length)
     check_counts(0, doc_stride=doc_stride)
     check_number("threshold", threshold, 0, 1)
@@ -77,20 +84,28 @@ def classify(
     logits = run_windows(model, tokenizer, encoded, options, description="Classifying")
     results = []
     for text, found in zip(encoded, logits, strict=True):
-        mean = mean_logits(text, torch.stack([window for (window,) in found]))  # (windows, L) to (L,)
+        mean = mean_logits(
+            text, torch.stack([window for (window,) in found])
+        )  # (windows, L) to (L,)
         results.append(decide(mean, model.config, top_k, threshold))
     return results[0] if single else results
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], pairs: list[str] | None, limit: int, doc_stride: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    pairs: list[str] | None,
+    limit: int,
+    doc_stride: int,
 ) -> list[EncodedText]:
     """Windows of texts or pairs; of a pair, the longer text is cut."""
     cut_pair = None
     if pairs is not None:
         lengths = zip(count_tokens(tokenizer, texts), count_tokens(tokenizer, pairs), strict=True)
         cut_pair = [second > first for first, second in lengths]
-    return cut_windows(tokenizer, texts, pairs, cut_pair=cut_pair, max_length=limit, doc_stride=doc_stride)
+    return cut_windows(
+        tokenizer, texts, pairs, cut_pair=cut_pair, max_length=limit, doc_stride=doc_stride
+    )
 
 
 def mean_logits(text: EncodedText, logits: torch.Tensor) -> torch.Tensor:
@@ -101,19 +116,28 @@ def mean_logits(text: EncodedText, logits: torch.Tensor) -> torch.Tensor:
     return (logits * weights).sum(0) / weights.sum()
 
 
-def decide(logits: torch.Tensor, config: Any, top_k: int | None, threshold: float) -> dict | list[dict]:
+def decide(
+    logits: torch.Tensor, config: Any, top_k: int | None, threshold: float
+) -> dict | list[dict]:
     """Logits `(L,)` to labels with scores, as `classify` returns them."""
-    problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
+    problem = config.problem_type or (
+        "regression" if config.num_labels == 1 else "single_label_classification"
+    )
     if problem == "regression":
         scores = logits
     elif problem == "multi_label_classification":
         scores = logits.sigmoid()
     else:
         scores = logits.softmax(-1)
-    labels = [{"label": config.id2label[index], "score": float(score)} for index, score in enumerate(scores)]
+    labels = [
+        {"label": config.id2label[index], "score": float(score)}
+        for index, score in enumerate(scores)
+    ]
     if problem == "regression":
         return labels[0] if len(labels) == 1 else labels
-    labels.sort(key=lambda label: -label["score"])  # stable: equal scores keep the order of the labels
+    labels.sort(
+        key=lambda label: -label["score"]
+    )  # stable: equal scores keep the order of the labels
     if problem == "multi_label_classification":
         return [label for label in labels if label["score"] >= threshold][:top_k]
     return labels[0] if top_k is None else labels[:top_k]

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from .batching import RunOptions, run_windows
 from .loading import as_texts, check_counts, check_text, load, position_limit
-from .running import RunOptions, run_windows
 from .windows import EncodedText, cut_windows
 
 
@@ -29,16 +29,18 @@ def tag(
 ) -> list:
     """Label the words of texts and join them to entities.
 
-    A word has the label of its first token. Labels of the form B-X and I-X (IOB2) form entities X: B-X begins one, I-X
-    goes on with one of the same kind, or begins one where none is open. Of other labels, neighbours that are equal form
-    an entity. A text that is too long is read in overlapping windows; a token counts in the window where it stands
-    farthest from both edges, so that entities across windows stay whole.
+    A word has the label of its first token. Labels of the form B-X and I-X (IOB2) form entities X:
+    B-X begins one, I-X goes on with one of the same kind, or begins one where none is open. Of
+    other labels, neighbours that are equal form an entity. A text that is too long is read in
+    overlapping windows; a token counts in the window where it stands farthest from both edges, so
+    that entities across windows stay whole.
 
     Args:
-        texts: one text, or a list; with `is_split_into_words` one list of words, or a list of lists.
+        texts: one text, or a list; with `is_split_into_words` one list of words, or a list of
+            lists.
         model: a folder, a hub name or a loaded model for token classification.
-        tokenizer: a fast tokenizer, or where to load one; None: that of the model's folder. It also says what a word
-            is, unless words are given.
+        tokenizer: a fast tokenizer, or where to load one; None: that of the model's folder. It also
+            says what a word is, unless words are given.
         is_split_into_words: whether words are given, as training data have them.
         aggregate: False for the label of each word instead of entities.
         ignore_labels: kinds of entities to leave out. Labels of single words are never left out.
@@ -49,13 +51,15 @@ def tag(
         show_progress: a progress bar where the work takes more than three seconds.
 
     Returns:
-        For each text a list of dicts: `entity_group` (without `aggregate`: `entity`, the word's label), `score` (the
-        label's softmax probability, the mean over the entity's words), `word`, and `start` and `end`, such that
-        `text[start:end]` is the word; words given count as joined by single spaces. Given words come one dict each,
-        with `entity` "O" and score 0 where the tokenizer sees nothing in a word. For one text, its list alone.
+        For each text a list of dicts: `entity_group` (without `aggregate`: `entity`, the word's
+        label), `score` (the label's softmax probability, the mean over the entity's words), `word`,
+        and `start` and `end`, such that `text[start:end]` is the word; words given count as joined
+        by single spaces. Given words come one dict each, with `entity` "O" and score 0 where the
+        tokenizer sees nothing in a word. For one text, its list alone.
 
     Raises:
-        ValueError: an empty text or word, a model of another kind, a tokenizer without offsets, numbers out of range.
+        ValueError: an empty text or word, a model of another kind, a tokenizer without offsets,
+            numbers out of range.
     """
     given, single = as_sentences(texts) if is_split_into_words else as_texts("texts", texts)
     sentences: list[Any] = [*given]
@@ -64,9 +68,12 @@ def tag(
     options, ignored = RunOptions(batch_size, device, show_progress), set(ignore_labels)
     model, tokenizer = load("tag", model, tokenizer, "ForTokenClassification")
     encoded = cut_windows(
-        tokenizer, sentences, max_length=position_limit(model, tokenizer, max_length), doc_stride=doc_stride,
-        is_split_into_words=is_split_into_words
-    )  # fmt: skip
+        tokenizer,
+        sentences,
+        max_length=position_limit(model, tokenizer, max_length),
+        doc_stride=doc_stride,
+        is_split_into_words=is_split_into_words,
+    )
     logits = run_windows(model, tokenizer, encoded, options, per_token=True, description="Tagging")
     results = []
     for sentence, text, found in zip(sentences, encoded, logits, strict=True):
@@ -79,7 +86,9 @@ def tag(
 def as_sentences(value: Any) -> tuple[list[list[str]], bool]:
     """Lists of words, and whether one list was given; a ValueError for anything else."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise ValueError(f"texts must be a list of words, or of such lists, got {type(value).__name__}")
+        raise ValueError(
+            f"texts must be a list of words, or of such lists, got {type(value).__name__}"
+        )
     sentences: list[Any] = list(value)
     single = bool(sentences) and isinstance(sentences[0], str)
     if single:
@@ -87,7 +96,9 @@ def as_sentences(value: Any) -> tuple[list[list[str]], bool]:
     for number, words in enumerate(sentences):
         name = "texts" if single else f"texts[{number}]"
         if isinstance(words, str | bytes) or not isinstance(words, Iterable):
-            raise ValueError(f"{name} must be a list of words, got {type(words).__name__}: {words!r:.80}")
+            raise ValueError(
+                f"{name} must be a list of words, got {type(words).__name__}: {words!r:.80}"
+            )
         sentences[number] = list(words)
         if not sentences[number]:
             raise ValueError(f"{name} must hold at least one word, got none")
@@ -97,7 +108,9 @@ def as_sentences(value: Any) -> tuple[list[list[str]], bool]:
 
 
 def token_logits(text: EncodedText, logits: list[torch.Tensor]) -> torch.Tensor:
-    """Logits `(N, L)` of a text's tokens, each from the window where it has the most neighbours on its poorer side."""
+    """Logits `(N, L)` of a text's tokens, each from the window where it has the most neighbours on
+    its poorer side.
+    """
     merged = logits[0].new_zeros(len(text.offsets), logits[0].shape[-1])
     richest = torch.full((len(text.offsets),), -1)
     for window, values in zip(text.windows, logits, strict=True):
@@ -113,14 +126,20 @@ def token_logits(text: EncodedText, logits: list[torch.Tensor]) -> torch.Tensor:
 def label_words(
     sentence: str | list[str], text: EncodedText, scores: torch.Tensor, id2label: dict[int, str]
 ) -> list[dict]:
-    """One dict for each word: the label of its first token, and its characters; `scores` are `(N, L)`."""
+    """One dict for each word.
+
+    The label of its first token, and its characters; `scores` are `(N, L)`.
+    """
     labels: dict[Any, dict] = {}
     best = scores.max(-1)
     spans: dict[Any, list[int]] = {}
     for token, number in enumerate(text.word_ids):
         key = ("token", token) if number is None else number  # a token of no word stands alone
         if key not in labels:
-            labels[key] = {"entity": id2label[int(best.indices[token])], "score": float(best.values[token])}
+            labels[key] = {
+                "entity": id2label[int(best.indices[token])],
+                "score": float(best.values[token]),
+            }
         spans.setdefault(key, [token, token])[1] = token
     if isinstance(sentence, list):
         return place_words(sentence, labels)
@@ -133,7 +152,9 @@ def label_words(
 
 
 def place_words(sentence: list[str], labels: dict[Any, dict]) -> list[dict]:
-    """Every given word with its label, or "O" where it has no token, and where it stands in the joined sentence."""
+    """Every given word with its label, or "O" where it has no token, and where it stands in the
+    joined sentence.
+    """
     words, start = [], 0
     for number, word in enumerate(sentence):
         found = {"entity": "O", "score": 0.0, **labels.get(number, {})}

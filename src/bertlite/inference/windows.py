@@ -1,7 +1,7 @@
 """Texts as rows of ids; a text that is too long for one row becomes several rows that overlap.
 
-A *window* is one row. Tokens of a text are numbered through the whole text, whatever window they stand in, so that
-what the model says about them in several windows can be put together.
+A *window* is one row. Tokens of a text are numbered through the whole text, whatever window they
+stand in, so that what the model says about them in several windows can be put together.
 """
 
 import unicodedata
@@ -28,8 +28,12 @@ class Window:
 class EncodedText:
     """A text's tokens and the windows that hold them."""
 
-    offsets: list[tuple[int, int]] = field(default_factory=list)  # of each token: characters [start, end)
-    word_ids: list[int | None] = field(default_factory=list)  # of each token: the word that it belongs to
+    offsets: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # of each token: characters [start, end)
+    word_ids: list[int | None] = field(
+        default_factory=list
+    )  # of each token: the word that it belongs to
     windows: list[Window] = field(default_factory=list)
 
     def add(self, inputs: dict[str, list[int]], encoding: Any, sequence: int, step: int) -> None:
@@ -44,7 +48,8 @@ class EncodedText:
     def characters(self, text: str, first: int, last: int) -> tuple[int, int]:
         """Where tokens `first` to `last` stand in the text, without white space at either end.
 
-        Tokenizers that strip accents leave out a combining mark after a letter: it belongs to what the reader sees.
+        Tokenizers that strip accents leave out a combining mark after a letter: it belongs to what
+        the reader sees.
         """
         start, end = self.offsets[first][0], self.offsets[last][1]
         beyond = self.offsets[last + 1][0] if last + 1 < len(self.offsets) else len(text)
@@ -68,7 +73,12 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], **kwa
     """Tokens of each text, without special ones."""
     if not texts:
         return []
-    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False, **kwargs)["input_ids"]]
+    return [
+        len(ids)
+        for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False, **kwargs)[
+            "input_ids"
+        ]
+    ]
 
 
 def cut_windows(
@@ -85,9 +95,10 @@ def cut_windows(
     """Encode texts, or pairs of texts, into rows of at most `max_length` tokens.
 
     Args:
-        cut_pair: for each pair, whether its second text is cut into windows while the first stands in each of them;
-            False, and None, are the other way round.
-        doc_stride: tokens of the cut text that two neighbouring windows share; at most half of what a window holds.
+        cut_pair: for each pair, whether its second text is cut into windows while the first stands
+            in each of them; False, and None, are the other way round.
+        doc_stride: tokens of the cut text that two neighbouring windows share; at most half of what
+            a window holds.
         names: what the texts are called in errors.
         is_split_into_words: whether each text is a list of words.
 
@@ -96,7 +107,9 @@ def cut_windows(
     """
     cuts = [False] * len(texts) if cut_pair is None else list(cut_pair)
     rooms = window_rooms(tokenizer, texts, pairs, cuts, max_length, names)
-    groups: dict[tuple[bool, int], list[int]] = defaultdict(list)  # texts that one call of the tokenizer can take
+    groups: dict[tuple[bool, int], list[int]] = defaultdict(
+        list
+    )  # texts that one call of the tokenizer can take
     for index, (cut, room) in enumerate(zip(cuts, rooms, strict=True)):
         groups[cut, min(doc_stride, room // 2)].append(index)
     encoded = [EncodedText() for _ in texts]
@@ -114,7 +127,9 @@ def cut_windows(
             )
         for row, member in enumerate(batch["overflow_to_sample_mapping"]):
             index = members[member]
-            inputs = {name: batch[name][row] for name in tokenizer.model_input_names if name in batch}
+            inputs = {
+                name: batch[name][row] for name in tokenizer.model_input_names if name in batch
+            }
             encoded[index].add(inputs, batch.encodings[row], int(cut), rooms[index] - overlap)
     return encoded
 
@@ -127,11 +142,16 @@ def window_rooms(
     max_length: int,
     names: tuple[str, str],
 ) -> list[int]:
-    """How many tokens of the cut text a window holds, for each text; arguments and errors as in `cut_windows`."""
+    """How many tokens of the cut text a window holds, for each text.
+
+    Arguments and errors as in `cut_windows`.
+    """
     room = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     if pairs is None:
         if room < 1 and texts:
-            raise ValueError(f"max_length must leave room beside the special tokens, got {max_length}")
+            raise ValueError(
+                f"max_length must leave room beside the special tokens, got {max_length}"
+            )
         return [room] * len(texts)
     kept = [text if cut else pair for text, pair, cut in zip(texts, pairs, cuts, strict=True)]
     rooms = [room - count for count in count_tokens(tokenizer, kept)]
@@ -139,5 +159,8 @@ def window_rooms(
         if left < 1:
             cut = int(cuts[index])
             came = f"{names[1 - cut]}[{index}] has {room - left} tokens"
-            raise ValueError(f"{came} and leaves no room for {names[cut]}[{index}] in rows of {max_length}; shorten it")
+            raise ValueError(
+                f"{came} and leaves no room for {names[cut]}[{index}] in rows of {max_length}; "
+                "shorten it"
+            )
     return rooms

@@ -1,7 +1,8 @@
 """Metrics that work without a network, with `evaluate`'s own interface.
 
-`evaluate` downloads the code of each metric from the hub. These are installed with bertlite, and give the numbers of
-the library that each wraps (scikit-learn, scipy, seqeval, sacrebleu, rouge-score), which is imported on first use.
+`evaluate` downloads the code of each metric from the hub. These are installed with bertlite, and
+give the numbers of the library that each wraps (scikit-learn, scipy, seqeval, sacrebleu,
+rouge-score), which is imported on first use.
 
 >>> from bertlite import metrics
 >>> metrics.load("accuracy").compute(predictions=[0, 1, 1], references=[0, 1, 0])["accuracy"].__round__(3)
@@ -38,15 +39,28 @@ METRICS: dict[str, type[OfflineMetric]] = {
     "squad": Squad,
     "squad_v2": SquadV2,
 }
-HUB_NAMES = {"pearsonr": "pearson", "sacrebleu": "sacre_bleu", "seqeval": "entity_scores", "spearmanr": "spearman"}
+HUB_NAMES = {
+    "pearsonr": "pearson",
+    "sacrebleu": "sacre_bleu",
+    "seqeval": "entity_scores",
+    "spearmanr": "spearman",
+}
 
-__all__ = ["METRICS", *sorted(each.__name__ for each in METRICS.values()), "OfflineMetric", "load", "metric_path"]
+__all__ = [
+    "METRICS",
+    *sorted(each.__name__ for each in METRICS.values()),
+    "OfflineMetric",
+    "load",
+    "metric_path",
+]
 
 
 def _own_name(name: str) -> str:
     name = HUB_NAMES.get(name, name)
     if name not in METRICS:
-        raise ValueError(f"name must be one of {sorted(METRICS)} (or {sorted(HUB_NAMES)}), got {name!r}")
+        raise ValueError(
+            f"name must be one of {sorted(METRICS)} (or {sorted(HUB_NAMES)}), got {name!r}"
+        )
     return name
 
 

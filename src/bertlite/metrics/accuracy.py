@@ -6,7 +6,9 @@ from bertlite.metrics.base import OfflineMetric, class_numbers
 
 
 class Accuracy(OfflineMetric):
-    """Accuracy: rows predicted right, of all rows; in config "multilabel", rows with every label right.
+    """Accuracy.
+
+    Rows predicted right, of all rows; in config "multilabel", rows with every label right.
 
     Rows are class numbers, or with "multilabel" lists of 0 and 1, one a label.
     """
@@ -33,5 +35,7 @@ class Accuracy(OfflineMetric):
         """
         from sklearn.metrics import accuracy_score
 
-        score = accuracy_score(references, predictions, normalize=normalize, sample_weight=sample_weight)
+        score = accuracy_score(
+            references, predictions, normalize=normalize, sample_weight=sample_weight
+        )
         return {"accuracy": float(score)}

@@ -1,11 +1,12 @@
 """What the metrics share: their input is checked before it is stored, and it is stored in memory.
 
-`evaluate` writes predictions to a file below the user's cache, which fails in a read-only home, and converts what does
-not fit (0.7 becomes class 0). Here one process keeps them in memory; several processes (`num_process`) use the files.
+`evaluate` writes predictions to a file below the user's cache, which fails in a read-only home, and
+converts what does not fit (0.7 becomes class 0). Here one process keeps them in memory; several
+processes (`num_process`) use the files.
 
-`evaluate.load(path)` copies a metric's file elsewhere and takes the first class in it that is a concrete
-`EvaluationModule`. So a metric's file holds one class, imports this package by its absolute name, and finds the base
-class below skipped, since that one is abstract.
+`evaluate.load(path)` copies a metric's file elsewhere and takes the first class in it that is a
+concrete `EvaluationModule`. So a metric's file holds one class, imports this package by its
+absolute name, and finds the base class below skipped, since that one is abstract.
 """
 
 import inspect
@@ -33,10 +34,21 @@ class OfflineMetric(evaluate.Metric, ABC):
     configs: ClassVar[tuple[str, ...]] = ("default",)
     source: ClassVar[str] = ""  # the address of the reference implementation
 
-    def __init__(self, config_name: str | None = None, keep_in_memory: bool = True, num_process: int = 1, **kwargs):
+    def __init__(
+        self,
+        config_name: str | None = None,
+        keep_in_memory: bool = True,
+        num_process: int = 1,
+        **kwargs,
+    ):
         if (config_name or "default") not in self.configs:
-            raise ValueError(f"{type(self).__name__}: config_name must be one of {self.configs}, got {config_name!r}")
-        super().__init__(config_name, keep_in_memory=num_process == 1, num_process=num_process, **kwargs)
+            raise ValueError(
+                f"{type(self).__name__}: config_name must be one of {self.configs}, got "
+                f"{config_name!r}"
+            )
+        super().__init__(
+            config_name, keep_in_memory=num_process == 1, num_process=num_process, **kwargs
+        )
 
     @abstractmethod
     def row_features(self) -> Features:
@@ -76,7 +88,10 @@ class OfflineMetric(evaluate.Metric, ABC):
 
         """
         if predictions is None and references is None and not len(self):
-            raise ValueError(f"{type(self).__name__}: predictions and references are missing, and none were added")
+            raise ValueError(
+                f"{type(self).__name__}: predictions and references are missing, and none were "
+                "added"
+            )
         return super().compute(predictions=predictions, references=references, **kwargs) or {}
 
     def add_batch(self, *, predictions=None, references=None, **kwargs) -> None:
@@ -87,16 +102,25 @@ class OfflineMetric(evaluate.Metric, ABC):
 
         """
         if kwargs:
-            raise ValueError(f"{type(self).__name__}: takes predictions and references, got {sorted(kwargs)} too")
+            raise ValueError(
+                f"{type(self).__name__}: takes predictions and references, got {sorted(kwargs)} too"
+            )
         given = {"predictions": predictions, "references": references}
         for name, values in given.items():
-            if values is None or not hasattr(values, "__len__") or isinstance(values, str | bytes | dict):
-                raise ValueError(f"{name} must be a list or array of rows, got {type(values).__name__}")
+            if (
+                values is None
+                or not hasattr(values, "__len__")
+                or isinstance(values, str | bytes | dict)
+            ):
+                raise ValueError(
+                    f"{name} must be a list or array of rows, got {type(values).__name__}"
+                )
             if not len(values):
                 raise ValueError(f"{name} must not be empty, got no rows")
         if len(predictions) != len(references):
             raise ValueError(
-                f"predictions and references must have equal lengths, got {len(predictions)} and {len(references)}"
+                f"predictions and references must have equal lengths, got {len(predictions)} and "
+                f"{len(references)}"
             )
         super().add_batch(**{name: self.prepare(name, values) for name, values in given.items()})
 
@@ -113,13 +137,20 @@ def class_numbers(name: str, values, dimensions: int = 1) -> list:
         values: `(N,)` class numbers, or `(N, labels)` of 0 and 1 where `dimensions` is 2.
 
     Raises:
-        ValueError: another number of dimensions, or no integers (such as scores of which nobody took the largest).
+        ValueError: another number of dimensions, or no integers (such as scores of which nobody
+            took the largest).
     """
     array = as_array(name, values)
     if array.ndim != dimensions or array.dtype.kind not in "iub":
-        hint = "take the argmax over the classes first" if dimensions == 1 else "compare the scores with a threshold"
+        hint = (
+            "take the argmax over the classes first"
+            if dimensions == 1
+            else "compare the scores with a threshold"
+        )
         came = f"{array.dtype} of shape {array.shape}"
-        raise ValueError(f"{name} must be integers in {dimensions} dimension(s), got {came}; from scores, {hint}")
+        raise ValueError(
+            f"{name} must be integers in {dimensions} dimension(s), got {came}; from scores, {hint}"
+        )
     if dimensions == 2 and not np.isin(array, (0, 1)).all():
         raise ValueError(f"{name} must hold 0 and 1 only, one a label, got {array.max()}")
     return array.astype(np.int64).tolist()
@@ -135,7 +166,9 @@ def real_numbers(name: str, values) -> list[float]:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iuf":
-        raise ValueError(f"{name} must be numbers of shape (N,), got {array.dtype} of shape {array.shape}")
+        raise ValueError(
+            f"{name} must be numbers of shape (N,), got {array.dtype} of shape {array.shape}"
+        )
     return array.astype(np.float64).tolist()
 
 
@@ -170,6 +203,8 @@ def string_lists(name: str, values, allow_single: bool = False) -> list[list[str
     for row, value in enumerate(values):
         value = [value] if allow_single and isinstance(value, str) else value
         if isinstance(value, str) or not hasattr(value, "__len__") or not len(value):
-            raise ValueError(f"{name} must be lists of at least one string, got {value!r} in row {row}")
+            raise ValueError(
+                f"{name} must be lists of at least one string, got {value!r} in row {row}"
+            )
         rows.append(strings(f"{name}[{row}]", value))
     return rows

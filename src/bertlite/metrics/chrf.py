@@ -9,7 +9,8 @@ from bertlite.metrics.sacre_bleu import by_position
 
 
 class Chrf(OfflineMetric):
-    """F-score of the character n-grams that a translation shares with its reference (Popović 2015), from 0 to 100.
+    """F-score of the character n-grams that a translation shares with its reference (Popović 2015),
+    from 0 to 100.
 
     Rows as in `SacreBleu`.
     """
@@ -20,7 +21,11 @@ class Chrf(OfflineMetric):
         return Features({"predictions": Value("string"), "references": List(Value("string"))})
 
     def prepare(self, name: str, values) -> list:
-        return strings(name, values) if name == "predictions" else string_lists(name, values, allow_single=True)
+        return (
+            strings(name, values)
+            if name == "predictions"
+            else string_lists(name, values, allow_single=True)
+        )
 
     def _compute(
         self,
@@ -45,13 +50,16 @@ class Chrf(OfflineMetric):
             eps_smoothing: smooth as NLTK and Moses do.
 
         Returns:
-            `score`, `char_order`, `word_order`, `beta`, and `signature`, which is to be reported with the score.
+            `score`, `char_order`, `word_order`, `beta`, and `signature`, which is to be reported
+            with the score.
         """
         try:
             from sacrebleu.metrics import CHRF
         except ImportError as error:
             raise ImportError("chrF needs sacrebleu: pip install 'bertlite[metrics]'") from error
         options: dict[str, Any] = {"char_order": char_order, "word_order": word_order, "beta": beta}
-        chrf = CHRF(**options, lowercase=lowercase, whitespace=whitespace, eps_smoothing=eps_smoothing)
+        chrf = CHRF(
+            **options, lowercase=lowercase, whitespace=whitespace, eps_smoothing=eps_smoothing
+        )
         score = chrf.corpus_score(predictions, by_position(references)).score
         return {"score": score, **options, "signature": str(chrf.get_signature())}

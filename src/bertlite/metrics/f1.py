@@ -37,7 +37,8 @@ class F1(OfflineMetric):
         Args:
             labels: classes to count; None: all that occur.
             pos_label: the class that counts where `average` is "binary".
-            average: "binary", "micro", "macro", "weighted", "samples" (multilabel), or None for each class.
+            average: "binary", "micro", "macro", "weighted", "samples" (multilabel), or None for
+                each class.
             sample_weight: `(N,)` weights of the rows.
             zero_division: the value where a class is neither predicted nor present.
 

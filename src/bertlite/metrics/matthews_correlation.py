@@ -8,12 +8,16 @@ from bertlite.metrics.base import OfflineMetric, class_numbers
 
 
 class MatthewsCorrelation(OfflineMetric):
-    """Matthews' correlation of predicted and true classes: 1 all right, 0 no better than chance, -1 all wrong.
+    """Matthews' correlation of predicted and true classes.
+
+    1 all right, 0 no better than chance, -1 all wrong.
 
     It is 0 where only one class is predicted. Rows are class numbers.
     """
 
-    source = "https://scikit-learn.org/stable/modules/generated/sklearn.metrics.matthews_corrcoef.html"
+    source = (
+        "https://scikit-learn.org/stable/modules/generated/sklearn.metrics.matthews_corrcoef.html"
+    )
 
     def row_features(self) -> Features:
         return Features({"predictions": Value("int64"), "references": Value("int64")})

@@ -10,7 +10,8 @@ from bertlite.metrics.base import OfflineMetric, real_numbers
 class Pearson(OfflineMetric):
     """Pearson's linear correlation of predicted and true scores, from -1 to 1.
 
-    Rows are numbers. Where all predictions or all references are equal, the correlation is undefined: NaN.
+    Rows are numbers. Where all predictions or all references are equal, the correlation is
+    undefined: NaN.
     """
 
     source = "https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.pearsonr.html"
@@ -36,7 +37,9 @@ class Pearson(OfflineMetric):
         from scipy.stats import pearsonr
 
         if len(predictions) < 2:
-            raise ValueError(f"predictions must have at least 2 rows for a correlation, got {len(predictions)}")
+            raise ValueError(
+                f"predictions must have at least 2 rows for a correlation, got {len(predictions)}"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy's notice that the answer is NaN
             result = pearsonr(predictions, references)

@@ -8,7 +8,8 @@ from bertlite.metrics.base import OfflineMetric, string_lists, strings
 class SacreBleu(OfflineMetric):
     """Corpus BLEU of raw, detokenised text (Post 2018), from 0 to 100.
 
-    Rows of `predictions` are strings, of `references` a string or a list of strings, whose number may differ by row.
+    Rows of `predictions` are strings, of `references` a string or a list of strings, whose number
+    may differ by row.
     """
 
     source = "https://github.com/mjpost/sacrebleu"
@@ -17,7 +18,11 @@ class SacreBleu(OfflineMetric):
         return Features({"predictions": Value("string"), "references": List(Value("string"))})
 
     def prepare(self, name: str, values) -> list:
-        return strings(name, values) if name == "predictions" else string_lists(name, values, allow_single=True)
+        return (
+            strings(name, values)
+            if name == "predictions"
+            else string_lists(name, values, allow_single=True)
+        )
 
     def _compute(
         self,
@@ -33,15 +38,17 @@ class SacreBleu(OfflineMetric):
         """Compute BLEU.
 
         Args:
-            smooth_method: "exp", "floor", "add-k" or "none": what to do about n-grams that never match.
+            smooth_method: "exp", "floor", "add-k" or "none": what to do about n-grams that never
+                match.
             smooth_value: of "floor" and "add-k".
             lowercase: whether case counts for nothing.
             tokenize: sacrebleu's tokenizer, such as "13a", "intl", "zh" or "char".
-            effective_order: stop at the longest n-gram that matches; for scores of single sentences.
+            effective_order: stop at the longest n-gram that matches; for scores of single
+                sentences.
 
         Returns:
-            `score`, `counts`, `totals`, `precisions`, `bp` (brevity penalty), `sys_len`, `ref_len`, and `signature`,
-            which is to be reported with the score.
+            `score`, `counts`, `totals`, `precisions`, `bp` (brevity penalty), `sys_len`, `ref_len`,
+            and `signature`, which is to be reported with the score.
         """
         try:
             from sacrebleu.metrics import BLEU
@@ -57,10 +64,18 @@ class SacreBleu(OfflineMetric):
         )
         result = bleu.corpus_score(predictions, by_position(references))
         fields = ("score", "counts", "totals", "precisions", "bp", "sys_len", "ref_len")
-        return {**{name: getattr(result, name) for name in fields}, "signature": str(bleu.get_signature())}
+        return {
+            **{name: getattr(result, name) for name in fields},
+            "signature": str(bleu.get_signature()),
+        }
 
 
 def by_position(references: list[list[str]]) -> list[list]:
-    """Sacrebleu's order: the first references of all rows, then the second ones, None where a row has no more."""
+    """Sacrebleu's order.
+
+    The first references of all rows, then the second ones, None where a row has no more.
+    """
     most = max(len(row) for row in references)
-    return [[row[place] if place < len(row) else None for row in references] for place in range(most)]
+    return [
+        [row[place] if place < len(row) else None for row in references] for place in range(most)
+    ]

@@ -31,7 +31,10 @@ def exact_match(predicted: str, answer: str) -> float:
 
 def word_f1(predicted: str, answer: str, both_empty: float = 0.0) -> float:
     """F1 of the words that two normalised answers share; `both_empty` where neither has any."""
-    predicted_words, answer_words = normalize_answer(predicted).split(), normalize_answer(answer).split()
+    predicted_words, answer_words = (
+        normalize_answer(predicted).split(),
+        normalize_answer(answer).split(),
+    )
     if not predicted_words and not answer_words:
         return both_empty
     shared = (Counter(predicted_words) & Counter(answer_words)).total()
@@ -39,12 +42,17 @@ def word_f1(predicted: str, answer: str, both_empty: float = 0.0) -> float:
 
 
 def predicted_rows(values, fields: dict[str, type | tuple[type, ...]]) -> list[dict]:
-    """Predictions reduced to `fields`, or a ValueError that names the row and field that does not fit."""
+    """Predictions reduced to `fields`, or a ValueError that names the row and field that does not
+    fit.
+    """
     for row, value in enumerate(values):
         for field, kind in fields.items():
             if not isinstance(value, dict) or not isinstance(value.get(field), kind):
                 came = value.get(field) if isinstance(value, dict) else value
-                raise ValueError(f"predictions must be dicts with {sorted(fields)}, got {field} {came!r} in row {row}")
+                raise ValueError(
+                    f"predictions must be dicts with {sorted(fields)}, got {field} {came!r} in row "
+                    f"{row}"
+                )
     return [{field: value[field] for field in fields} for value in values]
 
 
@@ -58,14 +66,24 @@ def reference_rows(values, allow_no_answer: bool) -> list[dict]:
     for row, value in enumerate(values):
         answers = value.get("answers") if isinstance(value, dict) else None
         if isinstance(answers, list):  # the form of the JSON files: a list of dicts
-            answers = {"text": [answer.get("text") if isinstance(answer, dict) else answer for answer in answers]}
+            answers = {
+                "text": [
+                    answer.get("text") if isinstance(answer, dict) else answer for answer in answers
+                ]
+            }
         texts = answers.get("text") if isinstance(answers, dict) else None
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"references must be dicts with id and answers['text'], got {value!r} in row {row}")
+            raise ValueError(
+                f"references must be dicts with id and answers['text'], got {value!r} in row {row}"
+            )
         if not isinstance(value.get("id"), str):
-            raise ValueError(f"references must have a string as id, got {value.get('id')!r} in row {row}")
+            raise ValueError(
+                f"references must have a string as id, got {value.get('id')!r} in row {row}"
+            )
         if not texts and not allow_no_answer:
-            raise ValueError(f"references must have an answer each, got none in row {row}; SquadV2 allows that")
+            raise ValueError(
+                f"references must have an answer each, got none in row {row}; SquadV2 allows that"
+            )
         rows.append({"id": value["id"], "answers": {"text": texts}})
     return rows
 
@@ -83,15 +101,17 @@ def pair_by_id(predictions: list[dict], references: list[dict]) -> list[tuple[di
     by_id = {row["id"]: row for row in predictions}
     lacking = [row["id"] for row in references if row["id"] not in by_id]
     if lacking:
-        raise ValueError(f"predictions must have the ids of the references, got none for {lacking[0]!r}")
+        raise ValueError(
+            f"predictions must have the ids of the references, got none for {lacking[0]!r}"
+        )
     return [(by_id[row["id"]], row["answers"]["text"]) for row in references]
 
 
 class Squad(OfflineMetric):
     """Exact match and F1 of answers, each the best over a question's true answers, in percent.
 
-    Rows of `predictions` are `{"id": str, "prediction_text": str}`, of `references` `{"id": str, "answers": {"text":
-    [str]}}`, paired by id; other fields are let be.
+    Rows of `predictions` are `{"id": str, "prediction_text": str}`, of `references` `{"id": str,
+    "answers": {"text": [str]}}`, paired by id; other fields are let be.
     """
 
     source = "https://rajpurkar.github.io/SQuAD-explorer"
@@ -99,7 +119,9 @@ class Squad(OfflineMetric):
     def row_features(self) -> Features:
         text = Value("string")
         reference = {"id": text, "answers": {"text": List(text)}}
-        return Features({"predictions": {"id": text, "prediction_text": text}, "references": reference})
+        return Features(
+            {"predictions": {"id": text, "prediction_text": text}, "references": reference}
+        )
 
     def prepare(self, name: str, values) -> list:
         if name == "predictions":
@@ -115,7 +137,10 @@ class Squad(OfflineMetric):
         Raises:
             ValueError: ids of predictions and references differ, or one occurs twice.
         """
-        pairs = [(each["prediction_text"], answers) for each, answers in pair_by_id(predictions, references)]
+        pairs = [
+            (each["prediction_text"], answers)
+            for each, answers in pair_by_id(predictions, references)
+        ]
         exact = sum(max(exact_match(text, answer) for answer in answers) for text, answers in pairs)
         f1 = sum(max(word_f1(text, answer) for answer in answers) for text, answers in pairs)
         return {"exact_match": 100 * exact / len(pairs), "f1": 100 * f1 / len(pairs)}

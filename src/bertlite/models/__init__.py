@@ -1,1 +1,5 @@
-"""The models: the files here travel with every saved checkpoint, and import nothing of bertlite outside this folder."""
+"""The models.
+
+The files here travel with every saved checkpoint, and import nothing of bertlite outside this
+folder.
+"""

@@ -19,7 +19,13 @@ from .losses import class_loss, cross_entropy, sequence_loss, span_loss, vocabul
 from .masking import IGNORED, Count, Ids, Vectors, check_integers, is_traced
 from .pretrained import LitePreTrainedModel
 
-TASKS = ["PreTraining", "MaskedLM", "NextSentencePrediction", "SequenceClassification", "TokenClassification"]
+TASKS = [
+    "PreTraining",
+    "MaskedLM",
+    "NextSentencePrediction",
+    "SequenceClassification",
+    "TokenClassification",
+]
 TASKS += ["QuestionAnswering", "MultipleChoice"]
 
 
@@ -38,30 +44,40 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
 class BertLiteModel(BertLitePreTrainedModel, Encoder):
     """BERT without a head: the Transformer's encoder and, unless told otherwise, the pooler.
 
-    Returns `last_hidden_state` `(B, T, E)`, zero at padding, and `pooler_output` `(B, E)`: tanh(W h + b) of the first
-    token's vector, BERT's summary of a sequence.
+    Returns `last_hidden_state` `(B, T, E)`, zero at padding, and `pooler_output` `(B, E)`: tanh(W h
+    + b) of the first token's vector, BERT's summary of a sequence.
     """
 
     def __init__(self, config: BertLiteConfig, add_pooling_layer: bool = True):
         super().__init__(
-            config, vocab_size=config.vocab_size, num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads, intermediate_size=config.intermediate_size,
-            type_vocab_size=config.type_vocab_size
-        )  # fmt: skip
+            config,
+            vocab_size=config.vocab_size,
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            type_vocab_size=config.type_vocab_size,
+        )
         size = config.hidden_size
         self.pooler = nn.ModuleDict({"dense": Linear(size, size)}) if add_pooling_layer else None
         self.reads_first_position = add_pooling_layer
         self.post_init()
 
-    def make_output(self, hidden_states: torch.Tensor) -> modeling_outputs.BaseModelOutputWithPooling:
-        pooled = None if self.pooler is None else self.pooler["dense"](hidden_states[:, 0]).tanh()  # (B, E)
-        return modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+    def make_output(
+        self, hidden_states: torch.Tensor
+    ) -> modeling_outputs.BaseModelOutputWithPooling:
+        pooled = (
+            None if self.pooler is None else self.pooler["dense"](hidden_states[:, 0]).tanh()
+        )  # (B, E)
+        return modeling_outputs.BaseModelOutputWithPooling(
+            last_hidden_state=hidden_states, pooler_output=pooled
+        )
 
 
 class BertLiteHead(BertLitePreTrainedModel):
     """What every head does: run BERT, then `predict` its own fields of the output."""
 
-    pooled = False  # whether the head reads the pooler, and, unless `needed` says otherwise, nothing else
+    # whether the head reads the pooler, and, unless `needed` says otherwise, nothing else
+    pooled = False
     num_outputs: int | None = None  # of the linear layer; None: num_labels
     output_class: Any
 
@@ -78,7 +94,10 @@ class BertLiteHead(BertLitePreTrainedModel):
         self.classifier = Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
 
     def needed(self, labels, num_items_in_batch) -> Ids:
-        """Which of the `(B, T)` vectors `predict` reads, as `Encoder.forward` takes it; None: all."""
+        """Which of the `(B, T)` vectors `predict` reads, as `Encoder.forward` takes it.
+
+        None: all.
+        """
         return torch.ones(1, 1, dtype=torch.bool, device=self.device) if self.pooled else None
 
     def classify(self, vectors):
@@ -94,33 +113,51 @@ class BertLiteHead(BertLitePreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
-        inputs_embeds: Vectors = None, labels: Ids = None, num_items_in_batch: Count = None, **kwargs
-    ):  # fmt: skip
+        self,
+        input_ids: Ids = None,
+        attention_mask: Ids = None,
+        token_type_ids: Ids = None,
+        position_ids: Ids = None,
+        inputs_embeds: Vectors = None,
+        labels: Ids = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ):
         """As `BertLiteModel`, with `labels` as the class says; a ValueError where they do not fit.
 
-        `num_items_in_batch`: labelled items in all the pieces whose gradients are accumulated; `Trainer` gives it.
+        `num_items_in_batch`: labelled items in all the pieces whose gradients are accumulated;
+            `Trainer` gives it.
         """
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         outputs = self.run_bert(*rows, needed=self.needed(labels, num_items_in_batch), **kwargs)
         made = self.predict(outputs, labels, num_items_in_batch, attention_mask)
-        return self.output_class(**made, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
+        return self.output_class(
+            **made, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 class VocabularyHead(nn.Module):
-    """The masked-LM head: dense, activation, norm, then the transposed word embedding and a bias."""
+    """The masked-LM head.
+
+    Dense, activation, norm, then the transposed word embedding and a bias.
+    """
 
     def __init__(self, config: BertLiteConfig):
         super().__init__()
         norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.transform = nn.ModuleDict({"dense": Linear(config.hidden_size, config.hidden_size), "LayerNorm": norm})
+        self.transform = nn.ModuleDict(
+            {"dense": Linear(config.hidden_size, config.hidden_size), "LayerNorm": norm}
+        )
         self.activation = ACT2FN[config.hidden_act]
         self.decoder = Linear(config.hidden_size, config.vocab_size)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # the file's name for decoder.bias
         self.chunk_size = config.loss_chunk_size
 
     def is_chunked(self, labels: Ids) -> bool:
-        """Whether only labelled positions are projected, and no logits given: in training with labels."""
+        """Whether only labelled positions are projected, and no logits given.
+
+        In training with labels.
+        """
         return labels is not None and self.training and self.chunk_size > 0 and not is_traced()
 
     def forward(self, hidden_states, labels=None, num_items_in_batch=None):
@@ -128,7 +165,9 @@ class VocabularyHead(nn.Module):
         check_integers("labels", labels, self.decoder.out_features, tuple(hidden_states.shape[:2]))
         if chunked := self.is_chunked(labels):
             hidden_states = hidden_states[labels != IGNORED]  # (labelled, E)
-        hidden_states = self.transform["LayerNorm"](self.activation(self.transform["dense"](hidden_states)))
+        hidden_states = self.transform["LayerNorm"](
+            self.activation(self.transform["dense"](hidden_states))
+        )
         if chunked:
             output = (self.decoder.weight, self.decoder.bias, num_items_in_batch, self.chunk_size)
             return vocabulary_loss(hidden_states, labels[labels != IGNORED], *output), None
@@ -139,8 +178,8 @@ class VocabularyHead(nn.Module):
 class BertLiteForMaskedLM(BertLiteHead):
     """Masked language model; `labels` `(B, T)`, -100 where nothing is predicted.
 
-    In training with labels, `logits` is None: only labelled positions meet the vocabulary, `config.loss_chunk_size` at
-    a time. Set that to 0, or call `eval()`, for full logits.
+    In training with labels, `logits` is None: only labelled positions meet the vocabulary,
+    `config.loss_chunk_size` at a time. Set that to 0, or call `eval()`, for full logits.
     """
 
     output_class: Any = modeling_outputs.MaskedLMOutput
@@ -167,7 +206,9 @@ class BertLiteForMaskedLM(BertLiteHead):
         return needed
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        loss, logits = self.cls["predictions"](outputs.last_hidden_state, labels, num_items_in_batch)
+        loss, logits = self.cls["predictions"](
+            outputs.last_hidden_state, labels, num_items_in_batch
+        )
         return {"loss": loss, "logits": logits}
 
 
@@ -192,42 +233,65 @@ class BertLiteForSequenceClassification(BertLiteHead):
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         logits = self.classify(outputs.pooler_output)  # (B, L)
-        loss = None if labels is None else sequence_loss(logits, labels, self.config, num_items_in_batch)
+        loss = (
+            None
+            if labels is None
+            else sequence_loss(logits, labels, self.config, num_items_in_batch)
+        )
         return {"loss": loss, "logits": logits}
 
 
 class BertLiteForTokenClassification(BertLiteHead):
     """A class for each token; `labels` `(B, T)`, -100 for tokens without one.
 
-    Where only the loss is wanted (training, labels, `num_items_in_batch`, as in `Trainer`), their `logits` are NaN.
+    Where only the loss is wanted (training, labels, `num_items_in_batch`, as in `Trainer`), their
+    `logits` are NaN.
     """
 
     output_class = modeling_outputs.TokenClassifierOutput
 
     def needed(self, labels, num_items_in_batch):
-        loss_only = self.training and labels is not None and num_items_in_batch is not None and not is_traced()
+        loss_only = (
+            self.training
+            and labels is not None
+            and num_items_in_batch is not None
+            and not is_traced()
+        )
         return labels != IGNORED if loss_only else None
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         needed = self.needed(labels, num_items_in_batch)
         made = super().predict(outputs, labels, num_items_in_batch, attention_mask)
-        return made if needed is None else {**made, "logits": made["logits"].masked_fill(~needed[..., None], torch.nan)}
+        return (
+            made
+            if needed is None
+            else {**made, "logits": made["logits"].masked_fill(~needed[..., None], torch.nan)}
+        )
 
 
 class BertLiteForMultipleChoice(BertLiteHead):
-    """Scores of C choices; inputs `(B, C, T)`, `labels` `(B,)` in `[0, C)`. The choices are encoded as rows."""
+    """Scores of C choices.
+
+    Inputs `(B, C, T)`, `labels` `(B,)` in `[0, C)`. The choices are encoded as rows.
+    """
 
     pooled = True
     num_outputs = 1
     output_class = modeling_outputs.MultipleChoiceModelOutput
 
-    def run_bert(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs):
+    def run_bert(
+        self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+    ):
         given, sides = (inputs_embeds, 4) if input_ids is None else (input_ids, 3)
         if given is None or given.ndim != sides or 0 in given.shape:
             came = f"got {None if given is None else tuple(given.shape)}"
-            raise ValueError(f"input_ids must have shape (batch, choices, length) with no empty side, {came}")
+            raise ValueError(
+                f"input_ids must have shape (batch, choices, length) with no empty side, {came}"
+            )
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        rows = tuple(None if tensor is None else tensor.flatten(0, 1) for tensor in rows)  # (B * C, T, ...)
+        rows = tuple(
+            None if tensor is None else tensor.flatten(0, 1) for tensor in rows
+        )  # (B * C, T, ...)
         outputs = super().run_bert(*rows, **kwargs)
         outputs.pooler_output = outputs.pooler_output.unflatten(0, given.shape[:2])  # (B, C, E)
         return outputs
@@ -237,7 +301,10 @@ class BertLiteForMultipleChoice(BertLiteHead):
 
 
 class BertLiteForQuestionAnswering(BertLiteHead):
-    """Where the answer begins and ends in the row: `(B, T)` logits each, and `span_loss` given both positions."""
+    """Where the answer begins and ends in the row.
+
+    `(B, T)` logits each, and `span_loss` given both positions.
+    """
 
     output_class = modeling_outputs.QuestionAnsweringModelOutput
 
@@ -245,22 +312,34 @@ class BertLiteForQuestionAnswering(BertLiteHead):
         self.qa_outputs = Linear(config.hidden_size, 2)
 
     def forward(
-        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
-        inputs_embeds: Vectors = None, start_positions: Ids = None, end_positions: Ids = None, **kwargs
-    ) -> modeling_outputs.QuestionAnsweringModelOutput:  # fmt: skip
+        self,
+        input_ids: Ids = None,
+        attention_mask: Ids = None,
+        token_type_ids: Ids = None,
+        position_ids: Ids = None,
+        inputs_embeds: Vectors = None,
+        start_positions: Ids = None,
+        end_positions: Ids = None,
+        **kwargs,
+    ) -> modeling_outputs.QuestionAnsweringModelOutput:
         """As the other heads; the labels are `start_positions` and `end_positions`, `(B,)`."""
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         return super().forward(*rows, labels=(start_positions, end_positions), **kwargs)
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        start, end = (each.contiguous() for each in self.qa_outputs(outputs.last_hidden_state).unbind(-1))  # (B, T)
+        start, end = (
+            each.contiguous() for each in self.qa_outputs(outputs.last_hidden_state).unbind(-1)
+        )  # (B, T)
         given = labels[0] is not None and labels[1] is not None
         loss = span_loss(start, end, *labels, attention_mask, num_items_in_batch) if given else None
         return {"loss": loss, "start_logits": start, "end_logits": end}
 
 
 class BertLiteForPreTraining(BertLiteForMaskedLM):
-    """Both pretraining tasks (section 3.1): the loss is the sum of their means, for whichever labels are given."""
+    """Both pretraining tasks (section 3.1).
+
+    The loss is the sum of their means, for whichever labels are given.
+    """
 
     pooled = True
     output_class = BertForPreTrainingOutput
@@ -270,27 +349,43 @@ class BertLiteForPreTraining(BertLiteForMaskedLM):
         self.cls["seq_relationship"] = Linear(config.hidden_size, 2)
 
     def forward(
-        self, input_ids: Ids = None, attention_mask: Ids = None, token_type_ids: Ids = None, position_ids: Ids = None,
-        inputs_embeds: Vectors = None, labels: Ids = None, next_sentence_label: Ids = None,
-        num_sequences_in_batch: Count = None, **kwargs
-    ) -> BertForPreTrainingOutput:  # fmt: skip
-        """As the other heads; `labels` as for masked LM, `next_sentence_label` `(B,)`: 0 follows, 1 random.
+        self,
+        input_ids: Ids = None,
+        attention_mask: Ids = None,
+        token_type_ids: Ids = None,
+        position_ids: Ids = None,
+        inputs_embeds: Vectors = None,
+        labels: Ids = None,
+        next_sentence_label: Ids = None,
+        num_sequences_in_batch: Count = None,
+        **kwargs,
+    ) -> BertForPreTrainingOutput:
+        """As the other heads.
 
-        `num_sequences_in_batch`: sentence pairs in all accumulated pieces. `Trainer` counts masked words only: without
-        this, a piece weighs by its share of them, which is exact where every row has as many.
+        `labels` as for masked LM, `next_sentence_label` `(B,)`: 0 follows, 1 random.
+
+        `num_sequences_in_batch`: sentence pairs in all accumulated pieces. `Trainer` counts masked
+            words only: without this, a piece weighs by its share of them, which is exact where
+            every row has as many.
         """
         rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        return super().forward(*rows, labels=(labels, next_sentence_label, num_sequences_in_batch), **kwargs)
+        return super().forward(
+            *rows, labels=(labels, next_sentence_label, num_sequences_in_batch), **kwargs
+        )
 
     def predict(self, outputs, labels, num_items_in_batch, attention_mask):
         labels, next_sentence_label, count = labels
         relationship = self.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
-        loss, logits = self.cls["predictions"](outputs.last_hidden_state, labels, num_items_in_batch)
+        loss, logits = self.cls["predictions"](
+            outputs.last_hidden_state, labels, num_items_in_batch
+        )
         if next_sentence_label is not None:
             if count is None and num_items_in_batch is not None and labels is not None:
                 share = (labels != IGNORED).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
                 count = (next_sentence_label != IGNORED).sum() / share.clamp(min=1e-9)
-            sentence_loss = class_loss("next_sentence_label", relationship, next_sentence_label, count)
+            sentence_loss = class_loss(
+                "next_sentence_label", relationship, next_sentence_label, count
+            )
             loss = sentence_loss if loss is None else loss + sentence_loss
         return {"loss": loss, "prediction_logits": logits, "seq_relationship_logits": relationship}
 

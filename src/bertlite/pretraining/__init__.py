@@ -1,6 +1,9 @@
-"""Pretraining BERT from raw text: documents, a token store, sentence pairs, masking, the stream of batches, training.
+"""Pretraining BERT from raw text.
 
-    documents ← token_store ← sentence_pairs ← batch_stream (with token_masking) ← training ← command
+Documents, a token store, sentence pairs, masking, the stream of batches, training.
+
+    documents ← token_store ← sentence_pairs ← batch_stream (with token_masking) ← training ←
+    command
 
 `bertlite pretrain --help` is the way in.
 """

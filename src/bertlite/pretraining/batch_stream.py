@@ -1,12 +1,14 @@
 """The endless stream of batches: a pure function of corpus, options and seed.
 
-Each epoch deals the documents anew into blocks, makes the rows of a block, shuffles them and lays them, one after
-another, into batches of so many real tokens. Batch number n is therefore the same whoever asks: every worker and every
-process plans all batches, which reads no text and costs little, and reads, masks and collates only those that are its
-own. To resume is to begin at another n.
+Each epoch deals the documents anew into blocks, makes the rows of a block, shuffles them and lays
+them, one after another, into batches of so many real tokens. Batch number n is therefore the same
+whoever asks: every worker and every process plans all batches, which reads no text and costs
+little, and reads, masks and collates only those that are its own. To resume is to begin at another
+n.
 
-A batch is a ragged set of rows `(B, T)` with a mask, not one long row: bertlite's encoder lays real tokens end to end
-itself, so padding costs nothing, and the pooler finds each row's [CLS], which next-sentence prediction needs.
+A batch is a ragged set of rows `(B, T)` with a mask, not one long row: bertlite's encoder lays real
+tokens end to end itself, so padding costs nothing, and the pooler finds each row's [CLS], which
+next-sentence prediction needs.
 """
 
 import random
@@ -23,7 +25,8 @@ from .sentence_pairs import PairOptions, Row, document_rows
 from .token_masking import MaskingOptions, mask_tokens
 from .token_store import TokenStore
 
-RUN = 32  # neighbouring documents that stay together when documents are dealt, so that the deal is small
+# neighbouring documents that stay together when documents are dealt, so that the deal is small
+RUN = 32
 BLOCK = 128  # such runs to a block, whose rows are shuffled together
 UNUSED = re.compile(r"\[unused\d+\]")  # entries of the vocabulary that no text has
 Batch = dict[str, torch.Tensor]
@@ -31,7 +34,10 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Phase:
-    """So many updates with rows of at most so many tokens; BERT's are 128 for 90 % of the updates, then 512."""
+    """So many updates with rows of at most so many tokens.
+
+    BERT's are 128 for 90 % of the updates, then 512.
+    """
 
     max_length: int
     updates: int
@@ -65,15 +71,22 @@ class StreamOptions:
             raise ValueError("phases must name at least one, got none")
         for phase in self.phases:
             if phase.max_length < 8 or phase.updates < 1:
-                raise ValueError(f"phases must have a max_length of at least 8 and updates of at least 1, got {phase}")
+                raise ValueError(
+                    "phases must have a max_length of at least 8 and updates of at least 1, got "
+                    f"{phase}"
+                )
             if phase.max_length > self.tokens_per_batch:
                 came = f"{self.tokens_per_batch} with rows of {phase.max_length}"
                 raise ValueError(f"tokens_per_batch must hold a row, got {came}")
         if self.batches_per_update < 1:
-            raise ValueError(f"batches_per_update must be at least 1, got {self.batches_per_update}")
+            raise ValueError(
+                f"batches_per_update must be at least 1, got {self.batches_per_update}"
+            )
 
 
-def plan_blocks(store: TokenStore, max_length: int, options: StreamOptions, epoch: int) -> Iterator[list[Row]]:
+def plan_blocks(
+    store: TokenStore, max_length: int, options: StreamOptions, epoch: int
+) -> Iterator[list[Row]]:
     """The rows of one epoch, a block at a time, shuffled within it."""
     runs = -(-len(store) // RUN)
     order = np.random.default_rng((options.seed, max_length, epoch)).permutation(runs)
@@ -88,7 +101,10 @@ def plan_blocks(store: TokenStore, max_length: int, options: StreamOptions, epoc
 
 
 def plan_batches(store: TokenStore, max_length: int, options: StreamOptions) -> Iterator[list[Row]]:
-    """Rows of epoch after epoch, as many to a batch as its tokens allow. No row is left out, none comes twice."""
+    """Rows of epoch after epoch, as many to a batch as its tokens allow.
+
+    No row is left out, none comes twice.
+    """
     batch: list[Row] = []
     total = 0
     for epoch in count():
@@ -102,7 +118,9 @@ def plan_batches(store: TokenStore, max_length: int, options: StreamOptions) -> 
                 total += length
 
 
-def plan(store: TokenStore, options: StreamOptions, start: int = 0) -> Iterator[tuple[int, list[Row]]]:
+def plan(
+    store: TokenStore, options: StreamOptions, start: int = 0
+) -> Iterator[tuple[int, list[Row]]]:
     """Number and rows of every batch of all phases, from number `start` on."""
     number = 0
     for phase in options.phases:
@@ -115,10 +133,13 @@ def plan(store: TokenStore, options: StreamOptions, start: int = 0) -> Iterator[
 
 
 class BatchStream(IterableDataset):
-    """Batches of one process, in order; `DataLoader(stream, batch_size=None)` gives the same with any workers.
+    """Batches of one process, in order.
 
-    Batch n of the whole stream goes to process n mod `num_processes`. A batch holds `input_ids`, `token_type_ids`,
-    `attention_mask` and `labels`, `(B, T)` each, and, unless the task is "none", `next_sentence_label` `(B,)`.
+    `DataLoader(stream, batch_size=None)` gives the same with any workers.
+
+    Batch n of the whole stream goes to process n mod `num_processes`. A batch holds `input_ids`,
+    `token_type_ids`, `attention_mask` and `labels`, `(B, T)` each, and, unless the task is "none",
+    `next_sentence_label` `(B,)`.
 
     Args:
         store: the corpus.
@@ -132,42 +153,71 @@ class BatchStream(IterableDataset):
     """
 
     def __init__(
-        self, store: TokenStore, tokenizer, options: StreamOptions, *, start: int = 0, process_index: int = 0,
+        self,
+        store: TokenStore,
+        tokenizer,
+        options: StreamOptions,
+        *,
+        start: int = 0,
+        process_index: int = 0,
         num_processes: int = 1,
-    ):  # fmt: skip
-        special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")}
+    ):
+        special = {
+            name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")
+        }
         missing = [name for name, number in special.items() if number is None]
         if missing:
-            raise ValueError(f"tokenizer must have the tokens cls, sep, pad and mask, got none for {missing}")
+            raise ValueError(
+                f"tokenizer must have the tokens cls, sep, pad and mask, got none for {missing}"
+            )
         if options.pairs.task == "next_sentence" and len(store) < 2:
-            raise ValueError("next_sentence needs at least 2 documents to draw random sentences from, got 1")
+            raise ValueError(
+                "next_sentence needs at least 2 documents to draw random sentences from, got 1"
+            )
         self.store, self.options, self.special = store, options, special
         self.start, self.process_index, self.num_processes = start, process_index, num_processes
-        unused = [number for token, number in tokenizer.get_vocab().items() if UNUSED.fullmatch(token)]
-        self.ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), [*tokenizer.all_special_ids, *unused])
+        unused = [
+            number for token, number in tokenizer.get_vocab().items() if UNUSED.fullmatch(token)
+        ]
+        self.ordinary_ids = np.setdiff1d(
+            np.arange(len(tokenizer)), [*tokenizer.all_special_ids, *unused]
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        own = islice(plan(self.store, self.options, self.start), self.process_index, None, self.num_processes)
+        own = islice(
+            plan(self.store, self.options, self.start), self.process_index, None, self.num_processes
+        )
         for number, rows in islice(own, worker, None, workers):
             yield self.make_batch(number, rows)
 
     def loader(self, num_workers: int = 0, pin_memory: bool = False) -> DataLoader:
         """A loader of whole batches."""
-        # With a generator of its own it draws nothing from the global one, whose state a checkpoint brings back.
+        # With a generator of its own it draws nothing from the global one, whose state a checkpoint
+        # brings back.
         own = torch.Generator()
-        return DataLoader(self, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, generator=own)
+        return DataLoader(
+            self, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, generator=own
+        )
 
     def make_batch(self, number: int, rows: list[Row]) -> Batch:
-        """Read, mask and collate the rows of batch `number`, whose masks are drawn by seed and number alone."""
+        """Read, mask and collate the rows of batch `number`, whose masks are drawn by seed and
+        number alone.
+        """
         shape = (len(rows), max(row.length for row in rows))
         ids = np.full(shape, self.special["pad"], np.int64)
-        types, maskable, continues = np.zeros(shape, np.int64), np.zeros(shape, bool), np.zeros(shape, bool)
+        types, maskable, continues = (
+            np.zeros(shape, np.int64),
+            np.zeros(shape, bool),
+            np.zeros(shape, bool),
+        )
         for place, row in enumerate(rows):
             ids[place, 0] = self.special["cls"]
             at = 1
-            for kind, (start, end) in enumerate(((row.a_start, row.a_end), (row.b_start, row.b_end))):
+            for kind, (start, end) in enumerate(
+                ((row.a_start, row.a_end), (row.b_start, row.b_end))
+            ):
                 if start == end:
                     continue
                 stop = at + end - start
@@ -179,11 +229,22 @@ class BatchStream(IterableDataset):
                 at = stop + 1
         lengths = np.array([row.length for row in rows])  # (B,)
         seen, labels = mask_tokens(
-            ids, maskable, continues, lengths, self.options.masking, mask_id=self.special["mask"],
-            ordinary_ids=self.ordinary_ids, generator=np.random.default_rng((self.options.seed, number)),
-        )  # fmt: skip
+            ids,
+            maskable,
+            continues,
+            lengths,
+            self.options.masking,
+            mask_id=self.special["mask"],
+            ordinary_ids=self.ordinary_ids,
+            generator=np.random.default_rng((self.options.seed, number)),
+        )
         real = np.arange(shape[1]) < lengths[:, None]
-        made = {"input_ids": seen, "token_type_ids": types, "attention_mask": real.astype(np.int64), "labels": labels}
+        made = {
+            "input_ids": seen,
+            "token_type_ids": types,
+            "attention_mask": real.astype(np.int64),
+            "labels": labels,
+        }
         if self.options.pairs.task != "none":
             made["next_sentence_label"] = np.array([row.label for row in rows])
         return {name: torch.from_numpy(array) for name, array in made.items()}

@@ -27,14 +27,18 @@ def draw_curves(log_history: list[dict[str, Any]], output: str | Path) -> Path |
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError('curves need matplotlib; install it with: pip install "bertlite[figures]"') from error
+        raise ValueError(
+            'curves need matplotlib; install it with: pip install "bertlite[figures]"'
+        ) from error
     panels = {"training loss (masked LM + pair)": points(log_history, "loss")}
     panels |= {title: points(log_history, f"eval_{name}") for name, title in TITLES.items()}
     panels = {title: found for title, found in panels.items() if found}
     if not panels:
         return None
     figure = Figure(figsize=(6.4, 2.6 * len(panels)), layout="constrained")
-    for axes, (title, found) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
+    for axes, (title, found) in zip(
+        figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True
+    ):
         axes.plot(*zip(*found, strict=True), marker="." if len(found) < 60 else "")
         axes.set(title=title, xlabel="updates")
         axes.grid(alpha=0.3)

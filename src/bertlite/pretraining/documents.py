@@ -1,7 +1,8 @@
-"""Documents as lists of sentences, read one at a time from text, JSON lines, Parquet or a hub data set.
+"""Documents as lists of sentences, read one at a time from text, JSON lines, Parquet or a hub data
+set.
 
-A text file holds many documents, with blank lines between them (as for create_pretraining_data.py of
-github.com/google-research/bert); a row of the other formats is one document.
+A text file holds many documents, with blank lines between them (as for create_pretraining_data.py
+of github.com/google-research/bert); a row of the other formats is one document.
 """
 
 import glob
@@ -15,7 +16,9 @@ from typing import Any
 LINES = ("paragraph", "sentence")
 TEXT, JSON, PARQUET = (".txt", ".text", ".md"), (".jsonl", ".json", ".ndjson"), (".parquet",)
 # An end of sentence, with what closes it; then white space and something that can begin a sentence.
-SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[¿¡]*[^\W_a-z])|(?<=[。！？])(?![”’」』）])")
+SENTENCE_END = re.compile(
+    r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[¿¡]*[^\W_a-z])|(?<=[。！？])(?![”’」』）])"
+)
 ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|e\.g|i\.e|cf|al|No|Nr|Fig|fig|vol|pp?|z\.B|bzw|ca)\.$"
 )
@@ -24,9 +27,10 @@ ABBREVIATION = re.compile(
 def split_sentences(paragraph: str) -> list[str]:
     """Cut a paragraph into sentences by simple rules, which need no model and no language.
 
-    A sentence ends with . ! ? or …, perhaps a closing quote or bracket, when white space and then a letter that is not
-    a plain lower-case one, or a digit, follow; or with 。！？. Initials ("J.") and common abbreviations do not end
-    one. It errs at times, mostly by leaving two sentences together, which BERT's segments bear: they hold several.
+    A sentence ends with . ! ? or …, perhaps a closing quote or bracket, when white space and then a
+    letter that is not a plain lower-case one, or a digit, follow; or with 。！？. Initials ("J.") and
+    common abbreviations do not end one. It errs at times, mostly by leaving two sentences together,
+    which BERT's segments bear: they hold several.
 
     >>> split_sentences('Dr. Who came. "Why?" he asked! Nobody knew.')
     ['Dr. Who came.', '"Why?" he asked!', 'Nobody knew.']
@@ -43,7 +47,10 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def sentences_of(text: str, lines: str) -> list[str]:
-    """Sentences of one document, of which each line is a sentence or a paragraph; blank lines count for nothing."""
+    """Sentences of one document, of which each line is a sentence or a paragraph.
+
+    Blank lines count for nothing.
+    """
     found = (line.strip() for line in text.splitlines())
     if lines == "sentence":
         return [line for line in found if line]
@@ -62,16 +69,25 @@ def find_inputs(inputs: list[str]) -> list[str]:
             found.append(name)
             continue
         path = Path(name)
-        files = sorted(str(each) for each in path.rglob("*") if kind_of(str(each))) if path.is_dir() else [name]
+        files = (
+            sorted(str(each) for each in path.rglob("*") if kind_of(str(each)))
+            if path.is_dir()
+            else [name]
+        )
         if not path.exists():
             files = sorted(glob.glob(name, recursive=True))
         if not files:
-            raise ValueError(f"input must be a file, folder, pattern or hub:NAME with text in it, got {name!r}")
+            raise ValueError(
+                f"input must be a file, folder, pattern or hub:NAME with text in it, got {name!r}"
+            )
         found += files
     for name in found:
         if not kind_of(name):
             known = ", ".join((*TEXT, *JSON, *PARQUET))
-            raise ValueError(f"input must end in one of {known} (or .gz after it) or begin with hub:, got {name!r}")
+            raise ValueError(
+                f"input must end in one of {known} (or .gz after it) or begin with hub:, got "
+                f"{name!r}"
+            )
     return found
 
 
@@ -80,17 +96,22 @@ def kind_of(name: str) -> str | None:
     if name.startswith("hub:"):
         return "hub"
     suffix = Path(name.removesuffix(".gz")).suffix.lower()
-    return {**dict.fromkeys(TEXT, "text"), **dict.fromkeys(JSON, "json"), **dict.fromkeys(PARQUET, "parquet")}.get(
-        suffix
-    )
+    return {
+        **dict.fromkeys(TEXT, "text"),
+        **dict.fromkeys(JSON, "json"),
+        **dict.fromkeys(PARQUET, "parquet"),
+    }.get(suffix)
 
 
-def read_documents(inputs: list[str], *, field: str = "text", lines: str = "paragraph") -> Iterator[list[str]]:
+def read_documents(
+    inputs: list[str], *, field: str = "text", lines: str = "paragraph"
+) -> Iterator[list[str]]:
     """Documents of all inputs, one after another; one document at a time is in memory.
 
     Args:
-        inputs: files (.txt, .jsonl, .parquet; the first two also .gz), folders, patterns, or `hub:NAME` for the
-            "train" split of a data set of the hub, which is streamed (`hub:NAME:CONFIG` for one of its parts).
+        inputs: files (.txt, .jsonl, .parquet; the first two also .gz), folders, patterns, or
+            `hub:NAME` for the "train" split of a data set of the hub, which is streamed
+            (`hub:NAME:CONFIG` for one of its parts).
         field: the field of JSON, Parquet and hub rows that holds the text.
         lines: whether a line of text is a "sentence", or a "paragraph" that `split_sentences` cuts.
 
@@ -98,7 +119,8 @@ def read_documents(inputs: list[str], *, field: str = "text", lines: str = "para
         An iterator over documents: lists of sentences, never empty.
 
     Raises:
-        ValueError: an input that is not there or cannot be read, a row without `field`, a bad `lines`.
+        ValueError: an input that is not there or cannot be read, a row without `field`, a bad
+            `lines`.
     """
     if lines not in LINES:
         raise ValueError(f"lines must be one of {LINES}, got {lines!r}")
@@ -130,7 +152,9 @@ def _open(name: str):
         try:
             yield from file
         except (UnicodeDecodeError, EOFError, OSError) as error:
-            raise ValueError(f"input {name} must be UTF-8 text (in a whole .gz file): {error}") from error
+            raise ValueError(
+                f"input {name} must be UTF-8 text (in a whole .gz file): {error}"
+            ) from error
 
 
 def _text_documents(name: str) -> Iterator[str]:
@@ -150,13 +174,17 @@ def _parse(line: str, name: str, number: int) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{name}, line {number}: must be a JSON object, got {line[:60]!r} ({error})") from error
+        raise ValueError(
+            f"{name}, line {number}: must be a JSON object, got {line[:60]!r} ({error})"
+        ) from error
 
 
 def _text_of_row(row: Any, field: str, place: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get(field), str):
         came = sorted(row) if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"{place}: must have text in the field {field!r}, got {came}; name another with --field")
+        raise ValueError(
+            f"{place}: must have text in the field {field!r}, got {came}; name another with --field"
+        )
     return row[field]
 
 
@@ -173,4 +201,6 @@ def _load_streaming(name: str):
         yield from load_dataset(*given, split="train", streaming=True, **options)
     except (OSError, ValueError) as error:  # the library's own errors are kinds of these
         reason = " ".join(str(error).split())
-        raise ValueError(f"input {name} must be a data set that can be read, got {reason}") from error
+        raise ValueError(
+            f"input {name} must be a data set that can be read, got {reason}"
+        ) from error

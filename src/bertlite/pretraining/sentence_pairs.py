@@ -1,8 +1,12 @@
-"""Rows of a document: sentence pairs as BERT's authors made them, sentence-order pairs, or full sentences.
+"""Rows of a document.
 
-Source: create_pretraining_data.py of github.com/google-research/bert (Devlin et al. 2018, section 3.1, appendix A.2);
-sentence order: Lan et al. 2019 (ALBERT), section 3.1; full sentences without pairs: Liu et al. 2019 (RoBERTa), section
-4.2, DOC-SENTENCES. Rows are planned as positions in the token store: no token is read here, so that planning is cheap.
+Sentence pairs as BERT's authors made them, sentence-order pairs, or full sentences.
+
+Source: create_pretraining_data.py of github.com/google-research/bert (Devlin et al. 2018, section
+3.1, appendix A.2);
+sentence order: Lan et al. 2019 (ALBERT), section 3.1; full sentences without pairs: Liu et al. 2019
+(RoBERTa), section 4.2, DOC-SENTENCES. Rows are planned as positions in the token store: no token is
+read here, so that planning is cheap.
 """
 
 import random
@@ -19,7 +23,10 @@ FOLLOWS, RANDOM = 0, 1  # labels of the pair; "random" stands for "swapped" in s
 
 
 class Row(NamedTuple):
-    """[CLS] A [SEP] B [SEP], or [CLS] A [SEP] where B is empty. Positions are of the token store, ends exclusive."""
+    """[CLS] A [SEP] B [SEP], or [CLS] A [SEP] where B is empty.
+
+    Positions are of the token store, ends exclusive.
+    """
 
     a_start: int
     a_end: int
@@ -40,11 +47,11 @@ class PairOptions:
 
     Args:
         task: "next_sentence", "sentence_order", or "none": full sentences of one document.
-        short_probability: share of documents whose rows aim at a random shorter length, so that the model meets short
-            texts too (0.1 in the original, drawn once a document).
-        random_next_probability: how often the second segment is of another document, where there is a choice. A
-            stretch of one sentence has no next one, and always gets a random one: as in the original, the share of
-            random pairs is therefore above a half.
+        short_probability: share of documents whose rows aim at a random shorter length, so that the
+            model meets short texts too (0.1 in the original, drawn once a document).
+        random_next_probability: how often the second segment is of another document, where there is
+            a choice. A stretch of one sentence has no next one, and always gets a random one: as in
+            the original, the share of random pairs is therefore above a half.
 
     Raises:
         ValueError: an unknown task, or a probability outside [0, 1].
@@ -63,7 +70,11 @@ class PairOptions:
 
 
 def document_rows(
-    store: TokenStore, document: int, max_length: int, options: PairOptions, generator: random.Random
+    store: TokenStore,
+    document: int,
+    max_length: int,
+    options: PairOptions,
+    generator: random.Random,
 ) -> Iterator[Row]:
     """All rows of one document, in order.
 
@@ -102,10 +113,17 @@ def document_rows(
 
 
 def next_sentence_pair(
-    bounds: list[int], cut: tuple[int, int, int], target: int, options: PairOptions,
-    random_next: Callable[[int], tuple[int, int]], generator: random.Random,
-) -> tuple[Row, int]:  # fmt: skip
-    """A pair of sentences `cut[0]` to `cut[1]`, and the rest or random ones; and the next sentence not yet used."""
+    bounds: list[int],
+    cut: tuple[int, int, int],
+    target: int,
+    options: PairOptions,
+    random_next: Callable[[int], tuple[int, int]],
+    generator: random.Random,
+) -> tuple[Row, int]:
+    """A pair of sentences `cut[0]` to `cut[1]`, and the rest or random ones.
+
+    And the next sentence not yet used.
+    """
     first, middle, last = cut
     if last - first == 1 or generator.random() < options.random_next_probability:
         # What stood after A is not lost: the next row begins with it.
@@ -115,10 +133,17 @@ def next_sentence_pair(
 
 
 def sentence_order_pair(
-    bounds: list[int], cut: tuple[int, int, int], target: int, options: PairOptions,
-    random_next: Callable[[int], tuple[int, int]], generator: random.Random,
-) -> tuple[Row, int]:  # fmt: skip
-    """Two neighbouring stretches, swapped half the time; a lone sentence is a row without a pair."""
+    bounds: list[int],
+    cut: tuple[int, int, int],
+    target: int,
+    options: PairOptions,
+    random_next: Callable[[int], tuple[int, int]],
+    generator: random.Random,
+) -> tuple[Row, int]:
+    """Two neighbouring stretches, swapped half the time.
+
+    A lone sentence is a row without a pair.
+    """
     first, middle, last = cut
     if last - first == 1:
         return Row(bounds[first], bounds[last], 0, 0, IGNORED), last
@@ -140,10 +165,12 @@ def full_sentence_rows(bounds: list[int], max_length: int) -> Iterator[Row]:
 
 
 def fit(row: Row, max_length: int, generator: random.Random) -> Row:
-    """Cut a pair to `max_length` tokens: the longer segment loses one at a time, at a random side each time.
+    """Cut a pair to `max_length` tokens.
 
-    How many each loses follows from the lengths; how many of these at the front is then a binomial draw, as the
-    original's draw for each single token is.
+    The longer segment loses one at a time, at a random side each time.
+
+    How many each loses follows from the lengths; how many of these at the front is then a binomial
+    draw, as the original's draw for each single token is.
     """
     a, b = row.a_end - row.a_start, row.b_end - row.b_start
     excess = row.length - max_length
@@ -151,7 +178,10 @@ def fit(row: Row, max_length: int, generator: random.Random) -> Row:
         return row
     lead = min(excess, abs(a - b))  # the longer one alone, until both are as long
     lost_a, lost_b = (lead, 0) if a > b else (0, lead)
-    lost_a, lost_b = lost_a + (excess - lead) // 2, lost_b + (excess - lead + 1) // 2  # B first when both are as long
+    lost_a, lost_b = (
+        lost_a + (excess - lead) // 2,
+        lost_b + (excess - lead + 1) // 2,
+    )  # B first when both are as long
     front_a, front_b = heads(lost_a, generator), heads(lost_b, generator)
     ends = row.a_end - (lost_a - front_a), row.b_end - (lost_b - front_b)
     return Row(row.a_start + front_a, ends[0], row.b_start + front_b, ends[1], row.label)

@@ -1,4 +1,6 @@
-"""Which tokens are to be predicted, and what the model sees in their place (Devlin et al. 2018, section 3.1).
+"""Which tokens are to be predicted, and what the model sees in their place (Devlin et al.
+
+2018, section 3.1).
 
 Shapes: `B` rows, `T` length, `V` vocabulary.
 """
@@ -15,10 +17,12 @@ class MaskingOptions:
     """How tokens are masked.
 
     Args:
-        probability: share of a row's tokens to predict ([CLS] and [SEP] count for the share, but are never chosen).
+        probability: share of a row's tokens to predict ([CLS] and [SEP] count for the share, but
+            are never chosen).
         max_predictions: at most so many a row; None: no further limit.
         whole_words: choose words, all of whose pieces are then predicted, instead of pieces.
-        mask_share: of the chosen, how many the model sees as [MASK]; `random_share`: as a random token; the rest stays.
+        mask_share: of the chosen, how many the model sees as [MASK]; `random_share`: as a random
+            token; the rest stays.
 
     Raises:
         ValueError: a share outside its range.
@@ -35,15 +39,27 @@ class MaskingOptions:
             raise ValueError(f"probability must be above 0 and at most 1, got {self.probability}")
         if self.mask_share < 0 or self.random_share < 0 or self.mask_share + self.random_share > 1:
             came = f"{self.mask_share} and {self.random_share}"
-            raise ValueError(f"mask_share and random_share must be at least 0, and at most 1 together, got {came}")
+            raise ValueError(
+                "mask_share and random_share must be at least 0, and at most 1 together, got "
+                f"{came}"
+            )
         if self.max_predictions is not None and self.max_predictions < 1:
-            raise ValueError(f"max_predictions must be at least 1 or None, got {self.max_predictions}")
+            raise ValueError(
+                f"max_predictions must be at least 1 or None, got {self.max_predictions}"
+            )
 
 
 def mask_tokens(
-    ids: np.ndarray, maskable: np.ndarray, continues: np.ndarray, lengths: np.ndarray, options: MaskingOptions, *,
-    mask_id: int, ordinary_ids: np.ndarray, generator: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    ids: np.ndarray,
+    maskable: np.ndarray,
+    continues: np.ndarray,
+    lengths: np.ndarray,
+    options: MaskingOptions,
+    *,
+    mask_id: int,
+    ordinary_ids: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the tokens to predict and what stands in their place.
 
     Args:
@@ -57,7 +73,8 @@ def mask_tokens(
         generator: draws everything, so that the result depends on its seed only.
 
     Returns:
-        The ids that the model sees, `(B, T)`, and the labels, `(B, T)`: -100 where nothing is predicted.
+        The ids that the model sees, `(B, T)`, and the labels, `(B, T)`: -100 where nothing is
+        predicted.
     """
     wanted = np.maximum(1, np.rint(lengths * options.probability).astype(int))
     wanted = np.minimum(wanted, options.max_predictions or wanted)  # (B,)
@@ -79,10 +96,13 @@ def choose_tokens(maskable, continues, wanted, generator) -> np.ndarray:
 
 
 def choose_words(maskable, continues, wanted, generator) -> np.ndarray:
-    """Whole words in random order, as long as their tokens fit into `wanted`; one that is too long is passed over.
+    """Whole words in random order, as long as their tokens fit into `wanted`.
 
-    A word that a cut has left without its beginning counts as a word. Deviation: where no word fits, as in a row of one
-    long word, the original predicts nothing; here the shortest is taken, so that every row carries a label.
+    One that is too long is passed over.
+
+    A word that a cut has left without its beginning counts as a word. Deviation: where no word
+    fits, as in a row of one long word, the original predicts nothing; here the shortest is taken,
+    so that every row carries a label.
     """
     chosen = np.zeros_like(maskable)
     for row in range(len(maskable)):

@@ -1,8 +1,11 @@
-"""The corpus as token ids on disk: written once in a stream, read through memory maps: nothing need fit in memory.
+"""The corpus as token ids on disk.
 
-Four flat files: the ids, whether each continues a word, where each sentence ends in the ids, and where each document
-ends in the sentences. So any stretch of text is found by two numbers, and every process and worker shares one copy in
-the page cache. A token takes 3 bytes (5 where the vocabulary has 65,536 entries or more).
+Written once in a stream, read through memory maps: nothing need fit in memory.
+
+Four flat files: the ids, whether each continues a word, where each sentence ends in the ids, and
+where each document ends in the sentences. So any stretch of text is found by two numbers, and every
+process and worker shares one copy in the page cache. A token takes 3 bytes (5 where the vocabulary
+has 65,536 entries or more).
 """
 
 import hashlib
@@ -43,13 +46,17 @@ class TokenStore:
         try:
             self.description = json.loads((self.folder / DESCRIPTION).read_text())
         except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"folder must hold a token store ({DESCRIPTION}), got {folder} ({error})") from error
+            raise ValueError(
+                f"folder must hold a token store ({DESCRIPTION}), got {folder} ({error})"
+            ) from error
         kinds = {"ids": self.description["dtype"], "continues": "uint8"}
         for name in ("ids", "continues", "sentence_ends", "document_ends"):
             array = np.memmap(self.folder / f"{name}.bin", dtype=kinds.get(name, "int64"), mode="r")
             setattr(self, name, array)
         if len(self.ids) != self.description["tokens"]:
-            raise ValueError(f"{folder}: must hold {self.description['tokens']} tokens, got {len(self.ids)}")
+            raise ValueError(
+                f"{folder}: must hold {self.description['tokens']} tokens, got {len(self.ids)}"
+            )
 
     ids: np.ndarray
     continues: np.ndarray
@@ -71,20 +78,30 @@ class TokenStore:
 
 
 def is_held_out(sentences: list[str], share: float) -> bool:
-    """Whether a document is held out: a hash of its text decides, so that equal texts are never on both sides."""
+    """Whether a document is held out.
+
+    A hash of its text decides, so that equal texts are never on both sides.
+    """
     digest = hashlib.sha256("\n".join(sentences).encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def write_token_store(
-    documents: Iterable[list[str]], tokenizer, folder: str | Path, *, description: str = "tokenizing",
+    documents: Iterable[list[str]],
+    tokenizer,
+    folder: str | Path,
+    *,
+    description: str = "tokenizing",
     show_progress: bool = True,
-) -> TokenStore:  # fmt: skip
-    """Tokenize documents into a new store, beside its place first: a killed run leaves nothing half done there.
+) -> TokenStore:
+    """Tokenize documents into a new store, beside its place first.
+
+    A killed run leaves nothing half done there.
 
     Args:
         documents: lists of sentences. Those without tokens are left out.
-        tokenizer: any; a fast one tells which tokens make a word, of a slow one `##` marks what continues a word.
+        tokenizer: any; a fast one tells which tokens make a word, of a slow one `##` marks what
+            continues a word.
         folder: of the store; an older one there is replaced.
         description: of the progress bar; show_progress: whether there is one.
 
@@ -103,7 +120,9 @@ def write_token_store(
         written.mkdir()
         bar = tqdm(desc=description, unit=" documents", smoothing=0.05, disable=not show_progress)
         with ExitStack() as stack, bar:
-            files = {name: stack.enter_context((written / f"{name}.bin").open("wb")) for name in _NAMES}
+            files = {
+                name: stack.enter_context((written / f"{name}.bin").open("wb")) for name in _NAMES
+            }
             for batch in _batches(documents):
                 _append(files, _encode(batch, tokenizer), counts, dtype, tokenizer.unk_token_id)
                 bar.update(len(batch))
@@ -125,22 +144,37 @@ def _batches(documents: Iterable[list[str]]) -> Iterator[list[list[str]]]:
 
 
 def _encode(documents: list[list[str]], tokenizer) -> list[list[tuple[list[int], list[bool]]]]:
-    """Ids of each sentence of each document, and whether each continues a word; empty sentences are left out."""
+    """Ids of each sentence of each document, and whether each continues a word.
+
+    Empty sentences are left out.
+    """
     sentences = [sentence for document in documents for sentence in document]
     encoded = tokenizer(
-        sentences, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        sentences,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
     )
     found = iter(
-        [(ids, _continuations(encoded, number, ids, tokenizer)) for number, ids in enumerate(encoded["input_ids"])]
+        [
+            (ids, _continuations(encoded, number, ids, tokenizer))
+            for number, ids in enumerate(encoded["input_ids"])
+        ]
     )
     split = [[next(found) for _ in document] for document in documents]
-    return [kept for document in split if (kept := [sentence for sentence in document if sentence[0]])]
+    return [
+        kept for document in split if (kept := [sentence for sentence in document if sentence[0]])
+    ]
 
 
 def _continuations(encoded, number: int, ids: list[int], tokenizer) -> list[bool]:
     if tokenizer.is_fast:
         words = encoded.word_ids(number)
-        return [place > 0 and word is not None and word == words[place - 1] for place, word in enumerate(words)]
+        return [
+            place > 0 and word is not None and word == words[place - 1]
+            for place, word in enumerate(words)
+        ]
     return [token.startswith("##") for token in tokenizer.convert_ids_to_tokens(ids)]
 
 
@@ -150,7 +184,9 @@ def _append(files, documents, counts: dict[str, int], dtype: str, unknown: int |
         ids = np.concatenate([np.asarray(ids, dtype) for ids, _ in document])
         ends = counts["tokens"] + np.cumsum([len(ids) for ids, _ in document])
         files["ids"].write(ids.tobytes())
-        files["continues"].write(np.concatenate([np.asarray(flags, "uint8") for _, flags in document]).tobytes())
+        files["continues"].write(
+            np.concatenate([np.asarray(flags, "uint8") for _, flags in document]).tobytes()
+        )
         files["sentence_ends"].write(ends.astype("int64").tobytes())
         counts["tokens"] += len(ids)
         counts["sentences"] += len(document)

@@ -1,4 +1,6 @@
-"""`Trainer` for pretraining: the stream of batches, both losses weighed exactly, safe checkpoints, held-out figures.
+"""`Trainer` for pretraining.
+
+The stream of batches, both losses weighed exactly, safe checkpoints, held-out figures.
 
 Shapes: `B` rows, `T` length, `M` predicted tokens, `E` hidden size, `V` vocabulary.
 """
@@ -28,31 +30,43 @@ MARKER = "complete.json"
 
 
 class PretrainingTrainer(Trainer):
-    """A `Trainer` that takes whole batches from a `BatchStream`, of which each process reads its own part.
+    """A `Trainer` that takes whole batches from a `BatchStream`, of which each process reads its
+    own part.
 
-    `args` must have `ignore_data_skip=True`, since the stream itself begins where a checkpoint left off, and
-    `max_steps`. One update takes `gradient_accumulation_steps` batches of each process, so that k processes with one
-    batch each do what one process with k batches does.
+    `args` must have `ignore_data_skip=True`, since the stream itself begins where a checkpoint left
+    off, and `max_steps`. One update takes `gradient_accumulation_steps` batches of each process, so
+    that k processes with one batch each do what one process with k batches does.
 
     Args:
         stream: batches to train on, from the step on at which training begins.
-        held_out: batches to evaluate on, the same ones every time: a list, of which each process takes its part.
+        held_out: batches to evaluate on, the same ones every time: a list, of which each process
+            takes its part.
         num_workers: of the loader.
-        make_optimizer: makes the optimizer from the model, when training begins. Unlike `optimizers`, which stays
-            possible, it also serves under FSDP, whose parameters the library must exchange in the optimizer itself.
+        make_optimizer: makes the optimizer from the model, when training begins. Unlike
+            `optimizers`, which stays possible, it also serves under FSDP, whose parameters the
+            library must exchange in the optimizer itself.
 
     Raises:
         ValueError: `args` without `ignore_data_skip` or `max_steps`.
     """
 
     def __init__(
-        self, *arguments, stream: BatchStream, held_out: list[Batch] | None = None, num_workers: int = 0,
-        make_optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] | None = None, **kw,
-    ):  # fmt: skip
+        self,
+        *arguments,
+        stream: BatchStream,
+        held_out: list[Batch] | None = None,
+        num_workers: int = 0,
+        make_optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] | None = None,
+        **kw,
+    ):
         super().__init__(*arguments, train_dataset=stream, eval_dataset=held_out or None, **kw)
         if not self.args.ignore_data_skip or self.args.max_steps < 1:
             raise ValueError("args must have ignore_data_skip=True and max_steps of at least 1")
-        self.held_out, self.num_workers, self.make_optimizer = held_out or [], num_workers, make_optimizer
+        self.held_out, self.num_workers, self.make_optimizer = (
+            held_out or [],
+            num_workers,
+            make_optimizer,
+        )
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """As `make_optimizer` says, or as the library's."""
@@ -61,14 +75,19 @@ class PretrainingTrainer(Trainer):
         return super().create_optimizer(model)
 
     def _prepare_for_training(self, *arguments, **keywords):
-        """As the library's; under FSDP2, embeddings and vocabulary head stay in one group with the model's root.
+        """As the library's.
 
-        The library would shard the two in a group of their own, where the head's bias, which BERT holds under two names
-        of which one is outside, cannot be, and where a head that is read without being called is not gathered.
+        Under FSDP2, embeddings and vocabulary head stay in one group with the model's root.
+
+        The library would shard the two in a group of their own, where the head's bias, which BERT
+        holds under two names of which one is outside, cannot be, and where a head that is read
+        without being called is not gathered.
         """
         model: Any = self.model
         if self.is_fsdp_enabled:
-            model.get_input_embeddings = model.get_output_embeddings = lambda: None  # what it looks for
+            model.get_input_embeddings = model.get_output_embeddings = lambda: (
+                None
+            )  # what it looks for
         try:
             return super()._prepare_for_training(*arguments, **keywords)
         finally:
@@ -78,20 +97,30 @@ class PretrainingTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """The stream's own loader: it shards by itself, so accelerate must not do it again."""
         stream: Any = self.train_dataset
-        return stream.loader(self.num_workers, pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available())
+        return stream.loader(
+            self.num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+        )
 
     def get_batch_samples(self, epoch_iterator, num_batches: int, device: torch.device):
-        """Also counts the pairs of all batches of the update, over all processes: the NSP loss is their mean."""
+        """Also counts the pairs of all batches of the update, over all processes.
+
+        The NSP loss is their mean.
+        """
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and "next_sentence_label" in batches[0]:
-            pairs = torch.stack([(batch["next_sentence_label"] != IGNORED).sum() for batch in batches]).sum()
+            pairs = torch.stack(
+                [(batch["next_sentence_label"] != IGNORED).sum() for batch in batches]
+            ).sum()
             if self.args.world_size > 1:
                 pairs = self.accelerator.reduce(pairs.to(device))
             for batch in batches:
                 batch["num_sequences_in_batch"] = pairs
         return batches, items
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Figures on the held-out batches, logged as `eval_...`."""
         sums = torch.zeros(5, dtype=torch.float64)
         own = self.held_out[self.args.process_index :: self.args.world_size]
@@ -104,23 +133,37 @@ class PretrainingTrainer(Trainer):
         model.train()
         if self.args.world_size > 1:
             sums = self.accelerator.reduce(sums.to(self.args.device, torch.float32)).double().cpu()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in held_out_figures(sums).items()}
+        metrics = {
+            f"{metric_key_prefix}_{name}": value for name, value in held_out_figures(sums).items()
+        }
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     def _sums(self, batch: Batch) -> torch.Tensor:
-        """Summed masked-LM loss, correct tokens, tokens, correct pairs, pairs; only predicted tokens meet `V`."""
+        """Summed masked-LM loss, correct tokens, tokens, correct pairs, pairs.
+
+        Only predicted tokens meet `V`.
+        """
         batch = {name: tensor.to(self.args.device) for name, tensor in batch.items()}
         labels, pairs = batch.pop("labels"), batch.pop("next_sentence_label", None)
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
         chosen = labels != IGNORED
-        if self.is_fsdp_enabled:  # its weights are whole only within the wrapped model's own forward
+        if (
+            self.is_fsdp_enabled
+        ):  # its weights are whole only within the wrapped model's own forward
             outputs = self.model_wrapped(**batch)
-            logits, relationship = outputs.prediction_logits[chosen], outputs.seq_relationship_logits
+            logits, relationship = (
+                outputs.prediction_logits[chosen],
+                outputs.seq_relationship_logits,
+            )
         else:
             outputs = model.bert(**batch)
-            logits = model.cls["predictions"](outputs.last_hidden_state[chosen][None])[1][0]  # (M, V)
+            logits = model.cls["predictions"](outputs.last_hidden_state[chosen][None])[1][
+                0
+            ]  # (M, V)
             relationship = model.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
         targets = labels[chosen]
         loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
@@ -131,21 +174,34 @@ class PretrainingTrainer(Trainer):
         return torch.nn.functional.pad(sums, (0, 5 - len(found)))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As the library's; under FSDP a model that the caller wants is whole, whatever checkpoints are."""
+        """As the library's.
+
+        Under FSDP a model that the caller wants is whole, whatever checkpoints are.
+        """
         if self.is_fsdp_enabled and not _internal_call:
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         super().save_model(output_dir, _internal_call)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """As the library's; of a sharded model, whose class torch has mixed, what an unsharded one would save."""
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        """As the library's.
+
+        Of a sharded model, whose class torch has mixed, what an unsharded one would save.
+        """
         model: Any = self.model
         sharded = type(model)
         if not self.is_fsdp_enabled or state_dict is None:
             super()._save(output_dir, state_dict)
             return
-        model.__class__ = next(kind for kind in sharded.__mro__ if kind.__module__ == BertLiteForPreTraining.__module__)
+        model.__class__ = next(
+            kind for kind in sharded.__mro__ if kind.__module__ == BertLiteForPreTraining.__module__
+        )
         try:
-            super()._save(output_dir, {n: t for n, t in state_dict.items() if n not in model.all_tied_weights_keys})
+            super()._save(
+                output_dir,
+                {n: t for n, t in state_dict.items() if n not in model.all_tied_weights_keys},
+            )
         finally:
             model.__class__ = sharded
 
@@ -169,7 +225,10 @@ def held_out_figures(sums: torch.Tensor) -> dict[str, float]:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Note sizes and CRC-32s of a checkpoint, once all files are on the disk; the note appears at once or not."""
+    """Note sizes and CRC-32s of a checkpoint, once all files are on the disk.
+
+    The note appears at once or not.
+    """
     noted = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != MARKER:
@@ -182,23 +241,35 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is there as it was written (notes of earlier versions hold sizes only)."""
+    """Whether every file of a checkpoint is there as it was written (notes of earlier versions hold
+    sizes only).
+    """
     try:
         noted = json.loads((checkpoint / MARKER).read_text())
-        files = {checkpoint / name: note if isinstance(note, list) else [note] for name, note in noted.items()}
+        files = {
+            checkpoint / name: note if isinstance(note, list) else [note]
+            for name, note in noted.items()
+        }
         sizes = all(path.stat().st_size == size for path, (size, *_) in files.items())
-        return sizes and all([file_checksum(path)] == sums for path, (_, *sums) in files.items() if sums)
+        return sizes and all(
+            [file_checksum(path)] == sums for path, (_, *sums) in files.items() if sums
+        )
     except (OSError, ValueError, AttributeError):  # no file, no JSON, not such a note
         return False
 
 
 def last_complete_checkpoint(folder: str | Path) -> Path | None:
-    """The newest whole checkpoint of a run; one that a kill left half written, or that was damaged, is passed over.
+    """The newest whole checkpoint of a run.
+
+    One that a kill left half written, or that was damaged, is passed over.
 
     Raises:
-        ValueError: all checkpoints that once were whole are damaged: beginning anew would throw the run away.
+        ValueError: all checkpoints that once were whole are damaged: beginning anew would throw the
+            run away.
     """
-    numbered = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    numbered = [
+        path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()
+    ]
     passed_over = []
     for path in sorted(numbered, key=step_of, reverse=True):
         if is_complete(path):
@@ -208,7 +279,9 @@ def last_complete_checkpoint(folder: str | Path) -> Path | None:
     damaged = [path.name for path in passed_over if (path / MARKER).exists()]
     if damaged:
         came = f"{', '.join(damaged)}: bring one back, or delete them to begin anew"
-        raise ValueError(f"--resume: {folder} must hold a whole checkpoint, got damaged ones only, {came}")
+        raise ValueError(
+            f"--resume: {folder} must hold a whole checkpoint, got damaged ones only, {came}"
+        )
     return None
 
 
@@ -218,7 +291,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 class ProcessorTime(TrainerCallback):
-    """Adds to every log entry the seconds of processor time since training began, over resumed runs too.
+    """Adds to every log entry the seconds of processor time since training began, over resumed runs
+    too.
 
     On a machine that others use as well, it says how much work was done; the clock does not.
     """
@@ -227,7 +301,11 @@ class ProcessorTime(TrainerCallback):
         self.before = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
-        earlier = [entry["processor_seconds"] for entry in state.log_history if "processor_seconds" in entry]
+        earlier = [
+            entry["processor_seconds"]
+            for entry in state.log_history
+            if "processor_seconds" in entry
+        ]
         self.before = (earlier[-1] if earlier else 0.0) - time.process_time()
 
     def on_log(self, args, state, control, logs=None, **kwargs):

@@ -1,4 +1,5 @@
-"""From data to a trained model that answers, one module a family of tasks behind the registry `TASKS`.
+"""From data to a trained model that answers, one module a family of tasks behind the registry
+`TASKS`.
 
 >>> from bertlite.tasks import TASKS
 >>> sorted(TASKS)[:2]
@@ -6,8 +7,6 @@
 """
 
 from .base import Task, TaskOptions
-from .evaluation import evaluate, predict
-from .finetuning import FinetuneResult, finetune
 from .registry import TASKS
 
-__all__ = ["TASKS", "FinetuneResult", "Task", "TaskOptions", "evaluate", "finetune", "predict"]
+__all__ = ["TASKS", "Task", "TaskOptions"]

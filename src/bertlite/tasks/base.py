@@ -1,7 +1,9 @@
-"""What a task is: how its rows become features, and how a model's answers to them are made and measured.
+"""What a task is.
 
-Rows are those of `bertlite.data`: dicts with the task's own columns. Predictions and figures come from
-`bertlite.inference`, so what is measured is what a user gets.
+How its rows become features, and how a model's answers to them are made and measured.
+
+Rows are those of `bertlite.data`: dicts with the task's own columns. Predictions and figures come
+from `bertlite.inference`, so what is measured is what a user gets.
 """
 
 from abc import ABC, abstractmethod
@@ -27,46 +29,77 @@ class TaskOptions:
 
     max_length: int | None = field(
         default=None,
-        metadata={"help": "tokens of a row (default: what the model can read; question answering 384)"},
+        metadata={
+            "help": "tokens of a row (default: what the model can read; question answering 384)"
+        },
     )
     doc_stride: int | None = field(
         default=None,
         metadata={
-            "help": "tokens that neighbouring windows of a long text share (default: 64; question answering 128)"
+            "help": "tokens that neighbouring windows of a long text share (default: 64; question "
+            "answering 128)"
         },
     )
     long_texts: str = field(
         default="truncate",
         metadata={
-            "help": "in training of sequence classification: cut long texts, or learn from their windows. Evaluation "
+            "help": "in training of sequence classification: cut long texts, or learn from their "
+            "windows. Evaluation "
             "and prediction read every window",
             "choices": LONG_TEXTS,
         },
     )
-    threshold: float = field(default=0.5, metadata={"help": "multi-label: probability from which a label is given"})
-    max_answer_length: int = field(default=30, metadata={"help": "question answering: longest answer in tokens"})
+    threshold: float = field(
+        default=0.5, metadata={"help": "multi-label: probability from which a label is given"}
+    )
+    max_answer_length: int = field(
+        default=30, metadata={"help": "question answering: longest answer in tokens"}
+    )
     allow_no_answer: bool | None = field(
         default=None,
-        metadata={"help": "question answering: whether 'no answer' is possible (default: if the data have such rows)"},
+        metadata={
+            "help": "question answering: whether 'no answer' is possible (default: if the data "
+            "have such rows)"
+        },
     )
     null_score_diff_threshold: float = field(
-        default=0.0, metadata={"help": "'no answer' wins where its logit exceeds the best answer's by more than this"}
+        default=0.0,
+        metadata={
+            "help": "'no answer' wins where its logit exceeds the best answer's by more than this"
+        },
     )
     max_source_length: int | None = field(
-        default=None, metadata={"help": "tokens of a source text (default: what the model can read, at most 512)"}
+        default=None,
+        metadata={
+            "help": "tokens of a source text (default: what the model can read, at most 512)"
+        },
     )
     max_target_length: int | None = field(
-        default=None, metadata={"help": "tokens of a target text in training (default: 256; summaries 128)"}
+        default=None,
+        metadata={"help": "tokens of a target text in training (default: 256; summaries 128)"},
     )
-    num_beams: int | None = field(default=None, metadata={"help": "beams of the search (default: the model's, or 4)"})
-    length_penalty: float | None = field(default=None, metadata={"help": "default: the model's, or 0.6"})
+    num_beams: int | None = field(
+        default=None, metadata={"help": "beams of the search (default: the model's, or 4)"}
+    )
+    length_penalty: float | None = field(
+        default=None, metadata={"help": "default: the model's, or 0.6"}
+    )
     max_new_tokens: int | None = field(
-        default=None, metadata={"help": "longest text written (default: source + 50 tokens; summaries 128)"}
+        default=None,
+        metadata={"help": "longest text written (default: source + 50 tokens; summaries 128)"},
     )
-    prediction_batch_size: int = field(default=32, metadata={"help": "rows a forward pass when predicting"})
+    prediction_batch_size: int = field(
+        default=32, metadata={"help": "rows a forward pass when predicting"}
+    )
 
     def __post_init__(self):
-        names = ("max_length", "max_source_length", "max_target_length", "num_beams", "max_new_tokens")
+        names = (
+            "max_length",
+            "max_source_length",
+            "max_target_length",
+            "num_beams",
+            "max_new_tokens",
+        )
         names += ("max_answer_length", "prediction_batch_size")
         check_counts(1, **{name: getattr(self, name) for name in names})
         check_counts(0, doc_stride=self.doc_stride)
@@ -91,16 +124,24 @@ class Task(ABC):
 
     @abstractmethod
     def encode(
-        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, model: Any, options: TaskOptions
+        self,
+        rows: Sequence[Row],
+        tokenizer: PreTrainedTokenizerBase,
+        model: Any,
+        options: TaskOptions,
     ) -> list[Row]:
-        """Features to train on: one dict with `input_ids` and labels for each row, or for each window of it.
+        """Features to train on.
+
+        One dict with `input_ids` and labels for each row, or for each window of it.
 
         Raises:
             ValueError: a row that no model of this size can read.
         """
 
     @abstractmethod
-    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Callable[[list[Row]], dict[str, Any]]:
+    def collator(
+        self, tokenizer: PreTrainedTokenizerBase, model: Any
+    ) -> Callable[[list[Row]], dict[str, Any]]:
         """Makes a batch of features."""
 
     @abstractmethod
@@ -117,11 +158,18 @@ class Task(ABC):
         """The model's answer to each row, in order, as a dict that JSON can hold."""
 
     @abstractmethod
-    def score(self, rows: Sequence[Row], predictions: Sequence[Row], model: Any) -> dict[str, float]:
+    def score(
+        self, rows: Sequence[Row], predictions: Sequence[Row], model: Any
+    ) -> dict[str, float]:
         """The figures of predictions that `predict` made of labelled rows."""
 
     def measure(
-        self, rows: Sequence[Row], model: Any, tokenizer: PreTrainedTokenizerBase, options: TaskOptions, **run: Any
+        self,
+        rows: Sequence[Row],
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        options: TaskOptions,
+        **run: Any,
     ) -> dict[str, float]:
         """The figures of a model on labelled rows; arguments as in `predict`."""
         if not rows:
@@ -141,9 +189,20 @@ class Task(ABC):
         return self.main_metric
 
     def arguments(self) -> dict[str, Any]:
-        """BERT's usual recipe (Devlin et al. 2018, appendix A.3), as fields of `TrainingArguments`."""
+        """BERT's usual recipe (Devlin et al.
+
+        2018, appendix A.3), as fields of `TrainingArguments`.
+        """
         return {
-            "learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_steps": 0.1, "weight_decay": 0.01,
-            "num_train_epochs": 3, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 64,
-            "report_to": "none", "logging_steps": 50, "save_total_limit": 2, "dataloader_pin_memory": False,
-        }  # fmt: skip
+            "learning_rate": 5e-5,
+            "lr_scheduler_type": "linear",
+            "warmup_steps": 0.1,
+            "weight_decay": 0.01,
+            "num_train_epochs": 3,
+            "per_device_train_batch_size": 32,
+            "per_device_eval_batch_size": 64,
+            "report_to": "none",
+            "logging_steps": 50,
+            "save_total_limit": 2,
+            "dataloader_pin_memory": False,
+        }

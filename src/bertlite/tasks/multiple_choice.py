@@ -9,8 +9,8 @@ import torch
 from transformers import DataCollatorForMultipleChoice
 
 from .. import metrics
+from ..inference.batching import RunOptions, collate, evaluating, length_batches
 from ..inference.loading import load
-from ..inference.running import RunOptions, collate, evaluating, length_batches
 from .base import Task
 
 
@@ -24,8 +24,12 @@ class MultipleChoice(Task):
     pipeline_tag = "multiple-choice"
 
     def encode(self, rows, tokenizer, model, options):
-        features = [pair_choices(row, tokenizer, self.limit(model, tokenizer, options)) for row in rows]
-        return [{**feature, "labels": row["label"]} for feature, row in zip(features, rows, strict=True)]
+        features = [
+            pair_choices(row, tokenizer, self.limit(model, tokenizer, options)) for row in rows
+        ]
+        return [
+            {**feature, "labels": row["label"]} for feature, row in zip(features, rows, strict=True)
+        ]
 
     def collator(self, tokenizer, model):
         return GroupedChoices(DataCollatorForMultipleChoice(tokenizer))
@@ -33,7 +37,9 @@ class MultipleChoice(Task):
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         model, tokenizer = load("choose", model, tokenizer, self.head)
         run = RunOptions(options.prediction_batch_size, device, show_progress)
-        features = [pair_choices(row, tokenizer, self.limit(model, tokenizer, options)) for row in rows]
+        features = [
+            pair_choices(row, tokenizer, self.limit(model, tokenizer, options)) for row in rows
+        ]
         results: list[dict] = [{} for _ in rows]
         by_count: dict[int, list[int]] = defaultdict(list)
         for place, row in enumerate(rows):
@@ -44,12 +50,18 @@ class MultipleChoice(Task):
                 for place in members
                 for choice in range(count)
             ]
-            longest = [{"input_ids": max(features[place]["input_ids"], key=len)} for place in members]
+            longest = [
+                {"input_ids": max(features[place]["input_ids"], key=len)} for place in members
+            ]
             with evaluating(model, run.device) as target:
                 for batch in length_batches(longest, run, "Choosing"):
-                    chosen = [flat[place * count + choice] for place in batch for choice in range(count)]
+                    chosen = [
+                        flat[place * count + choice] for place in batch for choice in range(count)
+                    ]
                     tensors = collate(chosen, tokenizer, target)  # (B * C, T)
-                    tensors = {name: tensor.unflatten(0, (-1, count)) for name, tensor in tensors.items()}
+                    tensors = {
+                        name: tensor.unflatten(0, (-1, count)) for name, tensor in tensors.items()
+                    }
                     scores = model(**tensors).logits.float().softmax(-1).cpu()  # (B, C)
                     for place, score in zip(batch, scores, strict=True):
                         results[members[place]] = choice_of(rows[members[place]], score)
@@ -57,7 +69,9 @@ class MultipleChoice(Task):
 
     def score(self, rows, predictions, model):
         chosen = [each["label"] for each in predictions]
-        return metrics.load("accuracy").compute(predictions=chosen, references=[row["label"] for row in rows])
+        return metrics.load("accuracy").compute(
+            predictions=chosen, references=[row["label"] for row in rows]
+        )
 
 
 class GroupedChoices:
@@ -73,7 +87,9 @@ class GroupedChoices:
     def __call__(self, rows: list[dict]) -> dict:
         counts = sorted({len(row["input_ids"]) for row in rows})
         if len(counts) > 1:
-            raise ValueError(f"choices must be of one number in every training row, got {counts} in one batch")
+            raise ValueError(
+                f"choices must be of one number in every training row, got {counts} in one batch"
+            )
         return self.collator(rows)
 
 
@@ -87,4 +103,9 @@ def pair_choices(row: dict, tokenizer, limit: int) -> dict[str, list[list[int]]]
 def choice_of(row: dict, scores: torch.Tensor) -> dict:
     """The best choice by its number and text, and the probabilities of all."""
     best = int(scores.argmax())
-    return {"label": best, "choice": row["choices"][best], "score": float(scores[best]), "scores": scores.tolist()}
+    return {
+        "label": best,
+        "choice": row["choices"][best],
+        "score": float(scores[best]),
+        "scores": scores.tolist(),
+    }

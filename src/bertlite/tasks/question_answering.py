@@ -1,4 +1,6 @@
-"""The passage of a context that answers a question, as in SQuAD, or that there is none, as in SQuAD 2."""
+"""The passage of a context that answers a question, as in SQuAD, or that there is none, as in SQuAD
+2.
+"""
 
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
@@ -9,7 +11,10 @@ from .base import Task
 
 
 class QuestionAnswering(Task):
-    """Rows have `id`, `question`, `context` and `answers` (`text` and `answer_start`; empty lists: no answer)."""
+    """Rows have `id`, `question`, `context` and `answers` (`text` and `answer_start`.
+
+    Empty lists: no answer).
+    """
 
     name = "question-answering"
     head = "ForQuestionAnswering"
@@ -21,10 +26,14 @@ class QuestionAnswering(Task):
 
     def encode(self, rows, tokenizer, model, options):
         encoded = cut_windows(
-            tokenizer, [row["question"] for row in rows], [row["context"] for row in rows],
-            cut_pair=[True] * len(rows), max_length=self.limit(model, tokenizer, options),
-            doc_stride=self.stride(options), names=("question", "context")
-        )  # fmt: skip
+            tokenizer,
+            [row["question"] for row in rows],
+            [row["context"] for row in rows],
+            cut_pair=[True] * len(rows),
+            max_length=self.limit(model, tokenizer, options),
+            doc_stride=self.stride(options),
+            names=("question", "context"),
+        )
         return [
             feature
             for text, row in zip(encoded, rows, strict=True)
@@ -37,21 +46,36 @@ class QuestionAnswering(Task):
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         possible = options.allow_no_answer
         if possible is None:
-            possible = any("answers" in row and not (row["answers"] or {}).get("text") for row in rows)
+            possible = any(
+                "answers" in row and not (row["answers"] or {}).get("text") for row in rows
+            )
         found = answer(
-            [row["question"] for row in rows], [row["context"] for row in rows], model, tokenizer,
-            max_length=options.max_length or self.max_length, doc_stride=self.stride(options),
-            max_answer_length=options.max_answer_length, handle_impossible_answer=possible,
+            [row["question"] for row in rows],
+            [row["context"] for row in rows],
+            model,
+            tokenizer,
+            max_length=options.max_length or self.max_length,
+            doc_stride=self.stride(options),
+            max_answer_length=options.max_answer_length,
+            handle_impossible_answer=possible,
             null_score_diff_threshold=options.null_score_diff_threshold,
-            batch_size=options.prediction_batch_size, device=device, show_progress=show_progress
-        )  # fmt: skip
+            batch_size=options.prediction_batch_size,
+            device=device,
+            show_progress=show_progress,
+        )
         ids = [{"id": row["id"]} if "id" in row else {} for row in rows]
         return [{**name, **each} for name, each in zip(ids, found, strict=True)]
 
     def score(self, rows, predictions, model):
         # Numbers stand for the ids: those of a file need not be unique.
-        answers = [{"id": str(place), "answers": {"text": row["answers"]["text"]}} for place, row in enumerate(rows)]
-        chosen = [{"id": str(place), "prediction_text": each["answer"]} for place, each in enumerate(predictions)]
+        answers = [
+            {"id": str(place), "answers": {"text": row["answers"]["text"]}}
+            for place, row in enumerate(rows)
+        ]
+        chosen = [
+            {"id": str(place), "prediction_text": each["answer"]}
+            for place, each in enumerate(predictions)
+        ]
         if all(row["answers"]["text"] for row in answers):
             return metrics.load("squad").compute(predictions=chosen, references=answers)
         for each, prediction in zip(chosen, predictions, strict=True):
@@ -59,10 +83,13 @@ class QuestionAnswering(Task):
         return metrics.load("squad_v2").compute(predictions=chosen, references=answers)
 
 
-def place_answer(tokenizer: PreTrainedTokenizerBase, text: EncodedText, answers: dict) -> list[dict]:
+def place_answer(
+    tokenizer: PreTrainedTokenizerBase, text: EncodedText, answers: dict
+) -> list[dict]:
     """The windows of a context with `start_positions` and `end_positions` of the first answer.
 
-    A window that does not hold the whole answer, and every window where there is none, points to [CLS].
+    A window that does not hold the whole answer, and every window where there is none, points to
+    [CLS].
     """
     span = None
     if answers["text"]:
@@ -79,6 +106,11 @@ def place_answer(tokenizer: PreTrainedTokenizerBase, text: EncodedText, answers:
 
 
 def tokens_of(text: EncodedText, start: int, end: int) -> tuple[int, int] | None:
-    """First and last token that share a character with `[start, end)` of the text; None where none does."""
-    found = [place for place, (first, last) in enumerate(text.offsets) if first < end and last > start]
+    """First and last token that share a character with `[start, end)` of the text.
+
+    None where none does.
+    """
+    found = [
+        place for place, (first, last) in enumerate(text.offsets) if first < end and last > start
+    ]
     return (found[0], found[-1]) if found else None

@@ -14,7 +14,10 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
 class SequenceClassification(Task):
-    """Rows have `text`, perhaps `text_pair`, and `label`: a class, a number, or one number a label."""
+    """Rows have `text`, perhaps `text_pair`, and `label`.
+
+    A class, a number, or one number a label.
+    """
 
     name = "sequence-classification"
     head = "ForSequenceClassification"
@@ -34,9 +37,14 @@ class SequenceClassification(Task):
             names = [name for name in tokenizer.model_input_names if name in batch]
             inputs = [[{name: batch[name][place] for name in names}] for place in range(len(rows))]
         whole = model.config.problem_type == SINGLE
-        labels = [row["label"] if whole else np.asarray(row["label"], dtype=float).tolist() for row in rows]
+        labels = [
+            row["label"] if whole else np.asarray(row["label"], dtype=float).tolist()
+            for row in rows
+        ]
         return [
-            {**window, "labels": label} for windows, label in zip(inputs, labels, strict=True) for window in windows
+            {**window, "labels": label}
+            for windows, label in zip(inputs, labels, strict=True)
+            for window in windows
         ]
 
     def collator(self, tokenizer, model):
@@ -45,10 +53,17 @@ class SequenceClassification(Task):
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         texts, pairs = texts_of(rows)
         found = classify(
-            texts, model, tokenizer, text_pair=pairs, threshold=options.threshold,
-            max_length=options.max_length, doc_stride=self.stride(options),
-            batch_size=options.prediction_batch_size, device=device, show_progress=show_progress
-        )  # fmt: skip
+            texts,
+            model,
+            tokenizer,
+            text_pair=pairs,
+            threshold=options.threshold,
+            max_length=options.max_length,
+            doc_stride=self.stride(options),
+            batch_size=options.prediction_batch_size,
+            device=device,
+            show_progress=show_progress,
+        )
         return [each if isinstance(each, dict) else {"labels": each} for each in found]
 
     def score(self, rows, predictions, model):
@@ -62,7 +77,9 @@ class SequenceClassification(Task):
                 row[[model.config.label2id[label["label"]] for label in each["labels"]]] = 1
             return multi_label_figures(marks, np.asarray(labels).round().astype(int))
         scores = [[part["score"] for part in each.get("labels", [each])] for each in predictions]
-        return regression_figures(np.asarray(scores), np.asarray(labels, dtype=float).reshape(len(rows), -1))
+        return regression_figures(
+            np.asarray(scores), np.asarray(labels, dtype=float).reshape(len(rows), -1)
+        )
 
     def best_metric(self, problem_type):
         return {MULTI: "f1_micro", "regression": "pearsonr"}.get(problem_type or SINGLE, "accuracy")
@@ -70,12 +87,19 @@ class SequenceClassification(Task):
 
 def texts_of(rows) -> tuple[list[str], list[str] | None]:
     """The texts, and their partners where the rows are pairs."""
-    pairs = [row["text_pair"] for row in rows] if rows and rows[0].get("text_pair") is not None else None
+    pairs = (
+        [row["text_pair"] for row in rows]
+        if rows and rows[0].get("text_pair") is not None
+        else None
+    )
     return [row["text"] for row in rows], pairs
 
 
 def single_label_figures(chosen: list[int], labels: list[int]) -> dict[str, float]:
-    """Accuracy, F1 (of class 1 where there are no others than 0 and 1; macro else) and Matthews' correlation."""
+    """Accuracy, F1 (of class 1 where there are no others than 0 and 1.
+
+    Macro else) and Matthews' correlation.
+    """
     given = {"predictions": chosen, "references": labels}
     binary = set(chosen) | set(labels) <= {0, 1}
     return {
@@ -92,12 +116,16 @@ def multi_label_figures(chosen: np.ndarray, labels: np.ndarray) -> dict[str, flo
     f1 = metrics.load("f1", "multilabel")
     return {
         **metrics.load("accuracy", "multilabel").compute(**given),
-        **{f"f1_{average}": f1.compute(**given, average=average)["f1"] for average in ("micro", "macro")},
+        **{
+            f"f1_{average}": f1.compute(**given, average=average)["f1"]
+            for average in ("micro", "macro")
+        },
     }
 
 
 def regression_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Mean squared error, and both correlations (their means over the outputs), of `(N, L)` numbers.
+    """Mean squared error, and both correlations (their means over the outputs), of `(N, L)`
+    numbers.
 
     A correlation that is not defined, as with constant predictions or a single row, counts as 0.
     """
@@ -106,7 +134,11 @@ def regression_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, floa
         values = []
         for score, label in zip(scores.T, labels.T, strict=True):
             defined = len(set(score.tolist())) > 1 and len(set(label.tolist())) > 1
-            value = metrics.load(name).compute(predictions=score, references=label)[key] if defined else 0.0
+            value = (
+                metrics.load(name).compute(predictions=score, references=label)[key]
+                if defined
+                else 0.0
+            )
             values.append(value)
         found[key] = float(np.mean(values))
     return found

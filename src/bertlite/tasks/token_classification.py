@@ -14,7 +14,10 @@ IGNORED = -100
 
 
 class TokenClassification(Task):
-    """Rows have `tokens` and `tags`, one a word; a row with `text` instead can be predicted, not learned from."""
+    """Rows have `tokens` and `tags`, one a word.
+
+    A row with `text` instead can be predicted, not learned from.
+    """
 
     name = "token-classification"
     head = "ForTokenClassification"
@@ -25,11 +28,16 @@ class TokenClassification(Task):
 
     def encode(self, rows, tokenizer, model, options):
         encoded = cut_windows(
-            tokenizer, [row["tokens"] for row in rows], max_length=self.limit(model, tokenizer, options),
-            doc_stride=self.stride(options), is_split_into_words=True
-        )  # fmt: skip
+            tokenizer,
+            [row["tokens"] for row in rows],
+            max_length=self.limit(model, tokenizer, options),
+            doc_stride=self.stride(options),
+            is_split_into_words=True,
+        )
         return [
-            feature for text, row in zip(encoded, rows, strict=True) for feature in label_windows(text, row["tags"])
+            feature
+            for text, row in zip(encoded, rows, strict=True)
+            for feature in label_windows(text, row["tags"])
         ]
 
     def collator(self, tokenizer, model):
@@ -38,16 +46,26 @@ class TokenClassification(Task):
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         words = bool(rows) and "tokens" in rows[0]
         found = tag(
-            [row["tokens"] if words else row["text"] for row in rows], model, tokenizer, is_split_into_words=words,
-            aggregate=not words, max_length=options.max_length, doc_stride=self.stride(options),
-            batch_size=options.prediction_batch_size, device=device, show_progress=show_progress
-        )  # fmt: skip
+            [row["tokens"] if words else row["text"] for row in rows],
+            model,
+            tokenizer,
+            is_split_into_words=words,
+            aggregate=not words,
+            max_length=options.max_length,
+            doc_stride=self.stride(options),
+            batch_size=options.prediction_batch_size,
+            device=device,
+            show_progress=show_progress,
+        )
         if not words:
             return [{"entities": each} for each in found]
         from ..inference.token_classification import join_entities
 
         return [
-            {"tags": [word["entity"] for word in each], "entities": join_entities(row["tokens"], each, {"O"})}
+            {
+                "tags": [word["entity"] for word in each],
+                "entities": join_entities(row["tokens"], each, {"O"}),
+            }
             for row, each in zip(rows, found, strict=True)
         ]
 
@@ -59,22 +77,40 @@ class TokenClassification(Task):
         }
         if all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-") for label in names.values()):
             found = metrics.load("entity_scores").compute(**given)
-            parts = {f"{kind}_f1": value["f1"] for kind, value in found.items() if isinstance(value, dict)}
-            return {**{name: value for name, value in found.items() if not isinstance(value, dict)}, **parts}
-        flat = [[model.config.label2id.get(label, -1) for row in given[side] for label in row] for side in given]
+            parts = {
+                f"{kind}_f1": value["f1"]
+                for kind, value in found.items()
+                if isinstance(value, dict)
+            }
+            return {
+                **{name: value for name, value in found.items() if not isinstance(value, dict)},
+                **parts,
+            }
+        flat = [
+            [model.config.label2id.get(label, -1) for row in given[side] for label in row]
+            for side in given
+        ]
         chosen, labels = flat
-        accuracy = metrics.load("accuracy").compute(predictions=chosen, references=labels)["accuracy"]
-        f1 = metrics.load("f1").compute(predictions=chosen, references=labels, average="macro")["f1"]
+        accuracy = metrics.load("accuracy").compute(predictions=chosen, references=labels)[
+            "accuracy"
+        ]
+        f1 = metrics.load("f1").compute(predictions=chosen, references=labels, average="macro")[
+            "f1"
+        ]
         return {"overall_f1": f1, "overall_accuracy": accuracy}
 
 
 def label_windows(text: EncodedText, tags: list[int]) -> list[dict]:
     """The windows of a sentence with `labels`: a word's label at its first token, -100 elsewhere.
 
-    Each label stands in exactly one window, the one where the token lies farthest from both edges: that is the window
-    whose answer counts in prediction.
+    Each label stands in exactly one window, the one where the token lies farthest from both edges:
+    that is the window whose answer counts in prediction.
     """
-    firsts = {number: token for token, number in reversed(list(enumerate(text.word_ids))) if number is not None}
+    firsts = {
+        number: token
+        for token, number in reversed(list(enumerate(text.word_ids)))
+        if number is not None
+    }
     labels = [[IGNORED] * len(window.inputs["input_ids"]) for window in text.windows]
     for number, token in firsts.items():
         holding = [
@@ -85,4 +121,6 @@ def label_windows(text: EncodedText, tags: list[int]) -> list[dict]:
         place = -max(holding)[1]
         window = text.windows[place]
         labels[place][window.first + token - window.start] = tags[number]
-    return [{**window.inputs, "labels": each} for window, each in zip(text.windows, labels, strict=True)]
+    return [
+        {**window.inputs, "labels": each} for window, each in zip(text.windows, labels, strict=True)
+    ]

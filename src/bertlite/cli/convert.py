@@ -1,0 +1,224 @@
+"""`bertlite convert`: Google's TensorFlow checkpoints to bertlite folders, and back."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ..conversion.names import HEADS
+
+DESCRIPTION = """Read Google's original TensorFlow BERT (bert_model.ckpt.*, bert_config.json, vocab.txt) and write a
+bertlite folder with its tokenizer; or read a bertlite or BERT folder and write such a checkpoint, with the original
+names. The direction follows from what SOURCE is. Every variable is accounted for: one that is unknown, missing or of
+another shape is an error that names it. An optimizer's variables (adam_m, adam_v, global_step, ...) are passed over.
+TensorFlow is needed for it: pip install "bertlite[tensorflow]"
+"""
+# TensorFlow's own lines on processors, drivers and rounding, which do not matter where nothing is
+# computed.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+EPILOG = """examples:
+  bertlite convert uncased_L-12_H-768_A-12 out/bert-base               Google's release to a bertlite folder
+  bertlite convert uncased_L-12_H-768_A-12 out/encoder --head none     the same without the pretraining heads
+  bertlite convert mrpc/model.ckpt-343 out/mrpc --config uncased_L-12_H-768_A-12/bert_config.json \\
+      --vocab uncased_L-12_H-768_A-12/vocab.txt --labels different same
+                                                                       a classifier that run_classifier.py trained
+  bertlite convert ner/model.ckpt-900 out/ner --head token-classification
+  bertlite convert out/bert-base out/google                            back: out/google/bert_model.ckpt.*
+
+A classifier's output_weights say neither what they classify nor the labels' names: --head and --labels do.
+Lower case: a vocabulary with capital letters keeps case; one without puts text in lower case, unless the folder's name
+says `cased`. The command says which it chose; --cased or --uncased decides.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Convert.
+
+    See `bertlite convert --help`. A ValueError refuses, before anything is written, what does not
+    fit.
+    """
+    from ..conversion.files import is_tensorflow
+
+    arguments = make_parser().parse_args(argv)
+    check(arguments)
+    reads = is_tensorflow(arguments.source) if arguments.to is None else arguments.to == "bertlite"
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        return to_bertlite(arguments) if reads else to_tensorflow(arguments)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
+def say(text: str) -> None:
+    """A line for the user."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="bertlite convert",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="SOURCE",
+        help="a checkpoint's folder or prefix; or a bertlite or BERT folder",
+    )
+    add("output", metavar="OUTPUT", help="the folder to write; new or empty")
+    add(
+        "--to",
+        choices=["bertlite", "tensorflow"],
+        help="the direction, where SOURCE holds both kinds of files",
+    )
+    add(
+        "--head",
+        choices=list(HEADS),
+        help="what the model predicts (default: the head that is there)",
+    )
+    add(
+        "--config", metavar="FILE", help="bert_config.json (default: the one beside the checkpoint)"
+    )
+    add("--vocab", metavar="FILE", help="vocab.txt (default: the one beside the checkpoint)")
+    case = parser.add_mutually_exclusive_group()
+    case.add_argument(
+        "--cased", dest="lower", action="store_false", default=None, help="the tokenizer keeps case"
+    )
+    case.add_argument(
+        "--uncased",
+        dest="lower",
+        action="store_true",
+        default=None,
+        help="it puts text in lower case",
+    )
+    add(
+        "--labels",
+        nargs="+",
+        metavar="NAME",
+        help="names of a classifier's labels, in the order of its rows",
+    )
+    add(
+        "--ignore",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="variables to pass over, by name or pattern ('mine/*')",
+    )
+    return parser
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse, with a ValueError, a source that is not there and an output that holds files, before
+    any work.
+    """
+    from ..conversion.files import is_tensorflow
+
+    source, output = Path(arguments.source), Path(arguments.output)
+    if not source.exists() and not is_tensorflow(source) and not source.parent.is_dir():
+        raise ValueError(
+            f"SOURCE must be a folder or a checkpoint's prefix, got {source}, which is not there"
+        )
+    if (
+        source.is_dir()
+        and arguments.to is None
+        and is_tensorflow(source)
+        and (source / "config.json").exists()
+    ):
+        raise ValueError(
+            f"--to must be given: {source} holds a TensorFlow checkpoint and a config.json"
+        )
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"OUTPUT must be a folder, got the file {output}")
+    if output.is_dir() and any(output.iterdir()):
+        raise ValueError(f"OUTPUT must be new or empty, got {output}, which holds files")
+
+
+def to_bertlite(arguments: argparse.Namespace) -> int:
+    """TensorFlow checkpoint to bertlite folder."""
+    from ..conversion.files import (
+        decide_case,
+        find_prefix,
+        make_tokenizer,
+        read_config,
+        read_vocabulary,
+    )
+    from ..conversion.reading import describe, load, open_checkpoint
+    from ..models.pretrained import move_into_place
+
+    prefix = find_prefix(arguments.source)
+    config = Path(arguments.config or prefix.with_name("bert_config.json"))
+    vocab = Path(arguments.vocab or prefix.with_name("vocab.txt"))
+    fields, unread = read_config(config)
+    if unread:
+        say(f"{config.name}: not read, as in Google's code: {', '.join(unread)}")
+    vocabulary = read_vocabulary(vocab, fields["vocab_size"])
+    lower, reason = decide_case(vocabulary, vocab.parent, arguments.lower)
+    loaded = load(
+        open_checkpoint(prefix),
+        arguments.head,
+        config=config,
+        ignore=arguments.ignore,
+        labels=arguments.labels,
+    )
+    for line in describe(loaded.account):
+        say(line)
+    loaded.model.config.pad_token_id = vocabulary["[PAD]"]
+    say(f"tokenizer: {'lower case, accents taken away' if lower else 'case kept'}, since {reason}")
+    output = Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
+        folder = Path(scratch, "folder")
+        loaded.model.save_pretrained(folder)
+        make_tokenizer(vocabulary, lower, fields["max_position_embeddings"]).save_pretrained(folder)
+        move_into_place(folder, output)
+    say(f"{type(loaded.model).__name__} and tokenizer: {output}")
+    return 0
+
+
+def to_tensorflow(arguments: argparse.Namespace) -> int:
+    """BERT or bertlite folder to TensorFlow checkpoint."""
+    from transformers import AutoTokenizer
+
+    from ..conversion.files import CHECKPOINT, is_tensorflow
+    from ..conversion.reading import head_of
+    from ..conversion.writing import load_folder, save_tensorflow_checkpoint
+
+    source = Path(arguments.source)
+    for name in ("config", "vocab", "lower", "labels"):
+        if getattr(arguments, name) is not None:
+            option = {"lower": "cased and --uncased"}.get(name, name)
+            raise ValueError(
+                f"--{option} are for reading a TensorFlow checkpoint, and {source} is none"
+            )
+    if not (source / "config.json").is_file():
+        kind = "a TensorFlow checkpoint without config.json" if is_tensorflow(source) else "neither"
+        raise ValueError(
+            f"SOURCE must be a checkpoint's folder or prefix, or a BERT folder, got {kind}: "
+            f"{source}"
+        )
+    model = load_folder(source, arguments.head, arguments.ignore)
+    tokenizer = None
+    if any((source / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    prefix = save_tensorflow_checkpoint(
+        model, Path(arguments.output, CHECKPOINT), tokenizer=tokenizer
+    )
+    if tokenizer is None:
+        say(f"no vocab.txt was written: {source} has no tokenizer")
+    else:
+        lower = getattr(tokenizer, "do_lower_case", None)
+        if lower is not None:
+            say(f"tokenizer: Google's code needs --do_lower_case={bool(lower)}")
+    if "pooler" not in HEADS[head_of(type(model))][1]:
+        say(
+            "no pooler was written: this head has none, and Google's, which starts it anew, does "
+            "not read it"
+        )
+    say(f"{type(model).__name__}: {prefix}.index, .meta and .data, with bert_config.json")
+    return 0

@@ -1,0 +1,5 @@
+"""The command `bertlite evaluate`."""
+
+from .measure import evaluate_main as main
+
+__all__ = ["main"]

@@ -1,0 +1,89 @@
+"""The command `bertlite`.
+
+Each sub-command is a module with a `main(argv)` of its own, imported only when chosen.
+"""
+
+import argparse
+import importlib
+import sys
+
+from ..version import VERSION
+
+# Name: module, which has `main(argv) -> exit status`, and the line of the help.
+COMMANDS = {
+    "demo": (
+        "bertlite.cli.demo",
+        "fine-tune a real BERT on film reviews, and classify your sentences with it",
+    ),
+    "finetune": (
+        "bertlite.cli.finetune",
+        "train a model for one of six tasks on your data, and measure it",
+    ),
+    "evaluate": ("bertlite.cli.evaluate", "measure a trained model on labelled rows"),
+    "predict": ("bertlite.cli.predict", "a trained model's answers to texts or to a file of rows"),
+    "tokenizer": (
+        "bertlite.tokenization.training",
+        "train a tokenizer of your own: WordPiece or BPE",
+    ),
+    "pretrain": ("bertlite.cli.pretrain", "pretrain a BERT on raw text of your own"),
+    "convert": (
+        "bertlite.cli.convert",
+        "Google's TensorFlow checkpoints to bertlite folders, and back",
+    ),
+}
+
+EPILOG = """examples:
+  bertlite demo                                        the whole way in about four minutes, without a network
+  bertlite demo "A dull film." "A joy to watch."       the same, and classify these two sentences
+  bertlite demo --help                                 its options
+  bertlite finetune --help                             train on your own data
+  bertlite predict out/demo --text "A fine film."      ask a trained model
+  bertlite convert uncased_L-12_H-768_A-12 out/bert    Google's TensorFlow release to a bertlite folder
+
+Each command explains its options: bertlite COMMAND --help
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Args:
+        argv: the words after `bertlite`; None takes those of the process.
+
+    Returns:
+        The exit status: that of the sub-command; 2, with one line on stderr, where it raised a
+        ValueError (bad input); 130 where the user interrupted it.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = make_parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    command = parser.parse_args(argv[:1]).command
+    try:
+        return importlib.import_module(COMMANDS[command][0]).main(argv[1:])
+    except ValueError as error:
+        print(f"bertlite {command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nbertlite {command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Knows the commands' names and help lines only; each command reads its own options."""
+    parser = argparse.ArgumentParser(
+        prog="bertlite",
+        description="BERT and the Transformer with transformers' own conventions.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bertlite {VERSION}")
+    choices = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, (_, help_line) in COMMANDS.items():
+        choices.add_parser(name, help=help_line, add_help=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Model cards and everything else that goes to the hub with a model."""

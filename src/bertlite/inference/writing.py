@@ -1,0 +1,123 @@
+"""Translation and summarisation, by an encoder-decoder."""
+
+from typing import Any
+
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
+
+from .. import metrics
+from ..tasks.base import Task, TaskOptions
+from . import summarize, translate
+from .loading import SEQ2SEQ, position_limit, roomy_limit
+
+
+class Writing(Task):
+    """Rows have `source` and `target`."""
+
+    head = SEQ2SEQ
+    arguments_class = Seq2SeqTrainingArguments
+    columns = ("source", "target")
+    max_target_length = 256
+    function: Any
+
+    def source_limit(self, model: Any, tokenizer: Any, options: TaskOptions) -> int:
+        """Tokens of a source, end token included.
+
+        A ValueError where special tokens would take them all.
+        """
+        return roomy_limit("max_source_length", model, tokenizer, options.max_source_length or 512)
+
+    def encode(self, rows, tokenizer, model, options):
+        sources = tokenizer(
+            [row["source"] for row in rows],
+            truncation=True,
+            max_length=self.source_limit(model, tokenizer, options),
+        )
+        longest = position_limit(
+            model, tokenizer, options.max_target_length or self.max_target_length
+        )
+        targets = tokenizer(
+            text_target=[row["target"] for row in rows], truncation=True, max_length=longest + 1
+        )
+        labels = [as_labels(ids, tokenizer, model.config, longest) for ids in targets["input_ids"]]
+        names = [name for name in ("input_ids", "attention_mask") if name in sources]
+        return [
+            {**{name: sources[name][place] for name in names}, "labels": label}
+            for place, label in enumerate(labels)
+        ]
+
+    def collator(self, tokenizer, model):
+        return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
+
+    def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
+        names = ("num_beams", "length_penalty", "max_new_tokens")
+        given = {
+            name: getattr(options, name) for name in names if getattr(options, name) is not None
+        }
+        return type(self).function(
+            [row["source"] for row in rows],
+            model,
+            tokenizer,
+            return_scores=True,
+            max_source_length=self.source_limit(model, tokenizer, options),
+            batch_size=options.prediction_batch_size,
+            device=device,
+            show_progress=show_progress,
+            **given,
+        )
+
+    def arguments(self):
+        return {
+            **super().arguments(),
+            "predict_with_generate": True,
+            "train_sampling_strategy": "group_by_length",
+        }
+
+
+def as_labels(ids: list[int], tokenizer: Any, config: Any, longest: int) -> list[int]:
+    """What the decoder learns to write.
+
+    Without a start token, and with the end token, at most `longest` ids.
+
+    BERT's tokenizers put [CLS] first, which the decoder is given and need not write; some
+    tokenizers end nothing.
+    """
+    starts = {config.decoder_start_token_id, tokenizer.cls_token_id}
+    eos = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+    ids = ids[1:] if ids and ids[0] in starts and ids[0] != eos else ids
+    ids = ids[:-1] if ids and ids[-1] == eos else ids
+    return [*ids[: longest - 1], eos]
+
+
+class Translation(Writing):
+    """From one language to another; figures are BLEU and chrF of sacrebleu."""
+
+    name = "translation"
+    main_metric = "bleu"
+    pipeline_tag = "translation"
+    function = translate
+
+    def score(self, rows, predictions, model):
+        texts, references = (
+            [each["text"] for each in predictions],
+            [[row["target"]] for row in rows],
+        )
+        return {
+            "bleu": metrics.load("sacre_bleu").compute(predictions=texts, references=references)[
+                "score"
+            ],
+            "chrf": metrics.load("chrf").compute(predictions=texts, references=references)["score"],
+        }
+
+
+class Summarization(Writing):
+    """From a text to a short one; figures are ROUGE."""
+
+    name = "summarization"
+    main_metric = "rougeL"
+    pipeline_tag = "summarization"
+    max_target_length = 128
+    function = summarize
+
+    def score(self, rows, predictions, model):
+        texts, references = [each["text"] for each in predictions], [row["target"] for row in rows]
+        return metrics.load("rouge").compute(predictions=texts, references=references)

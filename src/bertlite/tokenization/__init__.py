@@ -1,0 +1,1 @@
+"""Tokenizers trained from texts of your own."""

@@ -1,0 +1,193 @@
+"""A trained model's figures on labelled rows, and its answers to rows without labels."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..data.sources import open_sources
+from ..inference.loading import SEQ2SEQ, load, read_config
+from ..tasks.base import Row, Task, TaskOptions
+from ..tasks.registry import TASKS, task_named
+from .options import DataOptions, split_options
+
+RUN_FILE = "run_arguments.json"
+OF_TRAINING = (
+    "train",
+    "validation",
+    "streaming",
+    "shuffle_buffer",
+    "max_train_examples",
+)  # no options of `evaluate`
+CHUNK = 1000  # rows that are predicted, and written, at a time
+
+
+def infer_task(model: Any) -> str:
+    """The task of a model's folder: that of its run, or what its architecture says.
+
+    Raises:
+        ValueError: the folder is not there, or its architecture is of no task.
+    """
+    run = Path(str(model), RUN_FILE)
+    if run.is_file():
+        return json.loads(run.read_text(encoding="utf-8"))["task"]
+    if isinstance(model, str | os.PathLike):
+        config = read_config("", os.fspath(model))
+        names, writes = config.get("architectures") or [], config.get("is_encoder_decoder", False)
+    else:
+        names, writes = [type(model).__name__], getattr(model.config, "is_encoder_decoder", False)
+    for task in TASKS.values():
+        if task.head != SEQ2SEQ and any(name.endswith(task.head) for name in names):
+            return task.name
+    if writes:
+        return "translation"
+    raise ValueError(
+        f"task must be given: it cannot be told from the architectures {names} of {model!r:.80}"
+    )
+
+
+def evaluate(
+    model: Any,
+    *,
+    test: Any = None,
+    task: str | None = None,
+    tokenizer: Any = None,
+    device: Any = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Measure a trained model on labelled rows.
+
+    Args:
+        model: a folder, a hub name or a loaded model.
+        test: the file, or whatever else `bertlite.data.prepare` takes; or give `dataset`.
+        task: a name of `TASKS`; None: told from the model.
+        tokenizer: a tokenizer or its folder; None: the model's.
+        device: where to run; None: where the model is.
+        options: fields of `DataOptions`, but for those of training, and of `TaskOptions`.
+
+    Returns:
+        The figures; `examples`, how many rows they are of; `bad_rows`, how many were left out, if
+        any.
+
+    Raises:
+        ValueError: no rows, bad rows, labels that the model does not know, a model of another kind.
+    """
+    chosen = task_named(task or infer_task(model))
+    if useless := sorted(set(OF_TRAINING) & set(options)):
+        raise ValueError(
+            "evaluate measures test (or the test split of dataset) alone, got "
+            f"{', '.join(useless)} too"
+        )
+    data_options, task_options = split_options({"test": test, **options}, DataOptions, TaskOptions)
+    if test is None and data_options.dataset is None:
+        raise ValueError("test must name a file to measure on, or dataset a data set, got neither")
+    loaded, tokenizer = load("evaluate", model, tokenizer, chosen.head)
+    if test is None:
+        test = test_split(data_options, chosen.name)
+    data = data_options.prepare(
+        chosen.name, test=test, dataset=None, **model_labels(chosen, loaded, data_options)
+    )
+    rows = list(data.test)
+    figures = {
+        **chosen.measure(rows, loaded, tokenizer, task_options, device=device),
+        "examples": len(rows),
+    }
+    return {**figures, "bad_rows": data.problems.total} if data.problems else figures
+
+
+def test_split(options: DataOptions, task: str) -> Any:
+    """The test split of the data set that `options` name; a ValueError where it has none."""
+    splits = open_sources(options.dataset, task=task, config=options.dataset_config)
+    if "test" not in splits:
+        came = f"{options.dataset!s:.80} has {' and '.join(splits)}"
+        raise ValueError(
+            f"dataset must have a split test to measure on, {came}; name a split or file as test"
+        )
+    return splits["test"]
+
+
+def model_labels(task: Task, model: Any, options: DataOptions) -> dict[str, Any]:
+    """What `prepare` must know of the model: its labels in their order, and what they mean."""
+    if not task.labelled:
+        return {}
+    config = model.config
+    found: dict[str, Any] = {
+        "problem_type": options.problem_type or getattr(config, "problem_type", None)
+    }
+    if found["problem_type"] != "regression" and not options.labels:
+        found["labels"] = [config.id2label[number] for number in range(config.num_labels)]
+    return (
+        found
+        if task.name == "sequence-classification"
+        else {key: found[key] for key in found if key == "labels"}
+    )
+
+
+def predict(
+    model: Any,
+    rows: Iterable[Row],
+    *,
+    task: str | None = None,
+    tokenizer: Any = None,
+    device: Any = None,
+    show_progress: bool = True,
+    **options: Any,
+) -> Iterator[Row]:
+    """A trained model's answers, one dict a row, in the order of the rows.
+
+    Args:
+        model: a folder, a hub name or a loaded model.
+        rows: dicts with the columns of the task, such as `text`, or `question` and `context`.
+        task: a name of `TASKS`; None: told from the model.
+        tokenizer: a tokenizer or its folder; None: the model's.
+        device: where to run; None: where the model is.
+        show_progress: a progress bar where the work takes more than three seconds.
+        options: fields of `TaskOptions`.
+
+    Raises:
+        ValueError: a row that lacks a column, a model of another kind.
+    """
+    chosen = task_named(task or infer_task(model))
+    (task_options,) = split_options(options, TaskOptions)
+    loaded, tokenizer = load("predict", model, tokenizer, chosen.head)
+    return _answers(
+        chosen, rows, loaded, tokenizer, task_options, device=device, show_progress=show_progress
+    )
+
+
+def _answers(
+    task: Task, rows: Iterable[Row], model: Any, tokenizer: Any, options: TaskOptions, **run: Any
+) -> Iterator:
+    """Predict `CHUNK` rows at a time, so that a file of any size fits in memory."""
+    chunk: list[Row] = []
+    for number, row in enumerate(rows):
+        check_columns(task, row, number)
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield from task.predict(chunk, model, tokenizer, options, **run)
+            chunk = []
+    if chunk:
+        yield from task.predict(chunk, model, tokenizer, options, **run)
+
+
+NEEDED = {
+    "sequence-classification": ("text",),
+    "token-classification": ("tokens", "text"),
+    "question-answering": ("question", "context"),
+    "multiple-choice": ("question", "choices"),
+    "translation": ("source",),
+    "summarization": ("source",),
+}
+
+
+def check_columns(task: Task, row: Row, number: int) -> None:
+    """Refuse, with a ValueError, a row without what the task reads."""
+    needed = NEEDED[task.name]
+    lacking = [name for name in needed if row.get(name) is None]
+    enough = len(lacking) < len(needed) if task.name == "token-classification" else not lacking
+    if not enough:
+        raise ValueError(
+            f"rows must have {' and '.join(needed)} for {task.name}, got {sorted(row)} in row "
+            f"{number}"
+        )
