@@ -8,19 +8,13 @@ to nothing.
 """
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from .models.auto import register
 from .version import VERSION
 
-# oneDNN and torch keep code for each size of a product, 1,024 of them: gigabytes where every batch
-# has its own size. Read at the first product of the process; what the user has set stays.
-os.environ.setdefault("LRU_CACHE_CAPACITY", "256")
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
-
 if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
-    from .backends.cpu.packed_encoder import optimize, undo_optimize
+    from .backends.cpu.packed_backend import optimize, undo_optimize
     from .inference import answer, classify, summarize, tag, translate
     from .inference.encode import encode
     from .models.configuration import BertLiteConfig, TransformerLiteConfig
@@ -77,7 +71,7 @@ __all__ = [
 # Where each public name lives.
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
-    ".backends.cpu.packed_encoder": ["optimize", "undo_optimize"],
+    ".backends.cpu.packed_backend": ["optimize", "undo_optimize"],
     ".inference.encode": ["encode"],
     ".models.presets": ["PRESETS", "preset"],
     ".training.evaluation": ["evaluate", "predict"],
@@ -106,10 +100,6 @@ def __getattr__(name: str) -> Any:
     if name not in MODULES:
         raise AttributeError(f"module 'bertlite' has no attribute {name!r}")
     value = getattr(importlib.import_module(MODULES[name], __name__), name)
-    if MODULES[name].startswith(".models.modeling"):
-        importlib.import_module(
-            ".backends.cpu.dropout_attention", __name__
-        )  # which the models find, but do not import
     globals()[name] = value
     return value
 

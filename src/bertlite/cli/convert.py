@@ -149,7 +149,7 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
         read_vocabulary,
     )
     from ..conversion.reading import describe, load, open_checkpoint
-    from ..models.pretrained import move_into_place
+    from ..models.files import move_into_place
 
     prefix = find_prefix(arguments.source)
     config = Path(arguments.config or prefix.with_name("bert_config.json"))

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedConfig
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import apply_renamings
 
 from ..models import modeling_bertlite
 from .files import CHECKPOINT, google_config, import_tensorflow, vocabulary_lines
@@ -92,16 +90,11 @@ def named_arrays(model: Any) -> dict[str, np.ndarray]:
     """
     head = head_of(type(model))
     own = model.state_dict()
-    renamings: list = get_model_conversion_mapping(model, add_legacy=False)
     arrays, used = {}, set()
     for variable in variables(
         model.config, head, model.config.num_labels if head != "multiple-choice" else 1
     ):
-        name = (
-            variable.tensor
-            if variable.tensor in own
-            else apply_renamings(variable.tensor, renamings)
-        )
+        name = variable.tensor
         if name not in own:
             raise ValueError(
                 f"model: {type(model).__name__} has no {name}, which the checkpoint needs"

@@ -25,51 +25,50 @@ class LiteConfig(PreTrainedConfig):
     is_decoder: bool = False
     tie_word_embeddings: bool = True
     bos_token_id: int | None = None
-    norm_first: bool = (
-        False  # post-norm, as in both papers; True puts the norm before each sub-layer (pre-norm)
-    )
-    unpad_inputs: bool = (
-        True  # lay real tokens end to end in the encoder; False computes padded positions too
-    )
-    loss_chunk_size: int = (
-        1024  # labelled positions projected to the vocabulary at a time in training; 0: full logits
-    )
+    # Post-norm, as in both papers; True puts the norm before each sub-layer (pre-norm).
+    norm_first: bool = False
+    # Whether a backend may lay real tokens end to end; False: the plain core, padding included.
+    unpad_inputs: bool = True
+    # Labelled positions that meet the vocabulary at a time in training; 0: all logits, always.
+    loss_chunk_size: int = 1024
+
+    # Fields that are a probability, those that are at least 1, and those that are at least 0.
+    shares: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[tuple[str, ...]] = ()
+    counts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        for heads in {
-            self.num_attention_heads,
-            getattr(self, "decoder_attention_heads", self.num_attention_heads),
-        }:
-            if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
-                self._refuse(
-                    "hidden_size",
-                    self.hidden_size,
-                    f"a positive multiple of the {heads} attention heads",
-                )
-        shares = ("dropout", "layerdrop", "label_smoothing")
-        for name, value in vars(self).items():
-            if any(part in name for part in shares) and value is not None and not 0 <= value < 1:
+        for name in self.shares:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
                 self._refuse(name, value, "at least 0 and below 1")
-            sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
-            if (name in sizes or name.endswith("_ffn_dim")) and value < 1:
-                self._refuse(name, value, "at least 1")
-            if (
-                name in ("loss_chunk_size", "layer_norm_eps") or name.endswith("_layers")
-            ) and value < 0:
-                self._refuse(name, value, "at least 0")
+        for name in self.sizes:
+            if getattr(self, name) < 1:
+                self._refuse(name, getattr(self, name), "at least 1")
+        for name in ("loss_chunk_size", "layer_norm_eps", *self.counts):
+            if getattr(self, name) < 0:
+                self._refuse(name, getattr(self, name), "at least 0")
         if self.is_decoder and not self.is_encoder_decoder:
-            self._refuse(
-                "is_decoder", True, "False: this family encodes, TransformerLite has the decoder"
-            )
+            expected = "False: this family encodes, TransformerLite has the decoder"
+            self._refuse("is_decoder", True, expected)
         if self.hidden_act not in ACT2FN:
             self._refuse("hidden_act", self.hidden_act, f"one of {sorted(ACT2FN)}")
-        if self.position_embedding_type not in ("absolute", "sinusoidal"):
-            self._refuse(
-                "position_embedding_type",
-                self.position_embedding_type,
-                "'absolute' or 'sinusoidal'",
-            )
+        kinds = ("absolute", "sinusoidal")
+        if self.position_embedding_type not in kinds:
+            got = self.position_embedding_type
+            self._refuse("position_embedding_type", got, "'absolute' or 'sinusoidal'")
+
+    def check_heads(self) -> None:
+        """Refuse, when a model is built, a size that its attention heads do not divide."""
+        for heads in self.head_counts():
+            if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
+                expected = f"a positive multiple of the {heads} attention heads"
+                self._refuse("hidden_size", self.hidden_size, expected)
+
+    def head_counts(self) -> tuple[int, ...]:
+        """Attention heads of each side."""
+        return (self.num_attention_heads,)
 
     def _refuse(self, name: str, got: Any, expected: str) -> None:
         raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {got!r}")
@@ -78,25 +77,22 @@ class LiteConfig(PreTrainedConfig):
     def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
         """Rename an accepted folder's `model_type` to ours.
 
-        A ValueError for another architecture's.
+        Raises:
+            ValueError: another architecture's.
         """
         found = config_dict.get("model_type")
         missing = [field for field in cls.required_fields if field not in config_dict]
         if (found is None and missing) or found not in (None, *cls.accepted_model_types):
-            came = (
-                f"model_type {found!r}" if found else f"no model_type, and no {', '.join(missing)}"
-            )
-            raise ValueError(
-                f"{source}: {came}; {cls.__name__} reads only "
-                f"{' and '.join(cls.accepted_model_types)}"
-            )
+            came = f"model_type {found!r}"
+            if found is None:
+                came = f"no model_type, and no {', '.join(missing)}"
+            accepted = " and ".join(cls.accepted_model_types)
+            raise ValueError(f"{source}: {came}; {cls.__name__} reads only {accepted}")
         return {**config_dict, "model_type": cls.model_type}
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        # Without the rename, the tensor-name mapping of our type is not found and the encoder stays
-        # random.
         return cls.adopt(config_dict, str(pretrained_model_name_or_path)), kwargs
 
 
@@ -110,6 +106,9 @@ class BertLiteConfig(LiteConfig):
     activation_dropout: ClassVar[float] = 0.0
     normalize_embedding: ClassVar[bool] = True
     scale_embedding: ClassVar[bool] = False
+    shares = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
+    counts = ("num_hidden_layers",)
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -151,6 +150,16 @@ class TransformerLiteConfig(LiteConfig):
         "num_hidden_layers": "encoder_layers",
         "attention_probs_dropout_prob": "attention_dropout",
     }
+    shares = (
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "encoder_layerdrop",
+        "decoder_layerdrop",
+        "label_smoothing",
+    )
+    sizes = ("vocab_size", "max_position_embeddings", "encoder_ffn_dim", "decoder_ffn_dim")
+    counts = ("encoder_layers", "decoder_layers")
 
     vocab_size: int = 58101
     decoder_vocab_size: int | None = None  # None: vocab_size
@@ -168,13 +177,11 @@ class TransformerLiteConfig(LiteConfig):
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
     max_position_embeddings: int = 1024
-    position_embedding_type: str = (
-        "sinusoidal"  # as in the paper; "absolute" learns them, as BERT does
-    )
+    # As in the paper; "absolute" learns them, as BERT does.
+    position_embedding_type: str = "sinusoidal"
     type_vocab_size: int = 0  # segment embeddings of the encoder; 2 when it starts from a BERT
-    normalize_embedding: bool = (
-        False  # a norm after the embeddings; True when it starts from a BERT
-    )
+    # A norm after the embeddings; True when it starts from a BERT.
+    normalize_embedding: bool = False
     layer_norm_eps: float = 1e-5
     init_std: float = 0.02
     scale_embedding: bool = False  # multiply embeddings by sqrt(d_model), section 3.4
@@ -196,3 +203,11 @@ class TransformerLiteConfig(LiteConfig):
                 self.decoder_vocab_size,
                 f"{self.vocab_size}: embeddings are shared",
             )
+        start = self.decoder_start_token_id
+        if not 0 <= start < self.decoder_vocab_size:
+            expected = f"a token below decoder_vocab_size {self.decoder_vocab_size}"
+            self._refuse("decoder_start_token_id", start, expected)
+
+    def head_counts(self) -> tuple[int, ...]:
+        """Attention heads of encoder and decoder."""
+        return (self.encoder_attention_heads, self.decoder_attention_heads)

@@ -1,6 +1,4 @@
-"""Tokens, positions and segments as vectors.
-
-One class for BERT and for both sides of the Transformer.
+"""Tokens, positions and segments as vectors, for BERT and for both sides of the Transformer.
 
 Shapes: `B` batch, `T` length, `E` hidden size.
 """
@@ -8,117 +6,183 @@ Shapes: `B` batch, `T` length, `E` hidden size.
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
+from transformers import initialization as init
 
-from .linear import Dropout
-from .masking import check_integers, is_traced
+from .inputs import out_of_range
+from .parts import Names, Part, Tree
+
+BERT_EMBEDDINGS: Names = {
+    "word_embeddings": "word_embeddings",
+    "position_embeddings": "position_embeddings",
+    "token_type_embeddings": "token_type_embeddings",
+    "embedding_norm": "LayerNorm",
+    "embedding_dropout": "dropout",
+}
+MARIAN_EMBEDDINGS: Names = {
+    "word_embeddings": "embed_tokens",
+    "position_embeddings": "embed_positions",
+    # Marian has neither; a Transformer that starts from a BERT has both.
+    "token_type_embeddings": "embeddings.token_type_embeddings",
+    "embedding_norm": "embeddings.LayerNorm",
+    "embedding_dropout": "dropout",
+}
 
 
-def sinusoidal_table(
-    length: int, hidden_size: int, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
-    """PE(pos, 2i) = sin(pos / 10000^(2i/E)), PE(pos, 2i+1) = cos(the same)  (Vaswani et al.
+def sinusoidal_table(length: int, hidden_size: int) -> torch.Tensor:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/E)), PE(pos, 2i+1) = cos(the same), `(length, E)`.
 
-    2017, section 3.5).
+    Source: Vaswani et al. 2017, section 3.5.
 
     Deviation: the sines fill the first half of the vector and the cosines the second, as in Marian,
     where the paper interleaves them. The first projection absorbs the permutation, and Marian
     checkpoints keep their meaning.
     """
     exponents = torch.arange(0, hidden_size, 2, dtype=torch.float64) / hidden_size
-    angles = (
-        torch.arange(length, dtype=torch.float64)[:, None] / 10000.0**exponents
-    )  # (length, ceil(E / 2))
-    return torch.cat([angles.sin(), angles.cos()[:, : hidden_size // 2]], dim=-1).to(dtype)
+    positions = torch.arange(length, dtype=torch.float64)
+    angles = positions[:, None] / 10000.0**exponents  # (length, ceil(E / 2))
+    return torch.cat([angles.sin(), angles.cos()[:, : hidden_size // 2]], dim=-1)
 
 
-class SinusoidalPositions(nn.Module):
-    """Fixed position vectors: a table that is computed, never learned and never saved."""
+class SinusoidalEmbedding(nn.Embedding):
+    """Position vectors that are computed, never learned and never saved."""
 
-    def __init__(self, num_embeddings: int, hidden_size: int):
-        super().__init__()
-        self.num_embeddings = num_embeddings
-        self.weight = nn.Buffer(sinusoidal_table(num_embeddings, hidden_size), persistent=False)
+    def __init__(self, num_embeddings: int, embedding_dim: int):
+        super().__init__(num_embeddings, embedding_dim, _freeze=True)
+        self.fill()
 
-    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
-        return nn.functional.embedding(position_ids, self.weight)
+    @torch.no_grad()
+    def fill(self) -> None:
+        """Write the table; `_init_weights` calls it where a file holds none."""
+        init.copy_(self.weight, sinusoidal_table(*self.weight.shape).to(self.weight.dtype))
 
 
-class Embeddings(nn.Module):
-    """word · scale + position (+ segment), then (norm and) dropout.
+def embedding_parts(
+    config: PreTrainedConfig, vocab_size: int, type_vocab_size: int
+) -> dict[str, nn.Module]:
+    """The parts of an embedding, by role, as the config asks for them."""
+    hidden_size, positions = config.hidden_size, config.max_position_embeddings
+    is_sinusoidal = config.position_embedding_type == "sinusoidal"
+    parts: dict[str, nn.Module] = {
+        "word_embeddings": nn.Embedding(vocab_size, hidden_size, padding_idx=config.pad_token_id),
+        "position_embeddings": (
+            SinusoidalEmbedding(positions, hidden_size)
+            if is_sinusoidal
+            else nn.Embedding(positions, hidden_size)
+        ),
+        "embedding_dropout": nn.Dropout(config.hidden_dropout_prob),
+    }
+    if type_vocab_size:
+        parts["token_type_embeddings"] = nn.Embedding(type_vocab_size, hidden_size)
+    if config.normalize_embedding:
+        parts["embedding_norm"] = nn.LayerNorm(hidden_size, config.layer_norm_eps)
+    return parts
+
+
+class EmbeddingSteps:
+    """word · scale (+ segment) + position, then (norm and) dropout, on parts found by role.
 
     BERT learns positions, adds segments and normalises (Devlin et al. 2018, figure 2); the
     Transformer scales words by √E and adds sinusoids (Vaswani et al. 2017, sections 3.4 and 3.5).
     """
 
-    def __init__(self, config: PreTrainedConfig, *, vocab_size: int, type_vocab_size: int):
-        super().__init__()
-        hidden_size, positions = config.hidden_size, config.max_position_embeddings
-        self.scale = hidden_size**0.5 if config.scale_embedding else 1.0
-        self.word_embeddings = nn.Embedding(
-            vocab_size, hidden_size, padding_idx=config.pad_token_id
+    word_embeddings, position_embeddings = Part(), Part()
+    token_type_embeddings = Part()
+    embedding_norm, embedding_dropout = Part(), Part()
+    embedding_scale: float
+
+    def embed(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Ids `(B, T)`, or word vectors `(B, T, E)` not yet scaled, to `(B, T, E)`.
+
+        Raises:
+            ValueError: an id that is in no table.
+        """
+        try:
+            return self.look_up(input_ids, token_type_ids, position_ids, inputs_embeds)
+        except IndexError as error:
+            raise self.index_error(input_ids, token_type_ids, position_ids) or error from error
+
+    def look_up(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The sum of the three vectors of each token."""
+        hidden_states = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.embedding_scale != 1.0:
+            hidden_states = hidden_states * self.embedding_scale
+        if self.token_type_embeddings is not None:
+            if token_type_ids is None:
+                token_type_ids = position_ids.new_zeros(hidden_states.shape[:2])
+            hidden_states = hidden_states + self.token_type_embeddings(token_type_ids)
+        hidden_states = hidden_states + self.position_embeddings(position_ids)  # (B, T, E)
+        if self.embedding_norm is not None:
+            hidden_states = self.embedding_norm(hidden_states)
+        return self.embedding_dropout(hidden_states)
+
+    def index_error(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor,
+    ) -> ValueError | None:
+        """Which id was in no table, as an error that says so."""
+        words, positions = self.word_embeddings, self.position_embeddings
+        found = out_of_range("input_ids", input_ids, words.num_embeddings, "(vocab_size)")
+        limit = positions.num_embeddings
+        found = found or out_of_range(
+            "position_ids", position_ids, limit, "(max_position_embeddings)"
         )
-        kind = (
-            SinusoidalPositions if config.position_embedding_type == "sinusoidal" else nn.Embedding
-        )
-        self.position_embeddings = kind(positions, hidden_size)
-        self.token_type_embeddings = (
-            nn.Embedding(type_vocab_size, hidden_size) if type_vocab_size else None
-        )
-        self.LayerNorm = (
-            nn.LayerNorm(hidden_size, config.layer_norm_eps) if config.normalize_embedding else None
-        )
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        if self.token_type_embeddings is not None:
+            limit = self.token_type_embeddings.num_embeddings
+            found = found or out_of_range(
+                "token_type_ids", token_type_ids, limit, "(type_vocab_size)"
+            )
+        return found
+
+
+class BertEmbeddings(EmbeddingSteps, Tree):
+    """BERT's `embeddings`, with its tensor names and arguments."""
+
+    embedding_scale = 1.0
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(BERT_EMBEDDINGS)
+        self.grow(embedding_parts(config, config.vocab_size, config.type_vocab_size))
+        # Kept for those who read them, as they do from BERT's; nothing here needs them.
+        length = config.max_position_embeddings
+        self.position_ids = nn.Buffer(torch.arange(length)[None], persistent=False)
+        self.token_type_ids = nn.Buffer(torch.zeros_like(self.position_ids), persistent=False)
 
     def forward(
-        self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None
-    ) -> torch.Tensor:
-        """`(B, T)` ids, or `(B, T, E)` word vectors not yet scaled, to `(B, T, E)`."""
-        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
-        hidden_states = words if self.scale == 1.0 else words * self.scale
-        if self.token_type_embeddings is not None:
-            weight = self.token_type_embeddings.weight
-            hidden_states = hidden_states + (
-                weight[0] if token_type_ids is None else weight[token_type_ids]
-            )
-        hidden_states = hidden_states + self.position_embeddings(position_ids)  # (B, T, E)
-        return self.dropout(
-            hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states)
-        )
-
-    def check(
         self,
-        input_ids=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        start: int = 0,
-    ):
-        """Refuse, with a ValueError, what cannot be embedded.
+        input_ids: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        past_key_values_length: int = 0,
+    ) -> torch.Tensor:
+        """Ids `(B, T)`, or word vectors `(B, T, E)`, to `(B, T, E)`.
 
-        Return what was given. `start`: length of the cache.
+        Args:
+            input_ids: `(B, T)`.
+            token_type_ids: `(B, T)`; None: all in the first segment.
+            position_ids: `(B, T)` or `(1, T)`; None: counted from `past_key_values_length`.
+            inputs_embeds: `(B, T, E)`, instead of `input_ids`.
+            past_key_values_length: where positions begin.
+
+        Raises:
+            ValueError: an id that is in no table.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
-        given, dims = (input_ids, 2) if inputs_embeds is None else (inputs_embeds, 3)
-        name = "input_ids" if dims == 2 else "inputs_embeds"
-        if is_traced():
-            return given
-        width = self.word_embeddings.embedding_dim
-        if given.ndim != dims or 0 in given.shape or given.shape[2:] not in ((), (width,)):
-            expected = "(batch, length)" if dims == 2 else f"(batch, length, {width})"
-            raise ValueError(
-                f"{name} must have shape {expected} with no empty side, got {tuple(given.shape)}"
-            )
-        limit = self.position_embeddings.num_embeddings
-        if position_ids is None and start + given.shape[1] > limit:
-            advice = f"got {start + given.shape[1]}; truncate with tokenizer(..., truncation=True, max_length={limit})"
-            raise ValueError(
-                f"{name} must hold at most {limit} tokens a row (max_position_embeddings), {advice}"
-            )
-        shape, kinds = given.shape[:2], getattr(self.token_type_embeddings, "num_embeddings", 0)
-        check_integers(
-            "input_ids", input_ids, self.word_embeddings.num_embeddings, shape, "vocab_size"
-        )
-        check_integers("position_ids", position_ids, limit, shape, "max_position_embeddings")
-        check_integers("token_type_ids", token_type_ids, kinds, shape, "type_vocab_size")
-        return given
+        if position_ids is None:
+            given = input_ids if inputs_embeds is None else inputs_embeds
+            positions = torch.arange(given.shape[1], device=given.device)  # type: ignore[union-attr]
+            position_ids = (positions + past_key_values_length)[None]  # (1, T)
+        return self.embed(input_ids, token_type_ids, position_ids, inputs_embeds)

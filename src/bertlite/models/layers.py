@@ -1,348 +1,237 @@
 """The layers of the Transformer, once: BERT's encoder is the Transformer's encoder.
 
-Shapes: `B` batch, `T` target length, `S` source length, `N` real tokens, `E` hidden size.
+One layer, as in figure 1 of Vaswani et al. 2017 (post-norm, as in both papers):
+
+    hidden_states (B, T, E)
+        │
+        ├──────────────┐
+        │         self-attention
+        └──── + ── dropout
+              │
+          LayerNorm                          attention_sublayer
+              ├──────────────┐
+              │         feed-forward
+              └──── + ── dropout
+                    │
+                LayerNorm                    feed_forward_sublayer
+                    │
+    hidden_states (B, T, E)
+
+With `norm_first` (pre-norm) each norm stands before its sub-layer instead. A decoder layer has a
+third sub-layer between the two, which attends to the encoder.
+
+Shapes: `B` batch, `T` target length, `S` source length, `E` hidden size.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import Attention
-from .embeddings import Embeddings
-from .linear import Dropout, Linear
-from .masking import FlatLayout, Ids, Vectors, attention_masks, check_mask, is_traced, segment_ids
-from .pretrained import LitePreTrainedModel
+from .parts import Names, Part, Tree
 
 
-class FeedForward(nn.Module):
-    """FFN(x) = act(x W₁ + b₁) W₂ + b₂, at each position alike (Vaswani et al.
+class LayerSteps(Tree):
+    """The steps of a layer, on parts that are found by role.
 
-    2017, section 3.3; BERT uses GELU).
+    A layer has all the parts. A node of BERT's tree, such as `attention.output`, has those of the
+    one step that it computes.
     """
 
-    def __init__(self, config: PreTrainedConfig, *, intermediate_size: int):
-        super().__init__()
-        self.fc1 = Linear(config.hidden_size, intermediate_size)
-        self.fc2 = Linear(intermediate_size, config.hidden_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.is_gelu = config.hidden_act == "gelu"
-        self.dropout = Dropout(config.activation_dropout)
-        self.chunk_size = config.chunk_size_feed_forward
+    self_attention, attention_projection = Part(), Part()
+    attention_norm, attention_dropout = Part(), Part()
+    inner, activation, activation_dropout, outer = Part(), Part(), Part(), Part()
+    feed_forward_norm, feed_forward_dropout = Part(), Part()
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(B, T, E)` to `(B, T, E)`.
+    def __init__(self, names: Names, *, norm_first: bool):
+        super().__init__(names)
+        self.norm_first = norm_first
 
-        `chunk_size_feed_forward` positions at a time where it is set.
-        """
-        chunks = hidden_states.split(self.chunk_size, dim=1) if self.chunk_size else [hidden_states]
-        chunks = [self.fc2(self.dropout(self.activate(self.fc1(chunk)))) for chunk in chunks]
-        return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
+    def make_node(self, role: str, names: Names) -> nn.Module | None:
+        """A node of the tree that computes the step `role`."""
+        if not hasattr(LayerSteps, role) or isinstance(getattr(LayerSteps, role), Part):
+            return None
+        return LayerNode(role, names, norm_first=self.norm_first)
 
-    def activate(self, inner: torch.Tensor) -> torch.Tensor:
-        """The activation.
+    def attention_sublayer(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """LayerNorm(x + dropout(SelfAttention(x))), `(B, T, E)`, and the attention weights."""
+        inputs = self.attention_norm(hidden_states) if self.norm_first else hidden_states
+        context, weights = self.self_attention(inputs, attention_mask=attention_mask, **kwargs)
+        return self.step("end_attention", context, hidden_states), weights
 
-        GELU in place where no gradient and no hook needs its input, which saves a wide copy.
-        """
-        if self.is_gelu and not (torch.is_grad_enabled() or self.fc1._forward_hooks or is_traced()):
-            return torch.ops.aten.gelu_(inner)
-        return self.activation(inner)
+    def end_attention(self, context: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """From heads side by side, `(B, T, E)`, to the end of the sub-layer."""
+        if self.attention_projection is not None:
+            context = self.attention_projection(context)
+        return self.add(residual, context, self.attention_dropout, self.attention_norm)
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """LayerNorm(x + dropout(FFN(x))), with FFN(x) = act(x W₁ + b₁) W₂ + b₂ (section 3.3)."""
+        inputs = self.feed_forward_norm(hidden_states) if self.norm_first else hidden_states
+        inner = self.step("expand", inputs)
+        return self.step("end_feed_forward", inner, hidden_states)
+
+    def expand(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """act(x W₁ + b₁), from `(B, T, E)` to the inner size."""
+        inner = self.activation(self.inner(hidden_states))
+        return inner if self.activation_dropout is None else self.activation_dropout(inner)
+
+    def end_feed_forward(self, inner: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Back to `(B, T, E)`, and to the end of the sub-layer."""
+        update = self.outer(inner)
+        return self.add(residual, update, self.feed_forward_dropout, self.feed_forward_norm)
+
+    def add(
+        self, residual: torch.Tensor, update: torch.Tensor, dropout: nn.Module, norm: nn.Module
+    ) -> torch.Tensor:
+        """X + dropout(update), normalised unless that was done before the sub-layer."""
+        hidden_states = dropout(update) + residual
+        return hidden_states if self.norm_first else norm(hidden_states)
 
 
-class EncoderLayer(GradientCheckpointingLayer):
-    """Self-attention, then feed-forward (section 3.1).
+class LayerNode(LayerSteps):
+    """A node of a family's tree that computes one step with the parts below it."""
 
-    The layer of BERT and of the Transformer's encoder.
-    """
+    def __init__(self, role: str, names: Names, *, norm_first: bool):
+        super().__init__(names, norm_first=norm_first)
+        self.role = role
+
+    def forward(self, *args, **kwargs):
+        """The step's arguments and result."""
+        return getattr(self, self.role)(*args, **kwargs)
+
+
+class EncoderLayer(GradientCheckpointingLayer, LayerSteps):
+    """Self-attention, then feed-forward (section 3.1): the layer of BERT and of the Transformer."""
 
     is_decoder = False
 
     def __init__(
-        self, config: PreTrainedConfig, *, num_heads: int, intermediate_size: int, layer_idx: int
+        self,
+        config: PreTrainedConfig,
+        names: Names,
+        attention_names: Names,
+        *,
+        num_heads: int,
+        intermediate_size: int,
+        layer_idx: int,
     ):
-        super().__init__()
-        self.norm_first = config.norm_first
-        self.dropout = Dropout(config.hidden_dropout_prob)
-        self.self_attention = Attention(
-            config, num_heads=num_heads, is_causal=self.is_decoder, layer_idx=layer_idx
+        """`names` and `attention_names` are tables of `names.py`; the sizes are the side's own."""
+        super().__init__(names, norm_first=config.norm_first)
+        self.chunk_size_feed_forward = config.chunk_size_feed_forward
+        hidden_size, eps = config.hidden_size, config.layer_norm_eps
+        self.grow(
+            {
+                "self_attention": Attention(
+                    config,
+                    attention_names,
+                    num_heads=num_heads,
+                    is_causal=self.is_decoder,
+                    layer_idx=layer_idx,
+                ),
+                "attention_projection": nn.Linear(hidden_size, hidden_size),
+                "attention_norm": nn.LayerNorm(hidden_size, eps),
+                "attention_dropout": nn.Dropout(config.hidden_dropout_prob),
+                "inner": nn.Linear(hidden_size, intermediate_size),
+                "activation": ACT2FN[config.hidden_act],
+                "activation_dropout": nn.Dropout(config.activation_dropout),
+                "outer": nn.Linear(intermediate_size, hidden_size),
+                "feed_forward_norm": nn.LayerNorm(hidden_size, eps),
+                "feed_forward_dropout": nn.Dropout(config.hidden_dropout_prob),
+                **self.cross_attention_parts(config, attention_names, num_heads, layer_idx),
+            }
         )
-        self.self_attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        if self.is_decoder:
-            self.cross_attention = Attention(
-                config, num_heads=num_heads, is_cross_attention=True, layer_idx=layer_idx
-            )
-            self.cross_attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.feed_forward = FeedForward(config, intermediate_size=intermediate_size)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
-    def residual(
-        self, x: torch.Tensor, norm: nn.LayerNorm, sublayer, *args, **kwargs
+    def cross_attention_parts(
+        self, config: PreTrainedConfig, names: Names, num_heads: int, layer_idx: int
+    ) -> dict[str, nn.Module]:
+        """A decoder's further parts; an encoder has none."""
+        return {}
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> torch.Tensor:
-        """The one place of the norm.
+        """`(B, T, E)` to `(B, T, E)`.
 
-        LayerNorm(x + Sublayer(x)), as in the papers, or x + Sublayer(LayerNorm(x)).
+        Args:
+            hidden_states: `(B, T, E)`, or `(1, N, E)` where sequences are laid end to end.
+            attention_mask: as the attention function takes it.
+            kwargs: for the attention.
         """
-        made = sublayer(norm(x) if self.norm_first else x, *args, **kwargs)
-        x = (
-            x
-            if kwargs.get("rows") is None
-            else x.flatten(0, 1).index_select(0, kwargs["rows"])[None]
-        )  # (1, K, E)
-        x = x + self.dropout(
-            made[0] if isinstance(made, tuple) else made
-        )  # attention gives its weights too
-        return x if self.norm_first else norm(x)
+        hidden_states, _ = self.step("attention_sublayer", hidden_states, attention_mask, **kwargs)
+        return self.feed_forward_sublayer(hidden_states)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: Ids = None, **kwargs):
-        """`(B, T, E)`, or `(1, N, E)` with `cu_seq_lens_q`, to the same, or to its `rows` `(K,)`
-        alone, `(1, K, E)`.
-        """
-        x = self.residual(
-            hidden_states, self.self_attention_norm, self.self_attention, attention_mask, **kwargs
-        )
-        return self.residual(x, self.feed_forward_norm, self.feed_forward)
+    def feed_forward_sublayer(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The second half of the layer; `chunk_size_feed_forward` positions at a time if set."""
+        if not self.chunk_size_feed_forward:
+            return self.feed_forward(hidden_states)
+        chunks = hidden_states.split(self.chunk_size_feed_forward, dim=1)
+        return torch.cat([self.feed_forward(chunk) for chunk in chunks], dim=1)
 
 
 class DecoderLayer(EncoderLayer):
-    """Causal self-attention, attention to the encoder, feed-forward.
-
-    The three sub-layers of section 3.1.
-    """
+    """Causal self-attention, attention to the encoder, feed-forward (section 3.1)."""
 
     is_decoder = True
+    cross_attention, cross_attention_norm = Part(), Part()
+
+    def cross_attention_parts(
+        self, config: PreTrainedConfig, names: Names, num_heads: int, layer_idx: int
+    ) -> dict[str, nn.Module]:
+        """Attention to the encoder, and its norm."""
+        attention = Attention(
+            config, names, num_heads=num_heads, is_cross_attention=True, layer_idx=layer_idx
+        )
+        norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        return {"cross_attention": attention, "cross_attention_norm": norm}
 
     def forward(
         self,
-        hidden_states,
-        attention_mask=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        cross_attention_interface: Callable | None = None,
         **kwargs,
-    ):
+    ) -> torch.Tensor:
         """`(B, T, E)` targets and `(B, S, E)` encoder states to `(B, T, E)`.
 
-        `past_key_values` in `kwargs`.
+        Args:
+            hidden_states: `(B, T, E)`.
+            attention_mask: of the targets.
+            encoder_hidden_states: `(B, S, E)`; None after the first step of generation, when the
+                cache holds what is needed of them.
+            encoder_attention_mask: of the source.
+            cross_attention_interface: as `attention_interface` of `Attention`, for the source.
+            kwargs: `past_key_values`, and what the attention function takes.
         """
-        source = (encoder_attention_mask, encoder_hidden_states)
-        x = self.residual(
-            hidden_states, self.self_attention_norm, self.self_attention, attention_mask, **kwargs
+        hidden_states, _ = self.step("attention_sublayer", hidden_states, attention_mask, **kwargs)
+        if cross_attention_interface is not None:
+            kwargs["attention_interface"] = cross_attention_interface
+        hidden_states = self.cross_attention_sublayer(
+            hidden_states, encoder_hidden_states, encoder_attention_mask, **kwargs
         )
-        x = self.residual(x, self.cross_attention_norm, self.cross_attention, *source, **kwargs)
-        return self.residual(x, self.feed_forward_norm, self.feed_forward)
+        return self.feed_forward_sublayer(hidden_states)
 
-
-class Stack(LitePreTrainedModel):
-    """Embeddings and a pile of layers; with pre-norm, a last norm, since no layer ends with one."""
-
-    layer_class: type[EncoderLayer]
-
-    def __init__(
+    def cross_attention_sublayer(
         self,
-        config: PreTrainedConfig,
-        *,
-        vocab_size: int,
-        num_layers: int,
-        num_heads: int,
-        intermediate_size: int,
-        type_vocab_size: int = 0,
-        layerdrop: float = 0.0,
-    ):
-        super().__init__(config)
-        self.layerdrop, self.num_heads = layerdrop, num_heads
-        self.embeddings = Embeddings(config, vocab_size=vocab_size, type_vocab_size=type_vocab_size)
-        sizes = {"num_heads": num_heads, "intermediate_size": intermediate_size}
-        self.layers = nn.ModuleList(
-            [self.layer_class(config, **sizes, layer_idx=i) for i in range(num_layers)]
-        )
-        self.final_norm = (
-            nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.norm_first else None
-        )
-        self.gradient_checkpointing = False
-        self.post_init()
-
-    def run_layers(
-        self, hidden_states: torch.Tensor, *args, rows: Ids = None, **kwargs
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        encoder_attention_mask: torch.Tensor | None,
+        **kwargs,
     ) -> torch.Tensor:
-        """All layers in turn.
-
-        Each is left out in training with probability `layerdrop` (Fan et al. 2019).
-        """
-        for layer in self.layers:
-            if not (self.training and self.layerdrop and torch.rand([]) < self.layerdrop):
-                last = {} if rows is None or layer is not self.layers[-1] else {"rows": rows}
-                hidden_states = layer(hidden_states, *args, **kwargs, **last)
-        return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
-
-
-class Encoder(Stack):
-    """The encoder of both families.
-
-    Real tokens run through it end to end and come back as `(B, T, E)`, zero at padding. The padded
-    batch is the plain path, taken where a caller looks inside or a graph is recorded, and for 4D
-    masks. A test holds the two equal.
-    """
-
-    layer_class = EncoderLayer
-    reads_first_position = (
-        False  # whether the output depends on position 0 even where the mask hides it
-    )
-    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(
-        self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        token_type_ids: Ids = None,
-        position_ids: Ids = None,
-        inputs_embeds: Vectors = None,
-        needed: Ids = None,
-        **kwargs,
-    ) -> BaseModelOutput:
-        """Encode `(B, T)` ids (or `(B, T, E)` word vectors).
-
-        ValueErrors are those of `Embeddings.check`, `check_mask`.
-
-        Args:
-            attention_mask: `(B, T)`, non-zero at real tokens, or a prepared 4D mask.
-            position_ids: `(B, T)`; where they start again in a row, another sequence begins, hidden
-                from the first.
-            needed: `(B, T)`, True where the output is read, or `(1, 1)`: first positions alone;
-                elsewhere it may be 0.
-        """
-        given = self.embeddings.check(input_ids, token_type_ids, position_ids, inputs_embeds)
-        batch_size, length = given.shape[:2]
-        check_mask("attention_mask", attention_mask, batch_size, self.num_heads, length, length)
-        segments = segment_ids(position_ids, batch_size)
-        if (
-            ends := kwargs.get("cu_seq_lens_q")
-        ) is not None:  # sequences that the caller laid end to end
-            places = torch.arange(length, device=ends.device, dtype=ends.dtype)
-            segments = torch.searchsorted(ends[1:], places, right=True)[None]
-        if position_ids is None:
-            position_ids = torch.arange(length, device=given.device)[None]  # (1, T)
-        kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
-        tokens: tuple = (input_ids, token_type_ids, position_ids, inputs_embeds)
-        watched = kwargs["output_attentions"] or kwargs.get(
-            "output_hidden_states", self.config.output_hidden_states
+        """LayerNorm(x + dropout(Attention(x, source)))."""
+        inputs = self.cross_attention_norm(hidden_states) if self.norm_first else hidden_states
+        context, _ = self.cross_attention(
+            inputs,
+            key_value_states=encoder_hidden_states,
+            attention_mask=encoder_attention_mask,
+            **kwargs,
         )
-        layout, mask = self._layout(attention_mask, segments, given, watched, kwargs), None
-        if layout is not None:
-            tokens = tuple(layout.take(tensor) for tensor in tokens)
-            kwargs = {**kwargs, **layout.kwargs}
-        hidden_states = self.embeddings(*tokens)  # (B, T, E) or (1, N, E)
-        if kwargs.get("cu_seq_lens_q") is None:
-            mask = attention_masks(self.config, hidden_states, attention_mask, segments, **kwargs)
-        if (
-            needed is not None
-            and len(self.layers)
-            and not (is_traced() or watched or self.layerdrop)
-        ):
-            layout, kwargs["rows"] = FlatLayout.of_needed(needed, layout, (batch_size, length))
-        hidden_states = self.run_layers(hidden_states, mask, **kwargs)
-        return self.make_output(hidden_states if layout is None else layout.put_back(hidden_states))
-
-    def make_output(self, hidden_states: torch.Tensor) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=hidden_states)
-
-    def _layout(self, attention_mask, segments, given, watched, kwargs) -> FlatLayout | None:
-        """The flat layout of the batch, or None where the padded path must, or may as well, be
-        taken.
-        """
-        if watched:  # sequences that the caller laid end to end are masked apart instead
-            for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"):
-                kwargs.pop(name, None)
-        padded_only = (
-            not self.config.unpad_inputs or self.config._attn_implementation == "flex_attention"
-        )
-        if padded_only or is_traced() or watched or kwargs.get("cu_seq_lens_q") is not None:
-            return None
-        prepared = attention_mask is not None and attention_mask.ndim != 2
-        full = (
-            not prepared and segments is None and (attention_mask is None or attention_mask.all())
-        )
-        first = self.reads_first_position and not prepared and attention_mask is not None
-        if prepared or full or (first and not attention_mask[:, 0].all()):
-            return None
-        return FlatLayout.of(attention_mask, segments, tuple(given.shape[:2]), given.device)
-
-
-class Decoder(Stack):
-    """The decoder of the Transformer."""
-
-    layer_class = DecoderLayer
-    _can_record_outputs = {
-        "hidden_states": DecoderLayer,
-        "attentions": OutputRecorder(Attention, index=1, layer_name="self_attention"),
-        "cross_attentions": OutputRecorder(Attention, index=1, layer_name="cross_attention"),
-    }
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(
-        self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        position_ids: Ids = None,
-        *,
-        encoder_hidden_states: torch.Tensor,
-        encoder_attention_mask: Ids = None,
-        encoder_position_ids: Ids = None,
-        past_key_values=None,
-        inputs_embeds: Vectors = None,
-        use_cache: bool | None = None,
-        **kwargs,
-    ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """Decode `(B, T)` ids against encoder states `(B, S, E)`.
-
-        Args:
-            attention_mask: `(B, past + T)`, or a prepared 4D mask; `encoder_attention_mask`: `(B,
-                S)`.
-            position_ids: `(B, T)`; in rows packed as in `Encoder` target k sees source k, by
-                `encoder_position_ids`.
-            past_key_values: keys and values of earlier positions, and of the encoder. Errors are
-                those of `Encoder`.
-        """
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(
-                DynamicCache(config=self.config), DynamicCache(config=self.config)
-            )
-        start = past_key_values.get_seq_length() if past_key_values is not None else 0
-        growing_and_empty = past_key_values is None or (
-            not past_key_values.is_compileable and start == 0
-        )
-        own: dict = {
-            "is_causal": True,
-            "past_key_values": None if growing_and_empty else past_key_values,
-        }
-        given = self.embeddings.check(input_ids, None, position_ids, inputs_embeds, start)
-        batch_size, length = given.shape[:2]
-        sizes = (batch_size, self.num_heads, length)
-        check_mask(
-            "encoder_attention_mask", encoder_attention_mask, *sizes, encoder_hidden_states.shape[1]
-        )
-        if own["past_key_values"] is None:  # a cache may hold more keys than it has seen
-            check_mask("decoder_attention_mask", attention_mask, *sizes, length)
-        segments = segment_ids(position_ids, batch_size)
-        if position_ids is None:
-            position_ids = (torch.arange(length, device=given.device) + start)[None]  # (1, T)
-        hidden_states = self.embeddings(input_ids, None, position_ids, inputs_embeds)
-        kwargs["output_attentions"] = kwargs.get("output_attentions", self.config.output_attentions)
-        source = {"encoder_hidden_states": encoder_hidden_states, **kwargs}
-        source["key_segments"] = segment_ids(encoder_position_ids, batch_size)
-        mask = attention_masks(
-            self.config, hidden_states, attention_mask, segments, **own, **kwargs
-        )
-        source_mask = attention_masks(
-            self.config, hidden_states, encoder_attention_mask, segments, **source
-        )
-        states = (hidden_states, mask, encoder_hidden_states, source_mask)
-        hidden_states = self.run_layers(*states, past_key_values=past_key_values, **kwargs)
-        return BaseModelOutputWithPastAndCrossAttentions(
-            hidden_states, past_key_values=past_key_values
-        )
+        return self.add(hidden_states, context, self.attention_dropout, self.cross_attention_norm)

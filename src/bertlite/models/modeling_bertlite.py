@@ -1,32 +1,59 @@
 """BERT and its heads (Devlin et al. 2018) on the shared encoder.
 
-Shapes: `B` batch, `T` length, `C` choices, `E` hidden size, `V` vocabulary, `L` labels.
+Each head's `forward` is written out: run BERT, compute logits, compute the loss. In training with
+labels most of the logits are read by nobody; `positions` then names the vectors that the loss
+reads, a backend leaves out the others, and the output computes `logits` if somebody asks for them.
+
+Shapes: `B` batch, `T` length, `C` choices, `M` vectors that are read, `E` hidden size, `V`
+vocabulary, `L` labels.
 """
 
-from typing import Any
+import functools
 
 import torch
 from torch import nn
-from transformers import modeling_outputs
-from transformers.activations import ACT2FN
+from transformers import initialization as init
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    NextSentencePredictorOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
+from .attention import Attention
+from .checkpoint import LitePreTrainedModel
 from .configuration import BertLiteConfig
-from .layers import Encoder
-from .linear import Linear
-from .losses import class_loss, cross_entropy, sequence_loss, span_loss, vocabulary_loss
-from .masking import IGNORED, Count, Ids, Vectors, check_integers, is_traced
-from .pretrained import LitePreTrainedModel
+from .embeddings import BertEmbeddings
+from .encoder import BertEncoder, TextEncoder, make_final_norm
+from .heads import (
+    BertMaskedLMHead,
+    BertNextSentenceHead,
+    BertPooler,
+    BertPredictions,
+    BertPreTrainingHeads,
+    head_dropout,
+)
+from .inputs import IGNORED
+from .layers import EncoderLayer
+from .losses import Count, cross_entropy, problem_type, sequence_loss, span_loss
+from .outputs import deferred
 
-TASKS = [
+TASKS = (
     "PreTraining",
     "MaskedLM",
     "NextSentencePrediction",
     "SequenceClassification",
     "TokenClassification",
-]
-TASKS += ["QuestionAnswering", "MultipleChoice"]
+    "QuestionAnswering",
+    "MultipleChoice",
+)
 
 
 class BertLitePreTrainedModel(LitePreTrainedModel):
@@ -34,360 +61,669 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
 
     config: BertLiteConfig
     base_model_prefix = "bert"
+    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
     auto_map = {
         "AutoConfig": "configuration.BertLiteConfig",
         "AutoModel": "modeling_bertlite.BertLiteModel",
         **{f"AutoModelFor{task}": f"modeling_bertlite.BertLiteFor{task}" for task in TASKS},
     }
 
+    def vectors_read(self, labels: torch.Tensor | None, **kwargs) -> torch.Tensor | None:
+        """Which of the `(B, T)` vectors the loss reads, where the others may be left out.
 
-class BertLiteModel(BertLitePreTrainedModel, Encoder):
-    """BERT without a head: the Transformer's encoder and, unless told otherwise, the pooler.
+        That is in training with labels `(B, T)`, unless somebody looks at more than the loss.
+        """
+        wanted = labels is not None and self.training and self.config.loss_chunk_size > 0
+        return labels != IGNORED if wanted and self.skips_unread(**kwargs) else None
 
-    Returns `last_hidden_state` `(B, T, E)`, zero at padding, and `pooler_output` `(B, E)`: tanh(W h
-    + b) of the first token's vector, BERT's summary of a sequence.
+    def first_vectors(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        **kwargs,
+    ) -> torch.Tensor | None:
+        """The first position of each row, where a head on BERT's own pooler reads nothing else."""
+        bert = self.base_model
+        if type(bert.pooler) is not BertPooler or not self.skips_unread(**kwargs):
+            return None
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if given is None or given.ndim < 2:  # BERT will say what is wrong
+            return None
+        read = torch.zeros(given.shape[:2], dtype=torch.bool, device=given.device)
+        read[:, :1] = True
+        return read
+
+
+class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
+    """BERT without a head: embeddings, the Transformer's encoder and, unless told else, the pooler.
+
+    In evaluation the vectors of padding are zero where a backend has left them out.
     """
 
     def __init__(self, config: BertLiteConfig, add_pooling_layer: bool = True):
-        super().__init__(
-            config,
-            vocab_size=config.vocab_size,
-            num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            type_vocab_size=config.type_vocab_size,
-        )
-        size = config.hidden_size
-        self.pooler = nn.ModuleDict({"dense": Linear(size, size)}) if add_pooling_layer else None
+        super().__init__(config)
+        self.num_heads = config.num_attention_heads
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.final_norm = make_final_norm(config)
+        self.pooler = BertPooler(config) if add_pooling_layer else None
         self.reads_first_position = add_pooling_layer
         self.post_init()
 
-    def make_output(
-        self, hidden_states: torch.Tensor
-    ) -> modeling_outputs.BaseModelOutputWithPooling:
-        pooled = (
-            None if self.pooler is None else self.pooler["dense"](hidden_states[:, 0]).tanh()
-        )  # (B, E)
-        return modeling_outputs.BaseModelOutputWithPooling(
-            last_hidden_state=hidden_states, pooler_output=pooled
-        )
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.word_embeddings = value
 
-class BertLiteHead(BertLitePreTrainedModel):
-    """What every head does: run BERT, then `predict` its own fields of the output."""
-
-    # whether the head reads the pooler, and, unless `needed` says otherwise, nothing else
-    pooled = False
-    num_outputs: int | None = None  # of the linear layer; None: num_labels
-    output_class: Any
-
-    def __init__(self, config: BertLiteConfig):
-        super().__init__(config)
-        self.bert = BertLiteModel(config, add_pooling_layer=self.pooled)
-        self.build(config)
-        self.post_init()
-
-    def build(self, config: BertLiteConfig) -> None:
-        """The usual head: dropout, then one linear layer to `num_labels` classes."""
-        given = config.classifier_dropout
-        self.dropout = nn.Dropout(config.hidden_dropout_prob if given is None else given)
-        self.classifier = Linear(config.hidden_size, self.num_outputs or config.num_labels or 2)
-
-    def needed(self, labels, num_items_in_batch) -> Ids:
-        """Which of the `(B, T)` vectors `predict` reads, as `Encoder.forward` takes it.
-
-        None: all.
-        """
-        return torch.ones(1, 1, dtype=torch.bool, device=self.device) if self.pooled else None
-
-    def classify(self, vectors):
-        return self.classifier(self.dropout(vectors))
-
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask) -> dict:
-        """The head's fields of the output: `loss` (None without labels) and logits."""
-        logits = self.classify(outputs.pooler_output if self.pooled else outputs.last_hidden_state)
-        return {"loss": class_loss("labels", logits, labels, num_items_in_batch), "logits": logits}
-
-    def run_bert(self, *inputs, **kwargs):
-        return self.bert(*inputs, **{**kwargs, "return_dict": True})
-
-    @can_return_tuple
+    @merge_with_config_defaults
+    @capture_outputs
     def forward(
         self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        token_type_ids: Ids = None,
-        position_ids: Ids = None,
-        inputs_embeds: Vectors = None,
-        labels: Ids = None,
-        num_items_in_batch: Count = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        zero_padding: bool | None = None,
+        packed: bool | None = None,
         **kwargs,
-    ):
-        """As `BertLiteModel`, with `labels` as the class says; a ValueError where they do not fit.
+    ) -> BaseModelOutputWithPooling:
+        """Encode `(B, T)` ids.
 
-        `num_items_in_batch`: labelled items in all the pieces whose gradients are accumulated;
-            `Trainer` gives it.
+        Args:
+            input_ids: `(B, T)`.
+            attention_mask: `(B, T)`, non-zero at real tokens, or a prepared 4D mask.
+            token_type_ids: `(B, T)`, the segment of each token.
+            position_ids: `(B, T)`. Where they start again in a row and no mask is given, another
+                sequence begins, hidden from the first.
+            inputs_embeds: `(B, T, E)`, instead of `input_ids`.
+            positions: `(B, T)` boolean, True where a vector is read; None: everywhere. With it
+                `last_hidden_state` holds those vectors alone, `(M, E)`, row by row.
+            zero_padding: whether the vectors of padding may come back as zeros; None: in
+                evaluation they may, in training they are BERT's.
+            packed: whether rows hold several sequences, with positions that start again at each;
+                None: where no mask is given and they do.
+            kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, and what the
+                attention function takes, such as `cu_seq_lens_q`.
+
+        Returns:
+            `last_hidden_state` `(B, T, E)` and `pooler_output` `(B, E)`.
+
+        Raises:
+            ValueError: inputs that do not fit, as `inputs.py` says.
         """
-        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        outputs = self.run_bert(*rows, needed=self.needed(labels, num_items_in_batch), **kwargs)
-        made = self.predict(outputs, labels, num_items_in_batch, attention_mask)
-        return self.output_class(
-            **made, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        batch = self.make_batch(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            packed,
+            kwargs.get("cu_seq_lens_q"),
         )
+        if positions is None or self.pooler is None:
+            vectors = self.encode(batch, positions, zero_padding, **kwargs)
+            pooled = None if self.pooler is None else self.pooler(vectors)
+        else:
+            vectors, pooled = self.encode_and_pool(batch, positions, **kwargs)
+        return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=pooled)
+
+    def encode_and_pool(
+        self, batch, positions: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vectors at `positions` `(M, E)`, and what the pooler makes of first ones `(B, E)`."""
+        first = torch.zeros_like(positions)
+        first[:, 0] = True
+        read = positions | first
+        vectors = self.encode(batch, read, **kwargs)
+        # The pooler reads position 0 of each row: rows of one vector are enough for it.
+        pooled = self.pooler(vectors[first[read]][:, None])
+        return vectors[positions[read]], pooled
 
 
-class VocabularyHead(nn.Module):
-    """The masked-LM head.
+class VocabularyModel(BertLitePreTrainedModel):
+    """What the two models with a vocabulary head share: the tie of its weight, and its loss."""
 
-    Dense, activation, norm, then the transposed word embedding and a bias.
-    """
-
-    def __init__(self, config: BertLiteConfig):
-        super().__init__()
-        norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.transform = nn.ModuleDict(
-            {"dense": Linear(config.hidden_size, config.hidden_size), "LayerNorm": norm}
-        )
-        self.activation = ACT2FN[config.hidden_act]
-        self.decoder = Linear(config.hidden_size, config.vocab_size)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # the file's name for decoder.bias
-        self.chunk_size = config.loss_chunk_size
-
-    def is_chunked(self, labels: Ids) -> bool:
-        """Whether only labelled positions are projected, and no logits given.
-
-        In training with labels.
-        """
-        return labels is not None and self.training and self.chunk_size > 0 and not is_traced()
-
-    def forward(self, hidden_states, labels=None, num_items_in_batch=None):
-        """Loss and logits `(B, T, V)`, or None for these, see `is_chunked`."""
-        check_integers("labels", labels, self.decoder.out_features, tuple(hidden_states.shape[:2]))
-        if chunked := self.is_chunked(labels):
-            hidden_states = hidden_states[labels != IGNORED]  # (labelled, E)
-        hidden_states = self.transform["LayerNorm"](
-            self.activation(self.transform["dense"](hidden_states))
-        )
-        if chunked:
-            output = (self.decoder.weight, self.decoder.bias, num_items_in_batch, self.chunk_size)
-            return vocabulary_loss(hidden_states, labels[labels != IGNORED], *output), None
-        logits = self.decoder(hidden_states)  # (B, T, V)
-        return None if labels is None else cross_entropy(logits, labels, num_items_in_batch), logits
-
-
-class BertLiteForMaskedLM(BertLiteHead):
-    """Masked language model; `labels` `(B, T)`, -100 where nothing is predicted.
-
-    In training with labels, `logits` is None: only labelled positions meet the vocabulary,
-    `config.loss_chunk_size` at a time. Set that to 0, or call `eval()`, for full logits.
-    """
-
-    output_class: Any = modeling_outputs.MaskedLMOutput
+    cls: BertMaskedLMHead | BertPreTrainingHeads
     _tied_weights_keys = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
 
-    def get_output_embeddings(self):
-        return self.cls["predictions"].decoder
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, BertPredictions):
+            init.zeros_(module.bias)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.cls.predictions.decoder
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
-        self.cls["predictions"].decoder, self.cls["predictions"].bias = value, value.bias
+        self.cls.predictions.decoder = value
+        self.cls.predictions.bias = value.bias
 
-    def build(self, config: BertLiteConfig) -> None:
-        self.cls = nn.ModuleDict({"predictions": VocabularyHead(config)})
-
-    def needed(self, labels, num_items_in_batch):
-        labels = labels[0] if isinstance(labels, tuple) else labels
-        if not self.cls["predictions"].is_chunked(labels):
-            return None
-        needed = labels != IGNORED
-        needed[..., :1] |= self.pooled
-        return needed
-
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        loss, logits = self.cls["predictions"](
-            outputs.last_hidden_state, labels, num_items_in_batch
-        )
-        return {"loss": loss, "logits": logits}
-
-
-class BertLiteForNextSentencePrediction(BertLiteHead):
-    """Does sentence B follow sentence A? `labels` `(B,)`: 0 it does, 1 it is a random one."""
-
-    pooled = True
-    output_class = modeling_outputs.NextSentencePredictorOutput
-
-    def build(self, config: BertLiteConfig) -> None:
-        self.cls = nn.ModuleDict({"seq_relationship": Linear(config.hidden_size, 2)})
-
-    def classify(self, vectors):
-        return self.cls["seq_relationship"](vectors)
-
-
-class BertLiteForSequenceClassification(BertLiteHead):
-    """Classes or scores of a sequence; `labels` as in `sequence_loss`."""
-
-    pooled = True
-    output_class = modeling_outputs.SequenceClassifierOutput
-
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        logits = self.classify(outputs.pooler_output)  # (B, L)
-        loss = (
-            None
-            if labels is None
-            else sequence_loss(logits, labels, self.config, num_items_in_batch)
-        )
-        return {"loss": loss, "logits": logits}
-
-
-class BertLiteForTokenClassification(BertLiteHead):
-    """A class for each token; `labels` `(B, T)`, -100 for tokens without one.
-
-    Where only the loss is wanted (training, labels, `num_items_in_batch`, as in `Trainer`), their
-    `logits` are NaN.
-    """
-
-    output_class = modeling_outputs.TokenClassifierOutput
-
-    def needed(self, labels, num_items_in_batch):
-        loss_only = (
-            self.training
-            and labels is not None
-            and num_items_in_batch is not None
-            and not is_traced()
-        )
-        return labels != IGNORED if loss_only else None
-
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        needed = self.needed(labels, num_items_in_batch)
-        made = super().predict(outputs, labels, num_items_in_batch, attention_mask)
-        return (
-            made
-            if needed is None
-            else {**made, "logits": made["logits"].masked_fill(~needed[..., None], torch.nan)}
+    def loss_of_read(
+        self, vectors: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Count
+    ) -> torch.Tensor:
+        """Masked-LM loss of the vectors `(M, E)` that carry a label `(M,)`."""
+        predictions = self.cls.predictions
+        hidden_states = predictions.transform(vectors)
+        return self.vocabulary_loss(
+            hidden_states, predictions.decoder, labels, num_items_in_batch=num_items_in_batch
         )
 
 
-class BertLiteForMultipleChoice(BertLiteHead):
-    """Scores of C choices.
+class BertLiteForMaskedLM(VocabularyModel):
+    """Masked language model."""
 
-    Inputs `(B, C, T)`, `labels` `(B,)` in `[0, C)`. The choices are encoded as rows.
-    """
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.bert = BertLiteModel(config, add_pooling_layer=False)
+        self.cls = BertMaskedLMHead(config)
+        self.post_init()
 
-    pooled = True
-    num_outputs = 1
-    output_class = modeling_outputs.MultipleChoiceModelOutput
-
-    def run_bert(
-        self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-    ):
-        given, sides = (inputs_embeds, 4) if input_ids is None else (input_ids, 3)
-        if given is None or given.ndim != sides or 0 in given.shape:
-            came = f"got {None if given is None else tuple(given.shape)}"
-            raise ValueError(
-                f"input_ids must have shape (batch, choices, length) with no empty side, {came}"
-            )
-        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        rows = tuple(
-            None if tensor is None else tensor.flatten(0, 1) for tensor in rows
-        )  # (B * C, T, ...)
-        outputs = super().run_bert(*rows, **kwargs)
-        outputs.pooler_output = outputs.pooler_output.unflatten(0, given.shape[:2])  # (B, C, E)
-        return outputs
-
-    def classify(self, vectors):
-        return super().classify(vectors).squeeze(-1)  # (B, C)
-
-
-class BertLiteForQuestionAnswering(BertLiteHead):
-    """Where the answer begins and ends in the row.
-
-    `(B, T)` logits each, and `span_loss` given both positions.
-    """
-
-    output_class = modeling_outputs.QuestionAnsweringModelOutput
-
-    def build(self, config: BertLiteConfig) -> None:
-        self.qa_outputs = Linear(config.hidden_size, 2)
-
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        token_type_ids: Ids = None,
-        position_ids: Ids = None,
-        inputs_embeds: Vectors = None,
-        start_positions: Ids = None,
-        end_positions: Ids = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
         **kwargs,
-    ) -> modeling_outputs.QuestionAnsweringModelOutput:
-        """As the other heads; the labels are `start_positions` and `end_positions`, `(B,)`."""
-        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        return super().forward(*rows, labels=(start_positions, end_positions), **kwargs)
+    ) -> MaskedLMOutput:
+        """Scores of the words at each position.
 
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        start, end = (
-            each.contiguous() for each in self.qa_outputs(outputs.last_hidden_state).unbind(-1)
-        )  # (B, T)
-        given = labels[0] is not None and labels[1] is not None
-        loss = span_loss(start, end, *labels, attention_mask, num_items_in_batch) if given else None
-        return {"loss": loss, "start_logits": start, "end_logits": end}
+        Args:
+            input_ids: as in `BertLiteModel`, and so are the next four.
+            attention_mask: `(B, T)`.
+            token_type_ids: `(B, T)`.
+            position_ids: `(B, T)`.
+            inputs_embeds: `(B, T, E)`.
+            labels: `(B, T)`, the words that are masked, -100 where nothing is predicted.
+            num_items_in_batch: labels in all the pieces whose gradients are accumulated, which
+                `Trainer` gives.
+            kwargs: as in `BertLiteModel`.
+
+        Returns:
+            `logits` `(B, T, V)`, and `loss` where labels are given. In training with labels, only
+            labelled positions meet the vocabulary, and `logits` are computed when they are asked
+            for, by a second pass with dropout masks of its own.
+
+        Raises:
+            ValueError: inputs or labels that do not fit.
+        """
+        read = self.vectors_read(labels, **kwargs)
+        outputs = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            positions=read,
+            return_dict=True,
+            **kwargs,
+        )
+        if read is not None:
+            loss = self.loss_of_read(outputs.last_hidden_state, labels[read], num_items_in_batch)
+
+            def logits() -> torch.Tensor:
+                return self(
+                    input_ids,
+                    attention_mask=attention_mask,
+                    token_type_ids=token_type_ids,
+                    position_ids=position_ids,
+                    inputs_embeds=inputs_embeds,
+                    return_dict=True,
+                    **kwargs,
+                ).logits
+
+            return deferred(MaskedLMOutput, {"logits": logits}, loss=loss)
+        prediction_scores = self.cls(outputs.last_hidden_state)  # (B, T, V)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy("labels", prediction_scores, labels, num_items_in_batch)
+        return MaskedLMOutput(
+            loss=loss,
+            logits=prediction_scores,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
 
-class BertLiteForPreTraining(BertLiteForMaskedLM):
-    """Both pretraining tasks (section 3.1).
+class BertLiteForPreTraining(VocabularyModel):
+    """Both pretraining tasks (section 3.1): the loss is the sum of their means."""
 
-    The loss is the sum of their means, for whichever labels are given.
-    """
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.bert = BertLiteModel(config)
+        self.cls = BertPreTrainingHeads(config)
+        self.post_init()
 
-    pooled = True
-    output_class = BertForPreTrainingOutput
-
-    def build(self, config: BertLiteConfig) -> None:
-        super().build(config)
-        self.cls["seq_relationship"] = Linear(config.hidden_size, 2)
-
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        token_type_ids: Ids = None,
-        position_ids: Ids = None,
-        inputs_embeds: Vectors = None,
-        labels: Ids = None,
-        next_sentence_label: Ids = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        next_sentence_label: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
         num_sequences_in_batch: Count = None,
         **kwargs,
     ) -> BertForPreTrainingOutput:
-        """As the other heads.
+        """Scores of the words at each position, and of the second sentence following the first.
 
-        `labels` as for masked LM, `next_sentence_label` `(B,)`: 0 follows, 1 random.
+        Args:
+            input_ids: as in `BertLiteModel`, and so are the next four.
+            attention_mask: `(B, T)`.
+            token_type_ids: `(B, T)`.
+            position_ids: `(B, T)`.
+            inputs_embeds: `(B, T, E)`.
+            labels: `(B, T)`, as for masked LM.
+            next_sentence_label: `(B,)`: 0 it follows, 1 it is a random one.
+            num_items_in_batch: as for masked LM.
+            num_sequences_in_batch: sentence pairs in all the accumulated pieces. `Trainer` counts
+                masked words only: without this, a piece weighs by its share of them, which is exact
+                where every row has as many.
+            kwargs: as in `BertLiteModel`.
 
-        `num_sequences_in_batch`: sentence pairs in all accumulated pieces. `Trainer` counts masked
-            words only: without this, a piece weighs by its share of them, which is exact where
-            every row has as many.
+        Returns:
+            `prediction_logits` `(B, T, V)`, `seq_relationship_logits` `(B, 2)`, and `loss` of
+            whichever labels are given; `prediction_logits` as `logits` of `BertLiteForMaskedLM`.
+
+        Raises:
+            ValueError: inputs or labels that do not fit.
         """
-        rows = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        return super().forward(
-            *rows, labels=(labels, next_sentence_label, num_sequences_in_batch), **kwargs
+        read = self.vectors_read(labels, **kwargs)
+        outputs = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            positions=read,
+            return_dict=True,
+            **kwargs,
+        )
+        loss = None
+        if next_sentence_label is not None:
+            count = num_sequences_in_batch
+            if count is None and num_items_in_batch is not None and labels is not None:
+                count = sequences_by_share(labels, next_sentence_label, num_items_in_batch)
+            relationship = self.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
+            loss = cross_entropy("next_sentence_label", relationship, next_sentence_label, count)
+        if read is not None:
+            word_loss = self.loss_of_read(
+                outputs.last_hidden_state, labels[read], num_items_in_batch
+            )
+
+            def prediction_logits() -> torch.Tensor:
+                return self(
+                    input_ids,
+                    attention_mask=attention_mask,
+                    token_type_ids=token_type_ids,
+                    position_ids=position_ids,
+                    inputs_embeds=inputs_embeds,
+                    return_dict=True,
+                    **kwargs,
+                ).prediction_logits
+
+            return deferred(
+                BertForPreTrainingOutput,
+                {"prediction_logits": prediction_logits},
+                loss=word_loss if loss is None else word_loss + loss,
+                seq_relationship_logits=self.cls.seq_relationship(outputs.pooler_output),
+            )
+        scores, relationship = self.cls(outputs.last_hidden_state, outputs.pooler_output)
+        if labels is not None:
+            word_loss = cross_entropy("labels", scores, labels, num_items_in_batch)
+            loss = word_loss if loss is None else word_loss + loss
+        return BertForPreTrainingOutput(
+            loss=loss,
+            prediction_logits=scores,
+            seq_relationship_logits=relationship,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
-    def predict(self, outputs, labels, num_items_in_batch, attention_mask):
-        labels, next_sentence_label, count = labels
-        relationship = self.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
-        loss, logits = self.cls["predictions"](
-            outputs.last_hidden_state, labels, num_items_in_batch
+
+def sequences_by_share(
+    labels: torch.Tensor, next_sentence_label: torch.Tensor, num_items_in_batch: Count
+) -> torch.Tensor:
+    """Sentence pairs of the full batch, as the words of this piece are a share of all words."""
+    all_words = torch.as_tensor(num_items_in_batch, device=labels.device).clamp(min=1)
+    share = (labels != IGNORED).sum() / all_words
+    return (next_sentence_label != IGNORED).sum() / share.clamp(min=1e-9)
+
+
+class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
+    """Does sentence B follow sentence A?"""
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.bert = BertLiteModel(config)
+        self.cls = BertNextSentenceHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> NextSentencePredictorOutput:
+        """Scores `(B, 2)`; `labels` `(B,)`: 0 it follows, 1 it is a random one.
+
+        The other arguments are those of `BertLiteModel`; `num_items_in_batch`: labelled rows in all
+        the pieces whose gradients are accumulated.
+        """
+        outputs = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            positions=self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            return_dict=True,
+            **kwargs,
         )
-        if next_sentence_label is not None:
-            if count is None and num_items_in_batch is not None and labels is not None:
-                share = (labels != IGNORED).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
-                count = (next_sentence_label != IGNORED).sum() / share.clamp(min=1e-9)
-            sentence_loss = class_loss(
-                "next_sentence_label", relationship, next_sentence_label, count
+        scores = self.cls(outputs.pooler_output)  # (B, 2)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy("labels", scores, labels, num_items_in_batch)
+        return NextSentencePredictorOutput(
+            loss=loss,
+            logits=scores,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class BertLiteForSequenceClassification(BertLitePreTrainedModel):
+    """Classes or scores of a sequence, or of a pair."""
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.bert = BertLiteModel(config)
+        self.dropout = head_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Scores `(B, L)`; `labels` as in `sequence_loss`, by `config.problem_type`.
+
+        The other arguments are those of `BertLiteModel`; `num_items_in_batch`: labelled rows in all
+        the pieces whose gradients are accumulated.
+        """
+        outputs = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            positions=self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, L)
+        loss = None
+        if labels is not None:
+            kind = problem_type(self.config, labels)
+            loss = sequence_loss(kind, logits, labels, num_items_in_batch)
+            self.config.problem_type = kind  # as in transformers: the first labels decide
+        return SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class BertLiteForTokenClassification(BertLitePreTrainedModel):
+    """A class for each token."""
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.bert = BertLiteModel(config, add_pooling_layer=False)
+        self.dropout = head_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Scores `(B, T, L)`; `labels` `(B, T)`, -100 for tokens without one.
+
+        In training with labels, only labelled tokens meet the classifier, and `logits` are computed
+        when they are asked for, by a second pass with dropout masks of its own. The other arguments
+        are those of `BertLiteModel`; `num_items_in_batch`: labelled tokens in all the pieces whose
+        gradients are accumulated.
+        """
+        read = self.vectors_read(labels, **kwargs)
+        outputs = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            positions=read,
+            return_dict=True,
+            **kwargs,
+        )
+        scores = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L) or (M, L)
+        if read is not None:
+            loss = cross_entropy("labels", scores, labels[read], num_items_in_batch)
+
+            def logits() -> torch.Tensor:
+                return self(
+                    input_ids,
+                    attention_mask=attention_mask,
+                    token_type_ids=token_type_ids,
+                    position_ids=position_ids,
+                    inputs_embeds=inputs_embeds,
+                    return_dict=True,
+                    **kwargs,
+                ).logits
+
+            return deferred(TokenClassifierOutput, {"logits": logits}, loss=loss)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy("labels", scores, labels, num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss,
+            logits=scores,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class BertLiteForQuestionAnswering(BertLitePreTrainedModel):
+    """Where the answer begins and ends in the row."""
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.bert = BertLiteModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """Scores `(B, T)` of the answer's start and of its end.
+
+        The labels are `start_positions` and `end_positions`, `(B,)` each, as in `span_loss`; the
+        loss is given where both are. The other arguments are those of `BertLiteModel`;
+        `num_items_in_batch`: labelled rows in all the pieces whose gradients are accumulated.
+        """
+        has_labels = start_positions is not None and end_positions is not None
+        # The loss leaves padding out.
+        masks_padding = attention_mask is not None and attention_mask.ndim == 2
+        leaves_out = has_labels and self.training and masks_padding and self.skips_unread(**kwargs)
+        outputs = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            zero_padding=leaves_out or None,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.qa_outputs(outputs.last_hidden_state)  # (B, T, 2)
+        start_logits, end_logits = (each.contiguous() for each in logits.unbind(-1))  # (B, T)
+        loss = None
+        if has_labels:
+            loss = span_loss(
+                start_logits,
+                end_logits,
+                start_positions,  # type: ignore[arg-type]
+                end_positions,  # type: ignore[arg-type]
+                attention_mask,
+                num_items_in_batch,
             )
-            loss = sentence_loss if loss is None else loss + sentence_loss
-        return {"loss": loss, "prediction_logits": logits, "seq_relationship_logits": relationship}
+        if leaves_out:
+
+            @functools.cache
+            def second_pass() -> QuestionAnsweringModelOutput:
+                return self(
+                    input_ids,
+                    attention_mask=attention_mask,
+                    token_type_ids=token_type_ids,
+                    position_ids=position_ids,
+                    inputs_embeds=inputs_embeds,
+                    return_dict=True,
+                    **kwargs,
+                )
+
+            fields = {
+                "start_logits": lambda: second_pass().start_logits,
+                "end_logits": lambda: second_pass().end_logits,
+            }
+            return deferred(QuestionAnsweringModelOutput, fields, loss=loss)
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class BertLiteForMultipleChoice(BertLitePreTrainedModel):
+    """Scores of C choices, which are encoded as rows of their own."""
+
+    def __init__(self, config: BertLiteConfig):
+        super().__init__(config)
+        self.bert = BertLiteModel(config)
+        self.dropout = head_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> MultipleChoiceModelOutput:
+        """Scores `(B, C)` of inputs `(B, C, T)`; `labels` `(B,)` in `[0, C)`.
+
+        The other arguments are those of `BertLiteModel` with C after B; `num_items_in_batch`:
+        labelled rows in all the pieces whose gradients are accumulated.
+
+        Raises:
+            ValueError: inputs that are not `(B, C, T)`, or that do not fit.
+        """
+        choices = count_choices(input_ids, inputs_embeds)
+        input_ids, inputs_embeds = join_choices(input_ids), join_choices(inputs_embeds)
+        outputs = self.bert(
+            input_ids,
+            attention_mask=join_choices(attention_mask),
+            token_type_ids=join_choices(token_type_ids),
+            position_ids=join_choices(position_ids),
+            inputs_embeds=inputs_embeds,
+            positions=self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            return_dict=True,
+            **kwargs,
+        )
+        scores = self.classifier(self.dropout(outputs.pooler_output))  # (B * C, 1)
+        scores = scores.view(-1, choices)  # (B, C)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy("labels", scores, labels, num_items_in_batch)
+        return MultipleChoiceModelOutput(
+            loss=loss,
+            logits=scores,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def count_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> int:
+    """C of inputs `(B, C, T)`; a ValueError where they are not."""
+    given, sides = (input_ids, 3) if inputs_embeds is None else (inputs_embeds, 4)
+    if given is None or given.ndim != sides or 0 in given.shape:
+        came = None if given is None else tuple(given.shape)
+        raise ValueError(
+            f"input_ids must have shape (batch, choices, length) with no empty side, got {came}"
+        )
+    return given.shape[1]
+
+
+def join_choices(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """`(B, C, ...)` to `(B * C, ...)`."""
+    return None if tensor is None else tensor.flatten(0, 1)
 
 
 for _auto_class, _path in BertLitePreTrainedModel.auto_map.items():

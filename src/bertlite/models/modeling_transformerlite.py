@@ -1,22 +1,32 @@
-"""The Transformer of 'Attention Is All You Need' (Vaswani et al.
+"""The Transformer of 'Attention Is All You Need' (Vaswani et al. 2017).
 
-2017), for translation and summarisation.
+For translation and summarisation, with Marian's tensor names.
 
-Shapes: `B` batch, `S` source length, `T` target length, `E` hidden size, `V` vocabulary.
+Shapes: `B` batch, `S` source length, `T` target length, `M` labelled positions, `E` hidden size,
+`V` vocabulary.
 """
 
 import torch
 from torch import nn
 from transformers import GenerationMixin
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
+from .attention import Attention
+from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
-from .layers import Decoder, Encoder
-from .linear import Linear
-from .losses import cross_entropy, vocabulary_loss
-from .masking import IGNORED, Count, Ids, Vectors, check_integers, is_traced
-from .pretrained import LitePreTrainedModel
+from .decoder import TransformerDecoder
+from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
+from .encoder import LayerStack, TextEncoder, make_final_norm
+from .inputs import IGNORED, TextBatch, check_labels
+from .layers import EncoderLayer
+from .losses import Count, cross_entropy
+from .names import MARIAN_ATTENTION, MARIAN_LAYER
+from .outputs import deferred
+from .parts import Grown
 
 
 class TransformerLitePreTrainedModel(LitePreTrainedModel):
@@ -29,47 +39,101 @@ class TransformerLitePreTrainedModel(LitePreTrainedModel):
         "AutoModel": "modeling_transformerlite.TransformerLiteModel",
         "AutoModelForSeq2SeqLM": "modeling_transformerlite.TransformerLiteForConditionalGeneration",
     }
-    _keys_to_ignore_on_load_missing = ["final_logits_bias"]
+    # Files hold neither tables that are computed nor, where it is zero, the bias.
+    _keys_to_ignore_on_load_missing = ["final_logits_bias", r"embed_positions\.weight$"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TransformerLiteForConditionalGeneration):
+            init.zeros_(module.final_logits_bias)
+
+
+class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
+    """The Transformer's encoder: embeddings and layers of `(B, S)` ids (section 3.1)."""
+
+    config: TransformerLiteConfig
+    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
+    _input_embed_layer = "embed_tokens"
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__(config)
+        self.num_heads = config.encoder_attention_heads
+        self.layerdrop = config.encoder_layerdrop
+        self.embedding_scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        layers = [
+            EncoderLayer(
+                config,
+                MARIAN_LAYER,
+                MARIAN_ATTENTION,
+                num_heads=config.encoder_attention_heads,
+                intermediate_size=config.encoder_ffn_dim,
+                layer_idx=index,
+            )
+            for index in range(config.encoder_layers)
+        ]
+        self.set_names({**MARIAN_EMBEDDINGS, "layers": "layers"})
+        parts = embedding_parts(config, config.vocab_size, config.type_vocab_size)
+        self.grow({**parts, "layers": nn.ModuleList(layers)})
+        self.final_norm = make_final_norm(config)
+        self.post_init()
+
+    @property
+    def stack(self) -> LayerStack:
+        return self
+
+    def embed_batch(self, batch: TextBatch) -> torch.Tensor:
+        """The batch as vectors `(B, S, E)`."""
+        return self.embed(
+            batch.input_ids, batch.token_type_ids, batch.position_ids, batch.inputs_embeds
+        )
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        zero_padding: bool | None = None,
+        packed: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """Encode `(B, S)` ids; arguments, result and errors as of `BertLiteModel`."""
+        batch = self.make_batch(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            packed,
+            kwargs.get("cu_seq_lens_q"),
+        )
+        return BaseModelOutput(last_hidden_state=self.encode(batch, None, zero_padding, **kwargs))
 
 
 class TransformerLiteModel(TransformerLitePreTrainedModel):
-    """Encoder and decoder without the output layer.
-
-    One embedding for both where the config shares it.
-    """
+    """Encoder and decoder without the output layer."""
 
     def __init__(self, config: TransformerLiteConfig):
         super().__init__(config)
         self._tied_weights_keys = {}
         if config.share_encoder_decoder_embeddings:
             self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
-            sides = ("encoder", "decoder")
             self._tied_weights_keys = {
-                f"{s}.embeddings.word_embeddings.weight": "shared.weight" for s in sides
+                "encoder.embed_tokens.weight": "shared.weight",
+                "decoder.embed_tokens.weight": "shared.weight",
             }
-        self.encoder = Encoder(
-            config,
-            vocab_size=config.vocab_size,
-            num_layers=config.encoder_layers,
-            num_heads=config.encoder_attention_heads,
-            intermediate_size=config.encoder_ffn_dim,
-            type_vocab_size=config.type_vocab_size,
-            layerdrop=config.encoder_layerdrop,
-        )
-        self.decoder = Decoder(
-            config,
-            vocab_size=config.decoder_vocab_size or config.vocab_size,
-            num_layers=config.decoder_layers,
-            num_heads=config.decoder_attention_heads,
-            intermediate_size=config.decoder_ffn_dim,
-            layerdrop=config.decoder_layerdrop,
-        )
+        self.encoder = TransformerEncoder(config)
+        self.decoder = TransformerDecoder(config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
         if self.config.share_encoder_decoder_embeddings:
             self.shared = value
@@ -78,102 +142,98 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        decoder_input_ids: Ids = None,
-        decoder_attention_mask: Ids = None,
-        encoder_outputs=None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: tuple | BaseModelOutput | None = None,
         past_key_values=None,
-        inputs_embeds: Vectors = None,
-        decoder_inputs_embeds: Vectors = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        position_ids: Ids = None,
-        decoder_position_ids: Ids = None,
-        token_type_ids: Ids = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        zero_padding: bool | None = None,
+        packed: bool | None = None,
         **kwargs,
     ) -> Seq2SeqModelOutput:
         """Encode `(B, S)` ids and decode `(B, T)` ids against them.
 
-        Arguments and errors as in `Encoder`, `Decoder`.
-
-        Packed rows: where `position_ids` and `decoder_position_ids` start again, target k sees
-        source k only.
+        Arguments and errors are those of `TransformerEncoder` and `TransformerDecoder`. In packed
+        rows, where `position_ids` and `decoder_position_ids` start again and no mask is given,
+        target k sees source k only.
         """
-        kwargs["return_dict"] = True
         if encoder_outputs is None:
-            source = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-            encoder_outputs = self.encoder(*source, **kwargs)
+            encoder_outputs = self.encoder(
+                input_ids,
+                attention_mask=attention_mask,
+                token_type_ids=token_type_ids,
+                position_ids=position_ids,
+                inputs_embeds=inputs_embeds,
+                zero_padding=zero_padding,
+                packed=packed,
+                return_dict=True,
+                **kwargs,
+            )
         elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(
-                *encoder_outputs
-            )  # a tuple: states, then hidden states, attentions
+            # A tuple: last states, then hidden states and attentions where they were asked for.
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
         decoder_outputs = self.decoder(
             decoder_input_ids,
-            decoder_attention_mask,
-            decoder_position_ids,
+            attention_mask=decoder_attention_mask,
+            position_ids=decoder_position_ids,
             encoder_hidden_states=encoder_outputs[0],
             encoder_attention_mask=attention_mask,
             encoder_position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
-            **{
-                name: value
-                for name, value in kwargs.items()
-                if "seq_len" not in name and "max_length" not in name
-            },
+            packed=packed,
+            return_dict=True,
+            **kwargs,
         )
-        sides = {"encoder": encoder_outputs, "decoder": decoder_outputs}
-        seen = {
-            f"{s}_{name}": out.get(name)
-            for s, out in sides.items()
-            for name in ("hidden_states", "attentions")
-        }
-        seen |= {
-            n: decoder_outputs.get(n)
-            for n in ("last_hidden_state", "past_key_values", "cross_attentions")
-        }
-        return Seq2SeqModelOutput(encoder_last_hidden_state=encoder_outputs[0], **seen)
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoder_outputs.last_hidden_state,
+            past_key_values=decoder_outputs.past_key_values,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
 
 
 class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, GenerationMixin):
-    """The Transformer with its output layer, which shares the embedding's weight (section 3.4).
+    """The Transformer with its output layer, which shares the embedding's weight (section 3.4)."""
 
-    `labels` `(B, T)` are what is to be written, -100 where nothing is; the decoder's input is made
-    from them. In training with labels, `logits` is None, as in `BertLiteForMaskedLM`.
-    """
-
-    final_logits_bias: torch.Tensor
-    _tied_weights_keys = {"lm_head.weight": "model.decoder.embeddings.word_embeddings.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: TransformerLiteConfig):
         super().__init__(config)
         self.model = TransformerLiteModel(config)
         if config.share_encoder_decoder_embeddings:
-            tied = (
-                "lm_head",
-                "model.encoder.embeddings.word_embeddings",
-                "model.decoder.embeddings.word_embeddings",
-            )
-            self._tied_weights_keys = {f"{name}.weight": "model.shared.weight" for name in tied}
-        self.lm_head = Linear(
-            config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False
-        )
-        self.register_buffer(
-            "final_logits_bias", torch.zeros(1, self.lm_head.out_features)
-        )  # Marian's
+            self._tied_weights_keys = {
+                "lm_head.weight": "model.shared.weight",
+                "model.encoder.embed_tokens.weight": "model.shared.weight",
+                "model.decoder.embed_tokens.weight": "model.shared.weight",
+            }
+        self.final_logits_bias = nn.Buffer(torch.zeros(1, config.decoder_vocab_size))  # Marian's
+        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size, bias=False)
         self.post_init()
 
     def resize_token_embeddings(
-        self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True
-    ):
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Module:
         """Of both sides where they share one vocabulary, else of the source alone, as in Marian."""
-        shared = self.config.share_encoder_decoder_embeddings
-        owner = super() if shared else self.model
-        embeddings = owner.resize_token_embeddings(
-            new_num_tokens, pad_to_multiple_of, mean_resizing
-        )
-        return self._follow(embeddings) if shared else embeddings
+        arguments = (new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if not self.config.share_encoder_decoder_embeddings:
+            return self.model.resize_token_embeddings(*arguments)
+        return self.follow(super().resize_token_embeddings(*arguments))
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Module:
         """Of the target alone, with the output layer."""
@@ -184,21 +244,18 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         self.config.vocab_size = source_size
         self.lm_head = self._get_resized_lm_head(self.lm_head, new_num_tokens)
         self.tie_weights()
-        return self._follow(embeddings)
+        return self.follow(embeddings)
 
-    def _follow(self, embeddings: nn.Embedding) -> nn.Embedding:
+    def follow(self, embeddings: nn.Module) -> nn.Module:
         """Give config and output bias the size of the target's embeddings."""
-        self.config.decoder_vocab_size = size = embeddings.num_embeddings
-        self.final_logits_bias = nn.functional.pad(
-            self.final_logits_bias, (0, size - self.final_logits_bias.shape[1])
-        )
+        size = embeddings.num_embeddings
+        self.config.decoder_vocab_size = size
+        missing = size - self.final_logits_bias.shape[1]
+        self.final_logits_bias = nn.functional.pad(self.final_logits_bias, (0, missing))
         return embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """What the decoder reads to predict `labels` `(B, T)`.
-
-        The start token, then the labels but the last.
-        """
+        """What the decoder reads to predict `labels` `(B, T)`: the start, then all but the last."""
         shifted = labels.roll(1, dims=-1)
         shifted[:, 0] = self.config.decoder_start_token_id
         return shifted.masked_fill(shifted == IGNORED, self.config.pad_token_id or 0)
@@ -206,66 +263,133 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
     @can_return_tuple
     def forward(
         self,
-        input_ids: Ids = None,
-        attention_mask: Ids = None,
-        decoder_input_ids: Ids = None,
-        decoder_attention_mask: Ids = None,
-        encoder_outputs=None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: tuple | BaseModelOutput | None = None,
         past_key_values=None,
-        inputs_embeds: Vectors = None,
-        decoder_inputs_embeds: Vectors = None,
-        labels: Ids = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: Count = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        zero_padding: bool | None = None,
+        packed: bool | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
-        """As `TransformerLiteModel`.
+        """Scores of the next token at each target position.
 
         Args:
-            labels: `(B, T)`, not shifted; `num_items_in_batch`: those in all accumulated pieces,
-                which `Trainer` gives.
+            input_ids: as in `TransformerLiteModel`, and so are the others up to
+                `decoder_inputs_embeds`, and `use_cache`.
+            token_type_ids: as in `TransformerLiteModel`, and so are `position_ids`, `zero_padding`
+                and `packed`.
+            labels: `(B, T)`, what is to be written, not shifted, -100 where nothing is; the
+                decoder's input is made from them where none is given.
             logits_to_keep: compute logits of the last so many positions only; 0: of all.
+            num_items_in_batch: labels in all the pieces whose gradients are accumulated, which
+                `Trainer` gives.
+            kwargs: as in `TransformerLiteModel`.
+
+        Returns:
+            `logits` `(B, T, V)`, and `loss` where labels are given. In training with labels, only
+            labelled positions meet the vocabulary, and `logits` are computed when asked for.
+
+        Raises:
+            ValueError: inputs or labels that do not fit.
         """
+        leaves_out = False
         if labels is not None:
-            shape = None if decoder_input_ids is None else tuple(decoder_input_ids.shape)
-            check_integers("labels", labels, self.lm_head.out_features, shape)
+            if decoder_input_ids is not None:
+                check_labels("labels", labels, tuple(decoder_input_ids.shape))
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        inputs: tuple = (
-            input_ids,
-            attention_mask,
-            decoder_input_ids,
-            decoder_attention_mask,
-            encoder_outputs,
-        )
-        inputs += (past_key_values, inputs_embeds, decoder_inputs_embeds, use_cache)
-        outputs = self.model(*inputs, **{**kwargs, "return_dict": True})
-        loss, logits = self._predict(
-            outputs.last_hidden_state, labels, num_items_in_batch, logits_to_keep
-        )
-        rest = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
-        return Seq2SeqLMOutput(loss=loss, logits=logits, **rest)
-
-    def _predict(self, hidden_states, labels, num_items_in_batch, logits_to_keep):
-        smoothing, chunk_size = self.config.label_smoothing, self.config.loss_chunk_size
-        if labels is not None and self.training and chunk_size and not is_traced():
-            rows, bias = (
-                hidden_states[labels != IGNORED],
-                self.final_logits_bias[0],
-            )  # (labelled, E), (V,)
-            output = (self.lm_head.weight, bias, num_items_in_batch, chunk_size, smoothing)
-            return vocabulary_loss(rows, labels[labels != IGNORED], *output), None
-        if labels is None:
-            kept = (
-                slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            leaves_out = (
+                self.training and self.config.loss_chunk_size > 0 and self.skips_unread(**kwargs)
             )
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            # The decoder reads no padding of the source, and the output is made up below.
+            zero_padding=True if leaves_out and zero_padding is None else zero_padding,
+            packed=packed,
+            return_dict=True,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state  # (B, T, E)
+        if leaves_out:
+            loss = self.loss_of_labelled(hidden_states, labels, num_items_in_batch)
+            fields: dict = {"logits": lambda: self.score(hidden_states)}
+            if encoder_outputs is None and zero_padding is None:
+                fields["encoder_last_hidden_state"] = lambda: (
+                    self.model.encoder(
+                        input_ids,
+                        attention_mask=attention_mask,
+                        token_type_ids=token_type_ids,
+                        position_ids=position_ids,
+                        inputs_embeds=inputs_embeds,
+                        packed=packed,
+                    ).last_hidden_state
+                )
+            return self.make_output(outputs, fields, loss=loss)
+        if labels is None:
+            kept = logits_to_keep
+            if isinstance(logits_to_keep, int):
+                kept = slice(-logits_to_keep, None)
             hidden_states = hidden_states[:, kept]
-        logits = self.lm_head(hidden_states) + self.final_logits_bias  # (B, T, V)
-        return None if labels is None else cross_entropy(
-            logits, labels, num_items_in_batch, smoothing
-        ), logits
+        logits = self.score(hidden_states)
+        loss = None
+        if labels is not None:
+            smoothing = self.config.label_smoothing
+            loss = cross_entropy("labels", logits, labels, num_items_in_batch, smoothing)
+        return self.make_output(outputs, {}, loss=loss, logits=logits)
+
+    def score(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(B, T, E)` to logits `(B, T, V)`."""
+        return self.lm_head(hidden_states) + self.final_logits_bias
+
+    def loss_of_labelled(
+        self, hidden_states: torch.Tensor, labels: torch.Tensor | None, num_items_in_batch: Count
+    ) -> torch.Tensor:
+        """The loss of the `(M, E)` vectors that carry a label."""
+        assert labels is not None
+        read = labels != IGNORED
+        return self.vocabulary_loss(
+            hidden_states[read],
+            self.lm_head,
+            labels[read],
+            bias=self.final_logits_bias[0],
+            num_items_in_batch=num_items_in_batch,
+            label_smoothing=self.config.label_smoothing,
+        )
+
+    def make_output(self, outputs: Seq2SeqModelOutput, fields: dict, **known) -> Seq2SeqLMOutput:
+        """The output: what is `known`, what `fields` compute on demand, the rest as it came."""
+        names = (
+            "past_key_values",
+            "decoder_hidden_states",
+            "decoder_attentions",
+            "cross_attentions",
+            "encoder_last_hidden_state",
+            "encoder_hidden_states",
+            "encoder_attentions",
+        )
+        rest = {name: outputs[name] for name in names if name in outputs and name not in fields}
+        return deferred(Seq2SeqLMOutput, fields, **known, **rest)
 
 
 for _auto_class, _path in TransformerLitePreTrainedModel.auto_map.items():

@@ -7,8 +7,16 @@ beat random ones.
 from dataclasses import dataclass
 
 from .configuration import TransformerLiteConfig
+from .embeddings import BERT_EMBEDDINGS, MARIAN_EMBEDDINGS
 from .modeling_bertlite import BertLiteModel
 from .modeling_transformerlite import TransformerLiteForConditionalGeneration
+from .names import (
+    BERT_ATTENTION,
+    BERT_LAYER,
+    MARIAN_ATTENTION,
+    MARIAN_LAYER,
+    weights_of_layer,
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,11 @@ def warm_start_from_bert(
     bert = BertLiteModel.from_pretrained(pretrained_model_name_or_path, add_pooling_layer=False)
     config = _config_like(bert.config, overrides)
     model = TransformerLiteForConditionalGeneration(config)
-    taken = {f"model.encoder.{name}": value for name, value in bert.state_dict().items()}
+    renamed = {transformer_name(name): value for name, value in bert.state_dict().items()}
+    taken = {f"model.encoder.{name}": value for name, value in renamed.items()}
     taken["model.shared.weight"] = bert.get_input_embeddings().weight.data
     if initialize_decoder:
-        for name, value in bert.state_dict().items():
+        for name, value in renamed.items():
             if "token_type" not in name:
                 taken[f"model.decoder.{name}"] = value
     own = model.state_dict()
@@ -67,6 +76,28 @@ def warm_start_from_bert(
         name for name, value in own.items() if name not in taken and value.data_ptr() not in tied
     )
     return WarmStart(model=model, new_weights=[name for name in new if name != "final_logits_bias"])
+
+
+def transformer_name(name: str) -> str:
+    """A tensor of `BertLiteModel` by its name in the Transformer's encoder or decoder.
+
+    >>> transformer_name("encoder.layer.3.attention.self.query.weight")
+    'layers.3.self_attn.q_proj.weight'
+    >>> transformer_name("embeddings.LayerNorm.bias")
+    'embeddings.LayerNorm.bias'
+    """
+    module, _, tensor = name.rpartition(".")
+    if name.startswith("encoder.layer."):
+        _, _, number, part = module.split(".", 3)
+        theirs = weights_of_layer(BERT_LAYER, BERT_ATTENTION)
+        role = next(role for role, path in theirs.items() if path == part)
+        part = weights_of_layer(MARIAN_LAYER, MARIAN_ATTENTION)[role]
+        return f"layers.{number}.{part}.{tensor}"
+    if name.startswith("embeddings."):
+        part = module.removeprefix("embeddings.")
+        role = next(role for role, path in BERT_EMBEDDINGS.items() if path == part)
+        return f"{MARIAN_EMBEDDINGS[role]}.{tensor}"
+    return name
 
 
 def _config_like(bert, overrides: dict) -> TransformerLiteConfig:

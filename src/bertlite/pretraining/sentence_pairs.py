@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bertlite.models.masking import IGNORED
+from bertlite.models.inputs import IGNORED
 
 from .token_store import TokenStore
 

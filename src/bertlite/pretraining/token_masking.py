@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertlite.models.masking import IGNORED
+from bertlite.models.inputs import IGNORED
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
-from bertlite.models.masking import IGNORED
+from bertlite.models.inputs import IGNORED
 from bertlite.models.modeling_bertlite import BertLiteForPreTraining
-from bertlite.models.pretrained import file_checksum
+from bertlite.models.files import file_checksum
 
 from .batch_stream import Batch, BatchStream
 
@@ -161,10 +161,8 @@ class PretrainingTrainer(Trainer):
             )
         else:
             outputs = model.bert(**batch)
-            logits = model.cls["predictions"](outputs.last_hidden_state[chosen][None])[1][
-                0
-            ]  # (M, V)
-            relationship = model.cls["seq_relationship"](outputs.pooler_output)  # (B, 2)
+            logits = model.cls.predictions(outputs.last_hidden_state[chosen])  # (M, V)
+            relationship = model.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
         targets = labels[chosen]
         loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
         found = [loss, (logits.argmax(-1) == targets).sum(), chosen.sum()]

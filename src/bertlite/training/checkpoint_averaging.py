@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from bertlite.models.pretrained import add_checksum, check_file, move_into_place
+from ..models.files import add_checksum, check_file, move_into_place
 
 logger = logging.get_logger(__name__)
 

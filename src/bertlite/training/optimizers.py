@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+EMBEDDINGS = re.compile(r"(^|\.)(embeddings|embed_\w+|layernorm_embedding|shared)\.")
 LAYER = re.compile(
     r"^(?P<stack>.*?)layers?\.(?P<number>\d+)\."
 )  # bertlite's names, and transformers' BERT
@@ -179,7 +180,7 @@ def layers_from_top(model: nn.Module) -> dict[str, int]:
     for name in names:
         if name in found:
             below[name] = depths[found[name]["stack"]] - int(found[name]["number"])
-        elif "embeddings." in name or "shared." in name:
+        elif EMBEDDINGS.search(name):
             own = [depth for stack, depth in depths.items() if name.startswith(stack)] or [deepest]
             below[name] = max(own) + 1
         else:

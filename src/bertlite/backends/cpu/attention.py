@@ -1,9 +1,87 @@
-"""Attention for frozen inference on a CPU, where torch's fused kernel is slow.
+"""Attention over sequences laid end to end, on a CPU.
 
-Short rows, or few queries a head.
+Each run of sequences of equal length is one call, without a mask.
+
+Shapes: `B` batch, `N` real tokens, `H` heads, `T` queries, `S` keys, `D` head size.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+from torch import nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from ...models.attention import eager_attention
+from .dropout_attention import DroppedAttention, Groups, suits_one_node
+from .linear import drop
+
+
+def dropping_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float,
+    **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """`eager_attention` without a mask, with dropout masks drawn as `linear.drop` draws them."""
+    weights = (query @ key.mT * scaling).softmax(-1)  # (B, H, T, S)
+    context = drop(weights, dropout, module.training) @ value
+    return context.transpose(1, 2), None
+
+
+@dataclass(frozen=True)
+class FlatAttention:
+    """An attention function for `Attention`, for a batch whose sequences are laid end to end.
+
+    Args:
+        groups: runs of neighbours of equal length: how many, and their length.
+    """
+
+    groups: Groups
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float,
+        dropout: float = 0.0,
+        **kwargs,
+    ) -> tuple[torch.Tensor, None]:
+        """`(1, H, N, D)` each to the context `(1, N, H, D)`; the weights are not given."""
+        if not self.groups:
+            return query.transpose(1, 2), None
+        attend = self.function_of(module, dropout)
+        if attend is dropping_attention and suits_one_node(query):
+            # (N, H, D) each
+            rows = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
+            return DroppedAttention.apply(*rows, self.groups, scaling, dropout)[None], None
+        sizes = [count * length for count, length in self.groups]
+        # One split of each tensor: its gradient is one concatenation, where slices would each fill
+        # a tensor with zeros.
+        queries, keys, values = (
+            tensor.squeeze(0).split(sizes, dim=1) for tensor in (query, key, value)
+        )
+        context = []
+        for (count, length), *block in zip(self.groups, queries, keys, values, strict=True):
+            # (count, H, length, D) each
+            q, k, v = (piece.unflatten(1, (count, length)).transpose(0, 1) for piece in block)
+            made, _ = attend(module, q, k, v, None, scaling=scaling, dropout=dropout)
+            context.append(made.flatten(0, 1))  # (count * length, H, D)
+        return torch.cat(context).unsqueeze(0), None
+
+    def function_of(self, module: nn.Module, dropout: float) -> Callable:
+        """The function to call for a run."""
+        name = module.config._attn_implementation
+        if name == "sdpa" and dropout > 0:  # torch's fused attention has no dropout on a CPU
+            return dropping_attention
+        return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
 
 
 def attend_by_products(
@@ -13,20 +91,21 @@ def attend_by_products(
     scaling: float,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """softmax(Q Kᵀ · scaling + mask) V by two batched products, which hold all scores at a time.
+    """softmax(Q Kᵀ · scaling + mask) V by two batched products, for frozen inference.
+
+    It holds all scores at a time, and is faster than torch's fused kernel where rows are short or
+    a head has few queries.
 
     Args:
-        query: `(B, H, T, D)`; `key` and `value`: `(B, H, S, D)`, whose first two dimensions join
-            without a copy.
+        query: `(B, H, T, D)`.
+        key: `(B, H, S, D)`, whose first two sides join without a copy, and so is `value`.
         scaling: of the scores.
         mask: added to them, as `(B, 1, T, S)`.
 
     Returns:
         `(B, H, T, D)`.
     """
-    queries, keys, values = (
-        tensor.flatten(0, 1) for tensor in (query, key, value)
-    )  # (B H, T or S, D)
+    queries, keys, values = (tensor.flatten(0, 1) for tensor in (query, key, value))
     scores = torch.baddbmm(query.new_empty(1), queries, keys.mT, beta=0, alpha=scaling)
     if mask is not None:
         scores.view(*query.shape[:3], -1).add_(mask)

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ...models.linear import Linear
+from ...models.seam import hooked_module
 from .few_rows_linear import FewRowsInt8Linear
 from .packed_linear import inner_bound, pack
 
@@ -48,15 +48,15 @@ class LayerWeights:
     @classmethod
     def of(cls, layer: Any, dtype: str) -> "LayerWeights":
         """Those of a `DecoderLayer`, copied."""
-        own, cross, inner = layer.self_attention, layer.cross_attention, layer.feed_forward
-        norms = (layer.self_attention_norm, layer.cross_attention_norm, layer.feed_forward_norm)
+        own, cross = layer.self_attention, layer.cross_attention
+        norms = (layer.attention_norm, layer.cross_attention_norm, layer.feed_forward_norm)
         return cls(
             query_key_value=packed(own.query, own.key, own.value, dtype=dtype),
-            self_output=packed(own.output, dtype=dtype),
+            self_output=packed(own.projection, dtype=dtype),
             cross_query=packed(cross.query, dtype=dtype),
-            cross_output=packed(cross.output, dtype=dtype),
-            inner=packed(inner.fc1, dtype=dtype),
-            outer=packed(inner.fc2, dtype=dtype, lowest=inner_bound(own.config.hidden_act)),
+            cross_output=packed(cross.projection, dtype=dtype),
+            inner=packed(layer.inner, dtype=dtype),
+            outer=packed(layer.outer, dtype=dtype, lowest=inner_bound(own.config.hidden_act)),
             norms=tuple(norm_of(norm) for norm in norms),
         )
 
@@ -123,15 +123,12 @@ class DecoderEngine:
         self.num_heads, self.hidden_size = decoder.num_heads, config.d_model
         self.norm_first = config.norm_first
         self.layers = [LayerWeights.of(layer, dtype) for layer in decoder.layers]
-        self.activation: Any = IN_PLACE.get(
-            config.hidden_act, decoder.layers[0].feed_forward.activation
-        )
+        self.activation: Any = IN_PLACE.get(config.hidden_act, decoder.layers[0].activation)
         self.final_norm = norm_of(decoder.final_norm)
-        embeddings = decoder.embeddings
-        self.scale = embeddings.scale
-        self.words = embeddings.word_embeddings.weight.detach()  # (V, E)
-        self.positions = embeddings.position_embeddings.weight.detach()  # (positions, E)
-        self.embedding_norm = norm_of(embeddings.LayerNorm)
+        self.scale = decoder.embedding_scale
+        self.words = decoder.word_embeddings.weight.detach()  # (V, E)
+        self.positions = decoder.position_embeddings.weight.detach()  # (positions, E)
+        self.embedding_norm = norm_of(decoder.embedding_norm)
         crosses = [layer.cross_attention for layer in decoder.layers]
         # Of many rows, and once a source: 8 bits would save little and be felt in every step.
         self.source = pack(
@@ -172,16 +169,20 @@ def why_not(model: Any) -> str | None:
     if any(each.device.type != "cpu" or each.dtype != torch.float32 for each in model.parameters()):
         return "a weight is not fp32 on the CPU"
     for part in (model.model.decoder, model.lm_head):
-        for path, module in part.named_modules():
-            if module._forward_hooks or module._forward_pre_hooks:
-                return f"{path or 'the output layer'} has a hook"
-            replaced = (
-                path.endswith(("query", "key", "value", "output", "fc1", "fc2"))
-                or module is model.lm_head
-            )
-            if replaced and type(module) not in (nn.Linear, Linear):
-                return f"{path or 'the output layer'} is a {type(module).__name__}"
-    return None
+        if watched := hooked_module(part):
+            return f"a hook watches {watched}"
+    exchanged = [part for part in linears_of(model) if type(part) is not nn.Linear]
+    return f"a linear layer is a {type(exchanged[0]).__name__}" if exchanged else None
+
+
+def linears_of(model: Any) -> list[nn.Module]:
+    """The decoder's linear layers and the output layer."""
+    found = [model.lm_head]
+    for layer in model.model.decoder.layers:
+        for attention in (layer.self_attention, layer.cross_attention):
+            found += [attention.query, attention.key, attention.value, attention.projection]
+        found += [layer.inner, layer.outer]
+    return found
 
 
 ENGINES: WeakKeyDictionary = WeakKeyDictionary()  # model to {dtype: engine}; it dies with the model

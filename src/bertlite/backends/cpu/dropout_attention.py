@@ -1,28 +1,20 @@
-"""Attention with dropout for training on a CPU.
-
-The formula of `models.attention`, as one node of autograd's graph.
+"""Attention with dropout for training on a CPU: the formula, as one node of autograd's graph.
 
 A batch holds some twenty runs of sequences of equal length, and the formula costs some forty small
 operations a run, forward and backward, whose bookkeeping takes longer than their arithmetic. Here
 the whole is one node, and its gradient is written by hand. Values, gradients and random numbers are
-those of the formula, which is what copies of the models use that travel without bertlite. `import
-bertlite` enters this into transformers' registry of attention functions with the first model that
-is asked for, and `models.attention` finds it there.
+those of the formula (`models.attention.eager_attention`); a test holds them equal.
 
 Shapes: `N` real tokens, `H` heads, `D` head size.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch.autograd import forward_ad
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ...models.attention import attend_each_sequence
-from ...models.linear import drop
-from ...models.masking import equal_length_groups
+from .linear import drop
 
 HELD = 6  # tensors of a run that its gradient needs
+Groups = list[tuple[int, int]]  # runs of sequences of equal length: how many, and their length
 
 
 def heads_first(tensor: torch.Tensor, count: int, length: int) -> torch.Tensor:
@@ -37,16 +29,12 @@ def put_heads(target: torch.Tensor, made: torch.Tensor, count: int, length: int)
     if count == 1:
         target.transpose(0, 1).copy_(made)
         return
-    target.view(count, length, *target.shape[1:]).transpose(1, 2).copy_(
-        made.unflatten(0, (count, -1))
-    )
+    rows = target.view(count, length, *target.shape[1:])
+    rows.transpose(1, 2).copy_(made.unflatten(0, (count, -1)))
 
 
 class DroppedAttention(torch.autograd.Function):
-    """dropout(softmax(Q Kᵀ · scaling)) V for each run of `(how many, their length)` in `groups`.
-
-    All `(N, H, D)`.
-    """
+    """dropout(softmax(Q Kᵀ · scaling)) V for each of `groups`; queries, keys, values `(N, H, D)`."""
 
     @staticmethod
     def forward(ctx, query, key, value, groups, scaling, dropout):
@@ -55,9 +43,8 @@ class DroppedAttention(torch.autograd.Function):
             rows = slice(start, start := start + count * length)
             q, k, v = (heads_first(tensor[rows], count, length) for tensor in (query, key, value))
             weights = torch.bmm(q, k.mT).mul_(scaling).softmax(-1)  # (count · H, length, length)
-            kept = drop(
-                torch.ones_like(weights[:1, :1, :1]).expand_as(weights), dropout, training=True
-            )
+            ones = torch.ones_like(weights[:1, :1, :1]).expand_as(weights)
+            kept = drop(ones, dropout, training=True)
             dropped = weights * kept
             put_heads(context[rows], torch.bmm(dropped, v), count, length)
             held += [q, k, v, weights, kept, dropped]
@@ -67,38 +54,38 @@ class DroppedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        saved = ctx.saved_tensors
-        inputs, rest = saved[:3], saved[3:]
-        runs = [rest[place : place + HELD] for place in range(0, len(rest), HELD)]
+        query, key, value, *held = ctx.saved_tensors
+        runs = [held[place : place + HELD] for place in range(0, len(held), HELD)]
         if torch.is_grad_enabled():
             masks = [run[4] for run in runs]
-            return (
-                *derivable(inputs, ctx.needs_input_grad, ctx.groups, ctx.scaling, masks, gradient),
-                None,
-                None,
-                None,
-            )
-        made, start = [torch.empty_like(tensor) for tensor in inputs], 0
+            inputs = (query, key, value)
+            needed = ctx.needs_input_grad
+            made = derivable(inputs, needed, ctx.groups, ctx.scaling, masks, gradient)
+            return *made, None, None, None
+        of_query, of_key, of_value = (torch.empty_like(each) for each in (query, key, value))
+        start = 0
         for (count, length), (q, k, v, weights, kept, dropped) in zip(
             ctx.groups, runs, strict=True
         ):
             rows = slice(start, start := start + count * length)
             g = heads_first(gradient[rows], count, length)  # (count · H, length, D)
             of_weights = torch.bmm(g, v.mT).mul_(kept)
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(
-                ctx.scaling
-            )
-            gradients = (
-                torch.bmm(of_scores, k),
-                torch.bmm(of_scores.mT, q),
-                torch.bmm(dropped.mT, g),
-            )
-            for target, found in zip(made, gradients, strict=True):
-                put_heads(target[rows], found, count, length)
-        return *made, None, None, None
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_scores = of_scores.mul_(ctx.scaling)
+            put_heads(of_query[rows], torch.bmm(of_scores, k), count, length)
+            put_heads(of_key[rows], torch.bmm(of_scores.mT, q), count, length)
+            put_heads(of_value[rows], torch.bmm(dropped.mT, g), count, length)
+        return of_query, of_key, of_value, None, None, None
 
 
-def derivable(inputs, needed, groups, scaling, masks, gradient) -> list[torch.Tensor | None]:
+def derivable(
+    inputs: tuple[torch.Tensor, ...],
+    needed: tuple[bool, ...],
+    groups: Groups,
+    scaling: float,
+    masks: list[torch.Tensor],
+    gradient: torch.Tensor,
+) -> list[torch.Tensor | None]:
     """The same gradients by torch's own, for those who derive them once more."""
     pieces, start = [], 0
     for (count, length), mask in zip(groups, masks, strict=True):
@@ -111,31 +98,7 @@ def derivable(inputs, needed, groups, scaling, masks, gradient) -> list[torch.Te
     return [next(found) if need else None for need in needed[: len(inputs)]]
 
 
-def attend_dropping(
-    attend: Callable,
-    module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    cu_seq_lens: torch.Tensor,
-    scaling: float,
-    dropout: float,
-) -> torch.Tensor:
-    """`models.attention.attend_each_sequence`, with the same arguments and results, where only the
-    formula would do.
-    """
-    groups = equal_length_groups(cu_seq_lens)
-    plain = type(query) is not torch.Tensor or torch._C._are_functorch_transforms_active()
-    if (
-        plain
-        or forward_ad._current_level >= 0
-        or sum(count * length for count, length in groups) != query.shape[2]
-    ):
-        return attend_each_sequence(
-            attend, module, query, key, value, cu_seq_lens, scaling=scaling, dropout=dropout
-        )
-    rows = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (N, H, D)
-    return DroppedAttention.apply(*rows, groups, scaling, dropout).unsqueeze(0)
-
-
-ALL_ATTENTION_FUNCTIONS.register("bertlite_dropping", attend_dropping)
+def suits_one_node(query: torch.Tensor) -> bool:
+    """Whether a gradient by hand will do: no transforms of functorch, no forward mode."""
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return type(query) is torch.Tensor and not transformed

@@ -11,8 +11,6 @@ Shapes: `N` rows, `I` inputs, `O` outputs.
 import torch
 from torch import nn
 
-from ...models.linear import Linear
-
 SMALLEST_GELU = 0.17  # gelu(x) > -0.17 for every x: shifted by it, the values of a row need no sign
 
 
@@ -200,7 +198,7 @@ def pack(
     Raises:
         ValueError: another `dtype`, other layers, or int8 where torch has no such products.
     """
-    wrong = [type(linear).__name__ for linear in linears if type(linear) not in (nn.Linear, Linear)]
+    wrong = [type(linear).__name__ for linear in linears if type(linear) is not nn.Linear]
     if wrong or not linears:
         raise ValueError(
             f"linears must be plain nn.Linear layers, at least one, got {wrong or 'none'}"

@@ -1,0 +1,57 @@
+"""What a backend is: the other side of `models.seam`."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import is_torchdynamo_compiling
+
+
+class Backend:
+    """Does what the plain core does, another way.
+
+    It is asked at each call with `unsupported`, and used where that gives no reason against it.
+    """
+
+    name: str
+
+    def serves(self, device: torch.device) -> bool:
+        """Whether it is made for models on this device."""
+        raise NotImplementedError
+
+    def prepare(self, model: nn.Module) -> None:
+        """Called once for each model on its device, before the first forward."""
+
+    def restore(self, model: nn.Module) -> None:
+        """Take back what `prepare` has done."""
+
+    def unsupported(self, work: str, model: nn.Module, **wanted: Any) -> list[str]:
+        """Why it cannot do `work` for `model`, in words; an empty list: it can.
+
+        Args:
+            work: "encode" or "vocabulary_loss".
+            model: a model of the core.
+            wanted: the arguments of that work.
+        """
+        raise NotImplementedError
+
+    def encode(self, encoder: Any, batch: Any, positions: torch.Tensor | None, **kwargs: Any):
+        """As `TextEncoder.encode`."""
+        raise NotImplementedError
+
+    def vocabulary_loss(self, hidden_states, linear, labels, **options: Any) -> torch.Tensor:
+        """As `LitePreTrainedModel.vocabulary_loss`."""
+        raise NotImplementedError
+
+
+def recorded_graph() -> list[str]:
+    """The reason that a graph is being recorded, where one is."""
+    if is_torchdynamo_compiling():
+        return ["torch.compile or torch.export records a graph"]
+    return ["torch.jit records a graph"] if torch.jit.is_tracing() else []
+
+
+def is_plain_linear(linear: nn.Module) -> bool:
+    """Whether a layer is what it looks like: its product is its weight's, and nobody is between."""
+    weight = linear.__dict__.get("_parameters", {}).get("weight")
+    return type(linear) is nn.Linear and type(weight) is nn.Parameter

@@ -1,0 +1,262 @@
+"""`optimize`: a loaded model's encoder for frozen inference. Same class, same `forward`, less work.
+
+Shapes: `B` batch, `T` length, `N` real tokens, `K` vectors that are read, `E` hidden size.
+"""
+
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from ...models.inputs import TextBatch
+from ..unpadding import equal_length_groups
+from .backend import CpuBackend, is_plain_layer
+from .packed_encoder import DTYPES, PackedLayer, blocks, keep_freed_memory, output_projection
+from .packed_linear import (
+    has_fast_bf16,
+    has_fast_int8,
+    has_int8_products,
+    has_prepacked_products,
+)
+
+logger = logging.get_logger(__name__)
+USUAL = (None, "sdpa", "eager")  # attention implementations whose result the packed layers give
+
+
+class PackedBackend(CpuBackend):
+    """The CPU backend with packed weights, for one frozen encoder.
+
+    Weights are packed at the first call, and again when they have changed: loaded, edited in place,
+    exchanged or moved.
+    """
+
+    name = "packed"
+
+    def __init__(self, encoder: Any, dtype: str | None):
+        """`dtype` is one of `DTYPES`."""
+        self.encoder, self.dtype = encoder, dtype
+        self.weights: list[nn.Parameter] = []
+        self.layers: list[PackedLayer] = []
+        self.state: list[int] = []
+        named = encoder.named_parameters()
+        self.trainable = [name for name, weight in named if weight.requires_grad]
+
+    def __getstate__(self) -> dict:
+        """Copies and pickles pack for themselves: what is packed belongs to the processor."""
+        return {**vars(self), "weights": [], "layers": [], "state": []}
+
+    def unsupported(self, work: str, model: nn.Module, **wanted: Any) -> list[str]:
+        if work == "encode":
+            self.refuse_training(wanted["batch"].inputs_embeds)
+            if torch.is_autocast_enabled("cpu"):
+                return ["autocast is on"]
+            if self.encoder.config._attn_implementation not in USUAL:
+                return ["attention has another implementation"]
+            if wanted.get("cu_seq_lens_q") is not None:
+                return ["the caller has laid the sequences end to end"]
+            if why := self.against_layers():
+                return [why]
+        return super().unsupported(work, model, **wanted)
+
+    def refuse_training(self, inputs_embeds: torch.Tensor | None) -> None:
+        """Nothing here knows a gradient, and to lose one in silence would be worse than to stop."""
+        way_out = "call bertlite.undo_optimize(model) to train it"
+        if self.encoder.training:
+            raise ValueError(
+                "model must be in evaluation mode while it is optimised, got training mode; "
+                f"{way_out}"
+            )
+        if torch.is_grad_enabled():
+            asking = any(weight.requires_grad for weight in self.encoder.parameters())
+            if asking or (inputs_embeds is not None and inputs_embeds.requires_grad):
+                raise ValueError(
+                    "an optimised model must run without gradients, got requires_grad=True; "
+                    f"{way_out}"
+                )
+
+    def against_layers(self) -> str | None:
+        """Why the layers cannot be packed as they stand, or None."""
+        layers = list(self.encoder.stack.layers)
+        if not layers:
+            return "there are no layers"
+        weight = getattr(layers[0].inner, "weight", None)
+        if weight is None or weight.device.type != "cpu" or weight.dtype != torch.float32:
+            return "the layers are not in fp32 on the CPU"
+        if self.layers and self.state == state_of(self.weights) and self.parts() == self.packed:
+            return None
+        if not all(is_packable(layer) for layer in layers):
+            return "a layer has been exchanged"
+        return None
+
+    def parts(self) -> list[int]:
+        """Which modules stand in the layers now."""
+        return [id(part) for layer in self.encoder.stack.layers for part in products_of(layer)]
+
+    def packed_layers(self) -> list[PackedLayer]:
+        """The packed layers, made anew where a weight is no longer the one that was packed."""
+        layers, parts = self.encoder.stack.layers, self.parts()
+        stale = not self.layers or state_of(self.weights) != self.state or parts != self.packed
+        if stale:
+            self.weights = list(layers.parameters())
+            with torch.inference_mode(False), torch.no_grad():
+                self.layers = [PackedLayer(layer, self.dtype) for layer in layers]
+            self.state, self.packed = state_of(self.weights), parts
+        return self.layers
+
+    def encode(
+        self, encoder: Any, batch: TextBatch, positions: torch.Tensor | None, **kwargs: Any
+    ) -> torch.Tensor:
+        with torch.no_grad():
+            layout = self.layout_of(batch)
+            flat = batch if layout is None else layout.take_batch(batch)
+            lengths = [batch.shape[1]] * batch.shape[0] if layout is None else layout.lengths
+            hidden_states = encoder.embed_batch(flat).flatten(0, 1)  # (N, E)
+            places = None
+            if positions is not None:
+                places = positions.flatten().nonzero().squeeze(-1)
+                places = places if layout is None else layout.places(positions)
+            hidden_states = self.run(hidden_states, equal_length_groups(lengths), places)
+            hidden_states = encoder.finish(hidden_states)
+            if positions is not None:
+                return hidden_states
+            if layout is not None:
+                return layout.put_back(hidden_states[None])
+            return hidden_states.view(*batch.shape, -1)
+
+    def run(
+        self,
+        hidden_states: torch.Tensor,
+        groups: list[tuple[int, int]],
+        places: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`(N, E)` to `(N, E)`, or to the vectors at `places` `(K,)`, block by block."""
+        layers, done, start = self.packed_layers(), [], 0
+        order = None
+        if places is not None:  # blocks give them in the order in which they stand
+            places, order = places.sort()
+        for part in blocks(groups) if len(hidden_states) else ():
+            end = start + sum(count * length for count, length in part)
+            block = hidden_states[start:end]
+            block = block.bfloat16() if self.dtype == "bf16" else block
+            for layer in layers[:-1]:
+                block = layer(block, part)
+            own = None
+            if places is not None:
+                own = places[(places >= start) & (places < end)] - start
+            block = layers[-1](block, part, own) if own is None or len(own) else block[:0]
+            done.append(block.float())
+            start = end
+        made = done[0] if len(done) == 1 else torch.cat(done) if done else hidden_states
+        return made if order is None else torch.empty_like(made).index_copy_(0, order, made)
+
+
+def state_of(weights: list[nn.Parameter]) -> list[int]:
+    """Where each weight lies and how often it was written to; a hundred a call, so by `map`."""
+    return [*map(torch.Tensor.data_ptr, weights), *map(attrgetter("_version"), weights)]
+
+
+def products_of(layer: Any) -> list[nn.Module]:
+    """The linear layers of a layer, by role."""
+    attention = layer.self_attention
+    own = [attention.query, attention.key, attention.value, output_projection(layer)]
+    return [*own, layer.inner, layer.outer]
+
+
+def is_packable(layer: nn.Module) -> bool:
+    """Whether a layer is as it was built, its products plain ones."""
+    return is_plain_layer(layer) and all(type(part) is nn.Linear for part in products_of(layer))
+
+
+def encoders_of(model: nn.Module) -> Iterator[Any]:
+    """The encoders in a model: BertLite's own, a head's, a TransformerLite's, a wrapper's."""
+    return (module for module in model.modules() if hasattr(module, "encode_plainly"))
+
+
+def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
+    """Make a model's encoder fast for frozen inference on a CPU; `undo_optimize` takes it back.
+
+    The model keeps its class, its `forward`, its parameters and its tensor names. Until it is
+    undone the encoder's parameters do not require gradients, while a head on top of it may still be
+    trained. What the packed layers do not cover (attention weights, hidden states, hooks, prepared
+    masks, other devices) runs through the plain ones. Packed weights take as much memory again as
+    the layers' own in fp32, half of it in bf16, a quarter in int8.
+
+    Args:
+        model: a BertLite or TransformerLite model in evaluation mode, or a module that holds one.
+        dtype: None or "fp32": outputs within 1e-5; "bf16": fp32 stays where the processor cannot
+            multiply bf16; "int8": activations quantised row by row on the fly.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: another dtype, a model in training mode, with gradients or without our encoder,
+            int8 without oneDNN.
+
+    >>> import bertlite
+    >>> model = bertlite.BertLiteModel(bertlite.preset("bert-tiny")).eval()
+    >>> model = bertlite.optimize(model)
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    encoders = list(encoders_of(model))
+    check_frozen(model, encoders)
+    if dtype == "int8" and not has_int8_products():
+        raise ValueError(
+            "dtype 'int8' must have torch's oneDNN products, which this torch was built without"
+        )
+    if dtype == "bf16" and not (has_fast_bf16() and has_prepacked_products()):
+        dtype = "fp32"
+    undo_optimize(model)
+    keep_freed_memory()
+    for encoder in encoders:
+        packed = PackedBackend(encoder, dtype)
+        if packed.against_layers() is None:
+            packed.packed_layers()
+        encoder.requires_grad_(False)
+        encoder.backend_choice = packed
+    logger.info(f"Optimised {len(encoders)} encoder(s) for inference: {description(dtype)}")
+    return model
+
+
+def description(dtype: str | None) -> str:
+    """What the packed products are, in words."""
+    bits = {"int8": f", {8 if has_fast_int8() else 7} bits a weight"}.get(dtype or "", "")
+    kind = "prepacked by oneDNN"
+    if not has_prepacked_products():
+        kind = "plain, since this torch has no oneDNN"
+    return f"{dtype or 'fp32'} products {kind}{bits}"
+
+
+def check_frozen(model: nn.Module, encoders: list[Any]) -> None:
+    """Refuse a model that is being trained, or that has none of our encoders."""
+    if not encoders:
+        raise ValueError(
+            f"model must hold a BertLite or TransformerLite encoder, got {type(model).__name__}"
+        )
+    if any(encoder.training for encoder in encoders):
+        raise ValueError(
+            "model must be in evaluation mode, got training mode; call model.eval() first"
+        )
+    weights = (weight for encoder in encoders for weight in encoder.parameters())
+    if any(weight.grad is not None for weight in weights):
+        # A fused optimizer that steps on them would change weights in a way that torch does not
+        # count.
+        raise ValueError(
+            "model must hold no gradients, got some of a training step; call model.zero_grad() "
+            "first"
+        )
+
+
+def undo_optimize(model: nn.Module) -> nn.Module:
+    """Give back the plain, trainable model that `optimize` was called on; others stay as they are."""
+    for encoder in encoders_of(model):
+        packed = vars(encoder).get("backend_choice")
+        if isinstance(packed, PackedBackend):
+            del encoder.backend_choice
+            for name, weight in encoder.named_parameters():
+                weight.requires_grad_(name in packed.trainable)
+    return model

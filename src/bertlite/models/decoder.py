@@ -1,0 +1,197 @@
+"""The decoder of the Transformer.
+
+Shapes: `B` batch, `T` target length, `S` source length, `E` hidden size.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention import Attention, eager_attention
+from .checkpoint import LitePreTrainedModel
+from .configuration import TransformerLiteConfig
+from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
+from .encoder import FLAT_INPUTS, LayerStack, make_final_norm
+from .inputs import check_ids, check_length, check_mask, check_tokens
+from .layers import DecoderLayer
+from .masks import decoder_mask, segment_ids, source_mask
+from .names import MARIAN_ATTENTION, MARIAN_LAYER
+from .parts import Grown
+
+
+class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel):
+    """Causal layers that also attend to the encoder (Vaswani et al. 2017, section 3.1)."""
+
+    config: TransformerLiteConfig
+    _can_record_outputs = {
+        "hidden_states": DecoderLayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),
+        "cross_attentions": OutputRecorder(Attention, index=1, layer_name="encoder_attn"),
+    }
+    _input_embed_layer = "embed_tokens"
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__(config)
+        self.num_heads = config.decoder_attention_heads
+        self.layerdrop = config.decoder_layerdrop
+        self.embedding_scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        layers = [
+            DecoderLayer(
+                config,
+                MARIAN_LAYER,
+                MARIAN_ATTENTION,
+                num_heads=config.decoder_attention_heads,
+                intermediate_size=config.decoder_ffn_dim,
+                layer_idx=index,
+            )
+            for index in range(config.decoder_layers)
+        ]
+        self.set_names({**MARIAN_EMBEDDINGS, "layers": "layers"})
+        parts = embedding_parts(config, config.decoder_vocab_size, 0)
+        self.grow({**parts, "layers": nn.ModuleList(layers)})
+        self.final_norm = make_final_norm(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_position_ids: torch.Tensor | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        packed: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Decode `(B, T)` ids against encoder states `(B, S, E)`.
+
+        Args:
+            input_ids: `(B, T)`.
+            attention_mask: `(B, past + T)`, or a prepared 4D mask.
+            position_ids: `(B, T)`; in packed rows target k sees source k.
+            encoder_hidden_states: `(B, S, E)`.
+            encoder_attention_mask: `(B, S)`.
+            encoder_position_ids: `(B, S)`, the source's, for packed rows.
+            past_key_values: keys and values of earlier positions, and of the encoder.
+            inputs_embeds: `(B, T, E)`, instead of `input_ids`.
+            use_cache: whether to begin a cache.
+            packed: as in `segment_ids`; None: where no mask is given and positions start again.
+            kwargs: for the attention function.
+
+        Raises:
+            ValueError: as `inputs.py` says.
+        """
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(
+                DynamicCache(config=self.config), DynamicCache(config=self.config)
+            )
+        start = past_key_values.get_seq_length() if past_key_values is not None else 0
+        shape = self.check_targets(input_ids, inputs_embeds, position_ids, start)
+        # A cache that has seen nothing and grows as it is used hides nothing.
+        is_fresh = past_key_values is None or (not past_key_values.is_compileable and start == 0)
+        source_length = encoder_hidden_states.shape[1]  # type: ignore[union-attr]
+        check_mask(
+            "encoder_attention_mask",
+            encoder_attention_mask,
+            shape[0],
+            self.num_heads,
+            shape[1],
+            source_length,
+        )
+        if is_fresh:  # else the cache may hold more keys than it has seen
+            check_mask(
+                "decoder_attention_mask",
+                attention_mask,
+                shape[0],
+                self.num_heads,
+                shape[1],
+                shape[1],
+            )
+        segments = segment_ids(position_ids, attention_mask, packed, shape[0])
+        source_segments = segment_ids(
+            encoder_position_ids, encoder_attention_mask, packed, shape[0]
+        )
+        if position_ids is None:
+            given = input_ids if inputs_embeds is None else inputs_embeds
+            positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
+            position_ids = (positions + start)[None]  # (1, T)
+        hidden_states = self.embed(input_ids, None, position_ids, inputs_embeds)  # (B, T, E)
+
+        output_attentions = bool(kwargs.get("output_attentions"))
+        mask = decoder_mask(
+            self.config,
+            hidden_states,
+            attention_mask,
+            segments,
+            None if is_fresh else past_key_values,
+            output_attentions,
+        )
+        mask_of_source = source_mask(
+            self.config,
+            hidden_states,
+            encoder_hidden_states,  # type: ignore[arg-type]
+            encoder_attention_mask,
+            segments,
+            source_segments,
+            output_attentions,
+        )
+        if output_attentions:
+            kwargs["attention_interface"] = eager_attention  # the others give no weights
+        hidden_states = self.run_layers(
+            hidden_states,
+            mask,
+            encoder_hidden_states,
+            encoder_attention_mask=mask_of_source,
+            past_key_values=past_key_values,
+            cross_attention_interface=self.source_attention(mask_of_source, output_attentions),
+            **{name: each for name, each in kwargs.items() if name not in FLAT_INPUTS},
+        )
+        if self.final_norm is not None:
+            hidden_states = self.final_norm(hidden_states)
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden_states, past_key_values=past_key_values
+        )
+
+    def check_targets(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        start: int,
+    ) -> tuple[int, int]:
+        """The shape `(B, T)` of the targets, checked; `start`: tokens in the cache."""
+        shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
+        if position_ids is None:
+            limit = self.config.max_position_embeddings
+            check_length("decoder_input_ids", shape[1], start, limit)
+        check_ids("decoder_input_ids", input_ids, shape)
+        check_ids("decoder_position_ids", position_ids, shape)
+        return shape
+
+    def source_attention(self, mask, output_attentions: bool) -> Callable | None:
+        """The function that attends to the source; None: the same as to the targets.
+
+        The library's flash attention would lay the source's mask `(B, S)` on the targets too, so
+        that a padded source is attended to by torch's fused attention.
+        """
+        is_flash = "flash" in self.config._attn_implementation
+        if not is_flash or output_attentions or mask is None:
+            return None
+        fused = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+        def attend(module: nn.Module, query, key, value, attention_mask, **kwargs):
+            allowed = attention_mask[:, None, None].bool()  # (B, 1, 1, S)
+            return fused(module, query, key, value, allowed, **kwargs)
+
+        return attend

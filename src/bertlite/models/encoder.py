@@ -1,0 +1,203 @@
+"""The encoder of both families: what BERT and the Transformer do with a batch of tokens.
+
+The plain way is here, over the padded batch. Where a backend can do the same work with less, it
+does (`seam.py`); a test holds every backend equal to this.
+
+Shapes: `B` batch, `T` length, `M` vectors that are read, `E` hidden size.
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.modeling_outputs import BaseModelOutput
+
+from .attention import eager_attention
+from .checkpoint import LitePreTrainedModel
+from .inputs import TextBatch, check_ids, check_length, check_mask, check_positions, check_tokens
+from .layers import EncoderLayer
+from .masks import encoder_mask, segment_ids
+from .names import BERT_ATTENTION, BERT_LAYER
+from .parts import Part, Tree
+
+FLAT_INPUTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+
+
+class LayerStack:
+    """A pile of layers."""
+
+    layers = Part()
+    training: bool
+    layerdrop: float
+
+    def run_layers(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *states: torch.Tensor,
+        **kwargs,
+    ) -> torch.Tensor:
+        """`(B, T, E)` through all layers; each left out in training with probability `layerdrop`.
+
+        `states` are further inputs of a layer that have a gradient: checkpointing wants them by
+        position. Source of layer dropout: Fan et al. 2019.
+        """
+        for layer in self.layers:
+            if not self.drops_layer():
+                hidden_states = layer(hidden_states, attention_mask, *states, **kwargs)
+        return hidden_states
+
+    def drops_layer(self) -> bool:
+        """Whether chance leaves the next layer out."""
+        return self.training and self.layerdrop > 0 and bool(torch.rand([]) < self.layerdrop)
+
+
+class BertEncoder(LayerStack, Tree):
+    """BERT's `encoder`, with its tensor names: the layers alone."""
+
+    layerdrop = 0.0
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__({"layers": "layer"})
+        layers = [
+            EncoderLayer(
+                config,
+                BERT_LAYER,
+                BERT_ATTENTION,
+                num_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                layer_idx=index,
+            )
+            for index in range(config.num_hidden_layers)
+        ]
+        self.grow({"layers": nn.ModuleList(layers)})
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutput:
+        """`(B, T, E)` to `(B, T, E)`; `attention_mask` as the attention function takes it."""
+        hidden_states = self.run_layers(hidden_states, attention_mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class TextEncoder(LitePreTrainedModel):
+    """An encoder of token ids; a family says how it embeds them and where its layers are."""
+
+    num_heads: int
+    final_norm: nn.Module | None  # with pre-norm, since no layer ends with a norm then
+    # Whether the output depends on position 0 even where the mask hides it.
+    reads_first_position = False
+
+    @property
+    def stack(self) -> LayerStack:
+        """The module with the layers."""
+        return self.encoder
+
+    def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What comes after the last layer: `(..., E)` to `(..., E)`."""
+        return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
+
+    def embed_batch(self, batch: TextBatch) -> torch.Tensor:
+        """The batch as vectors `(B, T, E)`; BERT's `embeddings`, unless a family says else."""
+        return self.embeddings(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            position_ids=batch.position_ids,
+            inputs_embeds=batch.inputs_embeds,
+        )
+
+    def run_layers(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
+        """`(B, T, E)` through the layers; by BERT's `encoder`, unless a family says else."""
+        return self.encoder(hidden_states, attention_mask=attention_mask, **kwargs)[0]
+
+    def make_batch(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        packed: bool | None,
+        cu_seq_lens: torch.Tensor | None,
+    ) -> TextBatch:
+        """Check what the caller gives; ValueErrors are those of `inputs.py`."""
+        shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
+        name = "input_ids" if inputs_embeds is None else "inputs_embeds"
+        if position_ids is None:
+            check_length(name, shape[1], 0, self.config.max_position_embeddings)
+        check_ids("input_ids", input_ids, shape)
+        check_ids("position_ids", position_ids, shape)
+        check_ids("token_type_ids", token_type_ids, shape)
+        check_mask("attention_mask", attention_mask, shape[0], self.num_heads, shape[1], shape[1])
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        segments = segment_ids(position_ids, attention_mask, packed, shape[0])
+        positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
+        if cu_seq_lens is not None:  # sequences that the caller has laid end to end
+            segments = torch.searchsorted(cu_seq_lens[1:], positions.to(cu_seq_lens), right=True)
+            segments = segments[None]  # (1, T)
+        if position_ids is None:
+            position_ids = positions[None]  # (1, T)
+        return TextBatch(
+            input_ids=input_ids,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            segments=segments,
+        )
+
+    def encode(
+        self,
+        batch: TextBatch,
+        positions: torch.Tensor | None = None,
+        zero_padding: bool | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Encode a batch, by a backend where one can.
+
+        Args:
+            batch: from `make_batch`.
+            positions: `(B, T)` boolean, True where a vector is read; None: everywhere.
+            zero_padding: whether the vectors of padding may come back as zeros, because nobody
+                reads them; None: in evaluation.
+            kwargs: for the attention function.
+
+        Returns:
+            `(B, T, E)`; with `positions`, only the vectors there, `(M, E)`, row by row.
+        """
+        check_positions(positions, batch.shape)
+        if zero_padding is None:
+            zero_padding = positions is not None or not self.training
+        backend = self.take_backend(
+            "encode", batch=batch, positions=positions, zero_padding=zero_padding, **kwargs
+        )
+        if backend is not None:
+            return backend.encode(self, batch, positions, **kwargs)
+        hidden_states = self.encode_plainly(batch, **kwargs)
+        return hidden_states if positions is None else hidden_states[positions]
+
+    def encode_plainly(self, batch: TextBatch, **kwargs) -> torch.Tensor:
+        """Embed, mask, run the layers: `(B, T, E)`."""
+        hidden_states = self.embed_batch(batch)
+        mask = None
+        output_attentions = bool(kwargs.get("output_attentions"))
+        if output_attentions:
+            kwargs["attention_interface"] = eager_attention  # the others give no weights
+        takes_ends = "flash" in self.config._attn_implementation and not output_attentions
+        if not takes_ends:
+            kwargs = {name: each for name, each in kwargs.items() if name not in FLAT_INPUTS}
+        if kwargs.get("cu_seq_lens_q") is None:
+            mask = encoder_mask(
+                self.config,
+                hidden_states,
+                batch.attention_mask,
+                batch.segments,
+                output_attentions=output_attentions,
+            )
+        return self.finish(self.run_layers(hidden_states, mask, **kwargs))
+
+
+def make_final_norm(config: PreTrainedConfig) -> nn.Module | None:
+    """The norm after the last layer, which pre-norm needs."""
+    return nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.norm_first else None

@@ -1,0 +1,167 @@
+"""What a caller gives, checked: all refusals of ids, masks and labels stand here.
+
+Shapes and types are checked before any work. Values are not read in advance, since that would make
+a GPU wait: an id out of range fails in the look-up that uses it, and is explained then.
+
+Shapes: `B` batch, `T` length, `E` hidden size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import is_torchdynamo_compiling
+
+IGNORED = -100  # the label of what is not predicted
+
+
+def is_traced() -> bool:
+    """Whether a graph is recorded: then no decision may depend on the values of a tensor."""
+    return is_torchdynamo_compiling() or torch.jit.is_tracing()
+
+
+@dataclass
+class TextBatch:
+    """A checked batch of token inputs, as an encoder takes it."""
+
+    input_ids: torch.Tensor | None  # (B, T)
+    token_type_ids: torch.Tensor | None  # (B, T) or (1, T)
+    position_ids: torch.Tensor  # (B, T) or (1, T)
+    inputs_embeds: torch.Tensor | None  # (B, T, E), instead of input_ids
+    attention_mask: torch.Tensor | None  # (B, T), non-zero at real tokens, or prepared: 4D
+    segments: torch.Tensor | None  # (B, T), the numbers of the sequences packed in a row
+
+    @property
+    def given(self) -> torch.Tensor:
+        """The ids or vectors."""
+        tensor = self.input_ids if self.inputs_embeds is None else self.inputs_embeds
+        assert tensor is not None  # `check_tokens` has seen to it
+        return tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T)."""
+        return self.given.shape[0], self.given.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the ids lie."""
+        return self.given.device
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the caller has made the 4D mask."""
+        return self.attention_mask is not None and self.attention_mask.ndim != 2
+
+
+def check_tokens(
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    hidden_size: int,
+) -> tuple[int, int]:
+    """The shape `(B, T)` of what was given, of ids or vectors.
+
+    Raises:
+        ValueError: both or neither, an empty side, or a shape that is neither `(B, T)` of ids nor
+            `(B, T, hidden_size)` of vectors.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give exactly one of input_ids and inputs_embeds")
+    if inputs_embeds is None:
+        check_shape("input_ids", input_ids, "(batch, length)", 2)
+    else:
+        expected = f"(batch, length, {hidden_size})"
+        check_shape("inputs_embeds", inputs_embeds, expected, 3, hidden_size)
+    given = input_ids if inputs_embeds is None else inputs_embeds
+    return given.shape[0], given.shape[1]  # type: ignore[union-attr]
+
+
+def check_shape(name: str, tensor, expected: str, sides: int, last_size: int | None = None) -> None:
+    """Refuse a tensor with another number of sides, an empty one, or another last size."""
+    if is_traced():
+        return
+    fits = tensor.ndim == sides and 0 not in tensor.shape
+    if not fits or (last_size is not None and tensor.shape[-1] != last_size):
+        raise ValueError(
+            f"{name} must have shape {expected} with no empty side, got {tuple(tensor.shape)}"
+        )
+
+
+def check_length(name: str, length: int, start: int, limit: int) -> None:
+    """Refuse rows for which there are not enough positions.
+
+    `start` is the number of tokens in the cache.
+    """
+    if not is_traced() and start + length > limit:
+        raise ValueError(
+            f"{name} must hold at most {limit} tokens a row (max_position_embeddings), got "
+            f"{start + length}; truncate with tokenizer(..., truncation=True, max_length={limit})"
+        )
+
+
+def check_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int]) -> None:
+    """Refuse ids of another shape than `(B, T)` or `(1, T)`, or of no integer type."""
+    if ids is None or is_traced():
+        return
+    if tuple(ids.shape) not in (shape, (1, shape[1])):
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(ids.shape)}")
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must be int64 or int32, got {ids.dtype}")
+
+
+def check_mask(
+    name: str, mask: torch.Tensor | None, batch: int, heads: int, queries: int, keys: int
+) -> None:
+    """Refuse a mask that is neither `(batch, keys)` nor fits `(batch, heads, queries, keys)`."""
+    if not isinstance(mask, torch.Tensor) or is_traced() or mask.shape == (batch, keys):
+        return
+    prepared = (batch, heads, queries, keys)
+    fits = mask.ndim == 4 and all(
+        found in (1, size) for found, size in zip(mask.shape, prepared, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} must have shape {(batch, keys)} or {prepared}, got {tuple(mask.shape)}"
+        )
+
+
+def check_positions(positions: torch.Tensor | None, shape: tuple[int, int]) -> None:
+    """Refuse `positions` that are no boolean `(B, T)`."""
+    if positions is None:
+        return
+    if positions.dtype != torch.bool or tuple(positions.shape) != shape:
+        raise ValueError(
+            f"positions must be boolean of shape {shape}, True where a vector is read, got "
+            f"{positions.dtype} of shape {tuple(positions.shape)}"
+        )
+
+
+def check_labels(name: str, labels: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse labels of another shape, or of no integer type."""
+    if is_traced():
+        return
+    if tuple(labels.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"{name} must be integers, got {labels.dtype}")
+
+
+def out_of_range(
+    name: str, values: torch.Tensor | None, limit: int, expected: str
+) -> ValueError | None:
+    """The error for `values` of which one lies outside `[0, limit)`; None where all are inside.
+
+    It reads the values: to be asked once something has failed.
+    """
+    if values is None or not values.numel():
+        return None
+    low, high = (int(value) for value in values.aminmax())
+    if low >= 0 and high < limit:
+        return None
+    got = low if low < 0 else high
+    return ValueError(f"{name} must lie in [0, {limit}) {expected}, got {got}")
+
+
+def label_error(name: str, labels: torch.Tensor, limit: int) -> ValueError | None:
+    """As `out_of_range`, for labels, of which -100 is allowed."""
+    known = labels.long().masked_fill(labels == IGNORED, 0)
+    return out_of_range(name, known, limit, f"or be {IGNORED}")

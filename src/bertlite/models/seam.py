@@ -1,0 +1,159 @@
+"""The seam between the plain core and what makes it fast.
+
+The core computes padded `(B, T, E)` with plain modules. A backend may do the same work another way,
+at three places: how an encoder turns a batch into vectors (`encode`), how a decoder runs its layers
+(`decode`), and how the loss over a vocabulary is computed (`vocabulary_loss`). Everything else
+about backends stands in `bertlite.backends`, which this file looks up by name: it also travels with
+checkpoints, and where bertlite is not installed the core runs plainly.
+
+A backend is asked at each call whether it can do what is wanted, and says why not. `backend_report`
+of a model lists those reasons.
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as global_hooks
+
+from .inputs import is_traced
+
+VERSION = 1  # raised when what core and backends ask of each other changes
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
+# Hooks that look at no values: the library's recorder of outputs, which is idle unless outputs are
+# asked for, and the gathering of sharded weights.
+BLIND_HOOKS = ("transformers.utils.output_capturing", "torch.distributed.")
+
+
+@functools.cache
+def installed_backends() -> tuple[Any, ...]:
+    """The backends of the bertlite that is installed, best first; none where there is none.
+
+    A bertlite whose side of the seam has another version has none for this core.
+    """
+    if importlib.util.find_spec("bertlite") is None:
+        return ()
+    backends = importlib.import_module("bertlite.backends")
+    return backends.available(VERSION)
+
+
+def hooked_module(model: nn.Module) -> str | None:
+    """The class name of a module in `model` that somebody watches by a hook; None where nobody does.
+
+    Whoever watches is shown the tensors of the plain core.
+    """
+    if any(getattr(global_hooks, name) for name in GLOBAL_HOOKS):
+        return "every module"
+    for module in walk(model):
+        for name in HOOKS:
+            hooks = module.__dict__[name]
+            if hooks and not all(is_blind(hook) for hook in hooks.values()):
+                return type(module).__name__
+    return None
+
+
+def is_blind(hook: Any) -> bool:
+    """Whether a hook looks at no values."""
+    owner = getattr(hook, "__module__", None) or type(hook).__module__
+    return owner.startswith(BLIND_HOOKS)
+
+
+def walk(model: nn.Module) -> Iterator[nn.Module]:
+    """All modules, without the bookkeeping of `modules()`, which costs more than the look at them."""
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        yield module
+        waiting.extend(child for child in module._modules.values() if child is not None)
+
+
+class Seam:
+    """What every model knows of backends: which was chosen, which was taken, and why not others."""
+
+    config: Any
+    device: Any
+
+    # "auto": the best of those that can do the work; else the name of one, or a backend itself.
+    backend_choice: Any = "auto"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module; before its first forward, a model is prepared by its backend."""
+        if "_prepared" not in self.__dict__ and not is_traced():
+            self.prepare()
+        return super().__call__(*args, **kwargs)  # type: ignore[misc]
+
+    def prepare(self) -> None:
+        """Let the backend of the model's device prepare its layers."""
+        self.__dict__["_prepared"] = True
+        for backend in self.backends():
+            if backend.serves(self.device):
+                backend.prepare(self)
+                break
+
+    def backends(self) -> tuple[Any, ...]:
+        """The backends to ask, best first; none leaves everything to the plain core."""
+        choice = self.backend_choice
+        if choice == "plain" or not self.config.unpad_inputs:
+            return ()
+        if not isinstance(choice, str):
+            return (choice, *installed_backends())
+        known = installed_backends()
+        return known if choice == "auto" else tuple(each for each in known if each.name == choice)
+
+    def take_backend(self, work: str, **wanted: Any) -> Any:
+        """The first backend that can do `work`, with nothing against it; None: the plain core.
+
+        Args:
+            work: "encode", "decode" or "vocabulary_loss".
+            wanted: what the backend has to know to judge.
+        """
+        reasons: dict[str, list[str]] = {}
+        taken = None
+        for backend in self.backends():
+            reasons[backend.name] = backend.unsupported(work, self, **wanted)
+            if not reasons[backend.name]:
+                taken = backend
+                break
+        if not is_traced():
+            report = self.__dict__.setdefault("_backend_report", {})
+            report[work] = (taken.name if taken is not None else "plain", reasons)
+        return taken
+
+    def is_watched(self, **kwargs: Any) -> bool:
+        """Whether the caller or a hook sees more than the result, so that nothing may be left out."""
+        asked = any(
+            kwargs[name] if kwargs.get(name) is not None else getattr(self.config, name)
+            for name in ("output_hidden_states", "output_attentions")
+        )
+        return asked or hooked_module(self) is not None  # type: ignore[arg-type]
+
+    def skips_unread(self, **kwargs: Any) -> bool:
+        """Whether vectors that the head does not read may be left out: by a backend, unwatched."""
+        return bool(self.backends()) and not is_traced() and not self.is_watched(**kwargs)
+
+    def backend_report(self) -> list[str]:
+        """What was taken in the last forward, and why others were not, a line for each work.
+
+        >>> model.backend_report()  # doctest: +SKIP
+        ["BertLiteModel, encode: plain; not cpu: a hook watches BertPooler"]
+        """
+        lines = []
+        for module in self.modules():  # type: ignore[attr-defined]
+            for work, (taken, reasons) in module.__dict__.get("_backend_report", {}).items():
+                against = [f"not {name}: {', '.join(why)}" for name, why in reasons.items() if why]
+                lines.append(f"{type(module).__name__}, {work}: {'; '.join([taken, *against])}")
+        return lines
