@@ -14,6 +14,7 @@ from .models.auto import register
 from .version import VERSION
 
 if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
+    from .backends.choice import use_backend
     from .backends.cpu.packed_backend import optimize, undo_optimize
     from .inference import answer, classify, summarize, tag, translate
     from .inference.encode import encode
@@ -65,12 +66,14 @@ __all__ = [
     "tag",
     "translate",
     "undo_optimize",
+    "use_backend",
     "warm_start_from_bert",
 ]
 
 # Where each public name lives.
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
+    ".backends.choice": ["use_backend"],
     ".backends.cpu.packed_backend": ["optimize", "undo_optimize"],
     ".inference.encode": ["encode"],
     ".models.presets": ["PRESETS", "preset"],

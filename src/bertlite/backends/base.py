@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.utils import is_torchdynamo_compiling
 
 
 class Backend:
@@ -42,13 +41,6 @@ class Backend:
     def vocabulary_loss(self, hidden_states, linear, labels, **options: Any) -> torch.Tensor:
         """As `LitePreTrainedModel.vocabulary_loss`."""
         raise NotImplementedError
-
-
-def recorded_graph() -> list[str]:
-    """The reason that a graph is being recorded, where one is."""
-    if is_torchdynamo_compiling():
-        return ["torch.compile or torch.export records a graph"]
-    return ["torch.jit records a graph"] if torch.jit.is_tracing() else []
 
 
 def is_plain_linear(linear: nn.Module) -> bool:

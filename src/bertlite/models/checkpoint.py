@@ -15,7 +15,7 @@ from .embeddings import BertEmbeddings, SinusoidalEmbedding
 from .files import check_file, save_folder
 from .inputs import check_labels, label_error
 from .losses import Count, cross_entropy
-from .seam import Seam
+from .seam import Seam, installed_backends
 
 
 class LitePreTrainedModel(Seam, PreTrainedModel):
@@ -41,6 +41,7 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
                 f"{self.config_class.__name__}, got {type(config).__name__}"
             )
         config.check_heads()
+        Seam.installed = installed_backends()
         super().__init__(config, *args, **kwargs)
         computed = [
             f"{name}.weight"

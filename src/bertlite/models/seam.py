@@ -89,6 +89,8 @@ class Seam:
 
     # "auto": the best of those that can do the work; else the name of one, or a backend itself.
     backend_choice: Any = "auto"
+    # Found when the first model is built, so that a compiler meets a constant.
+    installed: tuple[Any, ...] = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As of any module; before its first forward, a model is prepared by its backend."""
@@ -106,12 +108,11 @@ class Seam:
 
     def backends(self) -> tuple[Any, ...]:
         """The backends to ask, best first; none leaves everything to the plain core."""
-        choice = self.backend_choice
+        choice, known = self.backend_choice, self.installed
         if choice == "plain" or not self.config.unpad_inputs:
             return ()
         if not isinstance(choice, str):
-            return (choice, *installed_backends())
-        known = installed_backends()
+            return (choice, *known)
         return known if choice == "auto" else tuple(each for each in known if each.name == choice)
 
     def take_backend(self, work: str, **wanted: Any) -> Any:

@@ -11,10 +11,10 @@ from torch import nn
 
 from ...models.attention import Attention
 from ...models.encoder import FLAT_INPUTS
-from ...models.inputs import TextBatch
+from ...models.inputs import TextBatch, is_traced
 from ...models.layers import EncoderLayer, LayerNode
 from ...models.seam import HOOKS, hooked_module
-from ..base import Backend, is_plain_linear, recorded_graph
+from ..base import Backend, is_plain_linear
 from ..linear_cross_entropy import linear_cross_entropy
 from ..unpadding import (
     TokenLayout,
@@ -25,6 +25,7 @@ from ..unpadding import (
     reads_padding,
 )
 from .attention import FlatAttention
+from .compiled import encode_in_graph
 from .linear import attach, detach, linear
 
 KEPT_SIZES = "256"
@@ -53,14 +54,32 @@ class CpuBackend(Backend):
         device = model.device
         if not self.serves(device):
             return [f"the weights are on {device.type}"]
-        if reasons := recorded_graph():
-            return reasons
+        if is_traced():
+            return self.against_recording(work, model, **wanted)
         if work == "vocabulary_loss":
             plain = is_plain_linear(wanted["linear"])
             return [] if plain else ["the output layer has been exchanged"]
         if work == "encode":
             return self.against_encoding(model, **wanted)
         return [f"it does not {work}"]
+
+    def against_recording(self, work: str, encoder: Any, **wanted: Any) -> list[str]:
+        """Reasons not to lay a batch end to end inside a graph that is recorded."""
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return ["a graph is recorded that others will run"]
+        if work != "encode" or wanted["positions"] is not None:
+            return [f"it does not {work} in a graph"]
+        batch = wanted["batch"]
+        if batch.attention_mask is None and batch.segments is None:
+            return ["no mask is given"]
+        if not wanted["zero_padding"]:
+            return ["in training the vectors of padding are asked for"]
+        if batch.is_prepared or encoder.config._attn_implementation not in ("sdpa", "eager"):
+            return ["attention has another implementation"]
+        for name in ("output_attentions", "output_hidden_states"):
+            if wanted.get(name) or getattr(encoder.config, name):
+                return [f"{name} was asked for"]
+        return ["a hook watches"] if has_hooks(encoder) else []
 
     def against_encoding(
         self,
@@ -97,6 +116,8 @@ class CpuBackend(Backend):
     ) -> torch.Tensor:
         ends = kwargs.get("cu_seq_lens_q")
         kwargs = {name: each for name, each in kwargs.items() if name not in FLAT_INPUTS}
+        if is_traced():
+            return encode_in_graph(encoder, batch, **kwargs)
         layout = None if ends is not None else self.layout_of(batch)
         if layout is not None:
             flat = layout.take_batch(batch)
@@ -157,6 +178,14 @@ def end_at(
     context = context.index_select(1, places)
     residual = hidden_states.index_select(1, places)
     return layer.feed_forward_sublayer(layer.step("end_attention", context, residual))
+
+
+def has_hooks(model: nn.Module) -> bool:
+    """Whether any module of `model` has a hook, in a form that a compiler can follow."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        for module in model.modules()
+    )
 
 
 def is_plain_layer(layer: nn.Module) -> bool:
