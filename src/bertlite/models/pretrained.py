@@ -4,14 +4,11 @@ Files keep the standard BERT and Marian tensor names; the mappings below turn th
 shared layers on loading and back on saving, so that transformers' own classes read what we write.
 """
 
-import os
-import tempfile
-import zlib
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -23,6 +20,7 @@ from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from .configuration import LiteConfig
 from .embeddings import SinusoidalPositions, sinusoidal_table
+from .files import check_files, explain_failure, whole_folder
 
 
 class LoadOnlyRenaming(WeightRenaming):
@@ -113,12 +111,12 @@ class LitePreTrainedModel(PreTrainedModel):
         if isinstance(config, PreTrainedConfig) and not isinstance(config, LiteConfig):
             kwargs["config"] = cls.config_class.from_dict(cls.config_class.adopt(config.to_dict()))
         source = str(pretrained_model_name_or_path)
-        for path in sorted(
-            Path(source, kwargs.get("subfolder") or "").glob("*.safetensors")
-        ):  # none for a hub name
-            check_file(path)
         kwargs["output_loading_info"] = True
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        try:
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except (OSError, SafetensorError, UnpicklingError):
+            explain_failure(source, **kwargs)  # where no list of files came to be checked
+            raise
         missing = sorted(
             key
             for key in info["missing_keys"]
@@ -131,6 +129,21 @@ class LitePreTrainedModel(PreTrainedModel):
                 "random"
             )
         return (model, info) if want_info else model
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, *args, **kwargs):
+        """Check the very files that the library has chosen, from a folder, the hub or an adapter,
+        and load them.
+        """
+        check_files(checkpoint_files or [])
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, *args, **kwargs
+        )
+
+    @classmethod
+    def is_remote_code(cls) -> bool:
+        """Whether saving copies the class's own code: a user's subclass has not inherited that."""
+        return vars(cls).get("_auto_class") is not None
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """Also understands a file's tensor names, which `Trainer` hands over when it resumes or
@@ -157,7 +170,7 @@ class LitePreTrainedModel(PreTrainedModel):
         all or nothing.
         """
         if not getattr(self, "_hf_peft_config_loaded", False):
-            self.config.auto_map = dict(self.auto_map)
+            self.config.auto_map = dict(self.auto_map) if self.is_remote_code() else {}
         target = Path(save_directory)
         if (
             push_to_hub
@@ -170,67 +183,5 @@ class LitePreTrainedModel(PreTrainedModel):
                 save_directory, is_main_process, push_to_hub=push_to_hub, **kwargs
             )
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            written = Path(scratch, "folder")
+        with whole_folder(target) as written:
             super().save_pretrained(written, is_main_process, **kwargs)
-            for path in written.glob("*.safetensors"):
-                add_checksum(path)
-            move_into_place(written, target)
-
-
-def file_checksum(path: Path, tensors_only: bool = False) -> str:
-    """CRC-32 of a file, or of the tensor bytes of a safetensors file, which follow its header."""
-    checksum = 0
-    with path.open("rb") as file:
-        file.seek(8 + int.from_bytes(file.read(8), "little") if tensors_only else 0)
-        while block := file.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-    return str(checksum)
-
-
-def add_checksum(path: Path) -> None:
-    """Note the checksum of the tensors in the file's own metadata.
-
-    A flipped bit then shows on loading.
-    """
-    save_file(
-        load_file(path),
-        path.with_suffix(".part"),
-        metadata={"format": "pt", "crc32": file_checksum(path, True)},
-    )
-    os.replace(path.with_suffix(".part"), path)
-
-
-def check_file(path: Path) -> None:
-    """Refuse a damaged safetensors file with a ValueError.
-
-    Files of other writers carry no checksum to compare.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            expected = (file.metadata() or {}).get("crc32")
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged or no safetensors file ({error})") from error
-    if expected is not None and expected != file_checksum(path, tensors_only=True):
-        raise ValueError(
-            f"{path}: damaged safetensors file, its tensors do not match the checksum {expected}"
-        )
-
-
-def move_into_place(written: Path, target: Path) -> None:
-    """Move a complete folder to where it belongs.
-
-    At once where nothing stood there, else file by file.
-    """
-    if not target.exists():
-        os.replace(written, target)
-        return
-    new = sorted(path.name for path in written.iterdir())
-    for name in new:
-        os.replace(written / name, target / name)
-    for path in target.glob(
-        "model*.safetensors*"
-    ):  # shards of an earlier save that this one does not replace
-        if path.name not in new and any(name.startswith("model") for name in new):
-            path.unlink()
