@@ -139,6 +139,16 @@ def test_a_pointer_in_the_place_of_a_pickle(tmp_path):
         value_of(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["someone/nothing", "no such//name", "nowhere"])
+def test_a_name_that_does_not_exist_gets_the_librarys_error(name, tmp_path):
+    messages = []
+    for reader in (transformers.BertModel, bertlite.BertLiteModel):
+        with pytest.raises(OSError) as caught:
+            reader.from_pretrained(name, cache_dir=tmp_path, local_files_only=True)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
 # Kills, and saves at the same time.
 
 

@@ -289,12 +289,13 @@ def explain_failure(
     single, index = f"model{ending}.safetensors", f"model.safetensors.index{ending}.json"
     names = [single, index] if use_safetensors is not False else []
     for name in [*names, f"pytorch_model{ending}.bin"]:
-        path = cached_file(source, name, **where)
-        if path is not None:
-            shards = sorted(shards_of(Path(path))) if name == index else [name]
-            found = [cached_file(source, shard, **where) for shard in shards]
-            check_files(path for path in found if path is not None)
-            return
+        with suppress(OSError):  # no such repository or name: the library's own error says so
+            path = cached_file(source, name, **where)
+            if path is not None:
+                shards = sorted(shards_of(Path(path))) if name == index else [name]
+                found = [cached_file(source, shard, **where) for shard in shards]
+                check_files(path for path in found if path is not None)
+                return
     folder = Path(source, asked.get("subfolder") or "")
     for scratch in folder.glob(f"{SCRATCH}*/{WRITTEN}"):
         raise ValueError(
