@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from ..conversion.names import HEADS
@@ -149,7 +148,7 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
         read_vocabulary,
     )
     from ..conversion.reading import describe, load, open_checkpoint
-    from ..models.files import move_into_place
+    from ..models.files import whole_folder
 
     prefix = find_prefix(arguments.source)
     config = Path(arguments.config or prefix.with_name("bert_config.json"))
@@ -171,12 +170,9 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
     loaded.model.config.pad_token_id = vocabulary["[PAD]"]
     say(f"tokenizer: {'lower case, accents taken away' if lower else 'case kept'}, since {reason}")
     output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
-        folder = Path(scratch, "folder")
+    with whole_folder(output) as folder:
         loaded.model.save_pretrained(folder)
         make_tokenizer(vocabulary, lower, fields["max_position_embeddings"]).save_pretrained(folder)
-        move_into_place(folder, output)
     say(f"{type(loaded.model).__name__} and tokenizer: {output}")
     return 0
 

@@ -4,15 +4,17 @@ Files hold the standard tensor names of BERT and Marian, and so do the modules: 
 """
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from .configuration import LiteConfig
 from .embeddings import BertEmbeddings, SinusoidalEmbedding
-from .files import check_file, save_folder
+from .files import check_files, explain_failure, whole_folder
 from .inputs import check_labels, label_error
 from .losses import Count, cross_entropy
 from .seam import Seam, installed_backends
@@ -116,12 +118,13 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
             adopted = cls.config_class.adopt(config.to_dict())
             kwargs["config"] = cls.config_class.from_dict(adopted)
         source = str(pretrained_model_name_or_path)
-        folder = Path(source, kwargs.get("subfolder") or "")
-        for path in sorted(folder.glob("*.safetensors")):  # none for a hub name
-            check_file(path)
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except (OSError, SafetensorError, UnpicklingError):
+            explain_failure(source, **kwargs)  # where no list of files came to be checked
+            raise
         if want_info:
             return model, info
         missing = sorted(key for key in info["missing_keys"] if model.is_essential(key))
@@ -132,6 +135,22 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
                 f"{missing[0]}, would have stayed random"
             )
         return model
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, *args, **kwargs):
+        """Check the very files that the library has chosen, and load them.
+
+        They come from a folder, the hub or an adapter.
+        """
+        check_files(checkpoint_files or [])
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, *args, **kwargs
+        )
+
+    @classmethod
+    def is_remote_code(cls) -> bool:
+        """Whether saving copies the class's own code: a user's subclass has not inherited that."""
+        return vars(cls).get("_auto_class") is not None
 
     @staticmethod
     def is_essential(key: str) -> bool:
@@ -152,7 +171,7 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         All or nothing: a reader never sees half a folder.
         """
         if not getattr(self, "_hf_peft_config_loaded", False):
-            self.config.auto_map = dict(self.auto_map)
+            self.config.auto_map = dict(self.auto_map) if self.is_remote_code() else {}
         target = Path(save_directory)
         shared_work = not is_main_process or kwargs.get("distributed_checkpoint")
         if push_to_hub or shared_work or target.is_file():
@@ -161,5 +180,5 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
                 save_directory, is_main_process, push_to_hub=push_to_hub, **kwargs
             )
             return
-        write = super().save_pretrained
-        save_folder(lambda folder: write(folder, is_main_process, **kwargs), target)
+        with whole_folder(target) as written:
+            super().save_pretrained(written, is_main_process, **kwargs)

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
+from bertlite.models.files import file_checksum
 from bertlite.models.inputs import IGNORED
 from bertlite.models.modeling_bertlite import BertLiteForPreTraining
-from bertlite.models.files import file_checksum
 
 from .batch_stream import Batch, BatchStream
 

@@ -8,7 +8,6 @@ import json
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ..models.files import add_checksum, check_file, move_into_place
+from bertlite.models.files import check_file, whole_folder
 
 logger = logging.get_logger(__name__)
 
@@ -86,16 +85,11 @@ def average_checkpoints(
         raise ValueError(f"output must be a new folder, got {output}, which exists")
     files = [tensor_files(folder) for folder in folders]
     averaged = _average(folders, files)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        written = Path(scratch, "folder")
-        written.mkdir()
+    with whole_folder(target) as written:
         for path in folders[-1].iterdir():
             if path.is_file() and not any(path.match(pattern) for pattern in NOT_COPIED):
                 shutil.copy2(path, written)
         save_file(averaged, written / "model.safetensors", metadata={"format": "pt"})
-        add_checksum(written / "model.safetensors")
-        move_into_place(written, target)
     return target
 
 

@@ -7,6 +7,7 @@ the lengths when it runs.
 Shapes: `B` batch, `T` length, `N` real tokens, `H` heads, `D` head size, `E` hidden size.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,42 +16,26 @@ from torch import nn
 
 from ...models.inputs import TextBatch
 from ..unpadding import TokenLayout, equal_length_groups
+from .dropout_attention import gradients_of_run, heads_first, put_heads
 
 
-def attend_run(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float,
-    dropout: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """The formula for sequences of equal length, `(count, H, T, D)` each."""
-    if dropout == 0:
-        return nn.functional.scaled_dot_product_attention(query, key, value, scale=scaling)
-    weights = (query @ key.mT * scaling).softmax(-1)
-    kept = torch.rand(weights.shape, generator=generator, dtype=weights.dtype) >= dropout
-    return (weights * kept / (1 - dropout)) @ value
+def weights_of_run(
+    query: torch.Tensor, key: torch.Tensor, scaling: float, dropout: float, generator: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Softmax, what dropout keeps of it (as factors), and their product: `(count · H, T, T)`."""
+    weights = (torch.bmm(query, key.mT) * scaling).softmax(-1)
+    kept = torch.ones_like(weights)
+    if dropout:
+        drawn = torch.rand(weights.shape, generator=generator)
+        kept = (drawn >= dropout).to(weights.dtype) / (1 - dropout)
+    return weights, kept, weights * kept
 
 
-def attend_all(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    lengths: torch.Tensor,
-    scaling: float,
-    dropout: float,
-    seed: torch.Tensor,
-) -> torch.Tensor:
-    """`(N, H, D)` each to `(N, H, D)`, run by run; the same seed drops the same weights."""
-    generator = torch.Generator().manual_seed(int(seed))
-    made, start = [query[:0]], 0
+def runs_of(lengths: torch.Tensor) -> Iterator[tuple[slice, int, int]]:
+    """The rows, the number and the length of the sequences of each run of equal length."""
+    start = 0
     for count, length in equal_length_groups(lengths.tolist()):
-        rows = slice(start, start := start + count * length)
-        heads = (t[rows].unflatten(0, (count, length)).transpose(1, 2) for t in (query, key, value))
-        context = attend_run(*heads, scaling, dropout, generator)  # (count, H, length, D)
-        made.append(context.transpose(1, 2).flatten(0, 1))
-    return torch.cat(made)
+        yield slice(start, start := start + count * length), count, length
 
 
 @torch.library.custom_op("bertlite::attend_end_to_end", mutates_args=())
@@ -63,8 +48,17 @@ def attend_end_to_end(
     dropout: float,
     seed: torch.Tensor,
 ) -> torch.Tensor:
-    """Attention of sequences laid end to end, `(N, H, D)` each, of `lengths`; zeros count not."""
-    return attend_all(query, key, value, lengths, scaling, dropout, seed)
+    """Attention of sequences laid end to end, `(N, H, D)` each, of `lengths`; zeros count not.
+
+    The same seed drops the same weights, so that the backward pass need keep none.
+    """
+    generator = torch.Generator().manual_seed(int(seed))
+    context = torch.empty_like(query)
+    for rows, count, length in runs_of(lengths):
+        q, k, v = (heads_first(each[rows], count, length) for each in (query, key, value))
+        _, _, dropped = weights_of_run(q, k, scaling, dropout, generator)
+        put_heads(context[rows], torch.bmm(dropped, v), count, length)
+    return context
 
 
 @torch.library.custom_op("bertlite::attend_end_to_end_backward", mutates_args=())
@@ -78,12 +72,18 @@ def attend_end_to_end_backward(
     dropout: float,
     seed: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Its gradients, from the same computation once more."""
-    with torch.enable_grad():
-        inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
-        context = attend_all(*inputs, lengths, scaling, dropout, seed)
-        of_query, of_key, of_value = torch.autograd.grad(context, inputs, gradient)
-    return of_query.contiguous(), of_key.contiguous(), of_value.contiguous()
+    """Its gradients, from the same weights, computed once more."""
+    generator = torch.Generator().manual_seed(int(seed))
+    made = tuple(torch.empty_like(each) for each in (query, key, value))
+    for rows, count, length in runs_of(lengths):
+        g, q, k, v = (
+            heads_first(each[rows], count, length) for each in (gradient, query, key, value)
+        )
+        drawn = weights_of_run(q, k, scaling, dropout, generator)
+        found = gradients_of_run(g, q, k, v, *drawn, scaling)
+        for target, one in zip(made, found, strict=True):
+            put_heads(target[rows], one, count, length)
+    return made
 
 
 @attend_end_to_end.register_fake

@@ -69,13 +69,32 @@ class DroppedAttention(torch.autograd.Function):
         ):
             rows = slice(start, start := start + count * length)
             g = heads_first(gradient[rows], count, length)  # (count · H, length, D)
-            of_weights = torch.bmm(g, v.mT).mul_(kept)
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            of_scores = of_scores.mul_(ctx.scaling)
-            put_heads(of_query[rows], torch.bmm(of_scores, k), count, length)
-            put_heads(of_key[rows], torch.bmm(of_scores.mT, q), count, length)
-            put_heads(of_value[rows], torch.bmm(dropped.mT, g), count, length)
+            made = gradients_of_run(g, q, k, v, weights, kept, dropped, ctx.scaling)
+            for target, found in zip((of_query, of_key, of_value), made, strict=True):
+                put_heads(target[rows], found, count, length)
         return of_query, of_key, of_value, None, None, None
+
+
+def gradients_of_run(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    weights: torch.Tensor,
+    kept: torch.Tensor,
+    dropped: torch.Tensor,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradients of a run's queries, keys and values, by hand.
+
+    `weights` `(count · H, length, length)` are the softmax, `kept` the dropout's factors, and
+    `dropped` their product; the others are `(count · H, length, D)`.
+    """
+    of_weights = torch.bmm(gradient, value.mT).mul_(kept)
+    of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+    of_scores = of_scores.mul_(scaling)
+    of_query = torch.bmm(of_scores, key)
+    return of_query, torch.bmm(of_scores.mT, query), torch.bmm(dropped.mT, gradient)
 
 
 def derivable(
