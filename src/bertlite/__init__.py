@@ -15,6 +15,7 @@ from .version import VERSION
 
 if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     from .backends.choice import use_backend
+    from .backends.cpu.generation import fast_generate, generate
     from .backends.cpu.packed_backend import optimize, undo_optimize
     from .inference import answer, classify, summarize, tag, translate
     from .inference.encode import encode
@@ -58,7 +59,9 @@ __all__ = [
     "classify",
     "encode",
     "evaluate",
+    "fast_generate",
     "finetune",
+    "generate",
     "optimize",
     "predict",
     "preset",
@@ -74,6 +77,7 @@ __all__ = [
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
     ".backends.choice": ["use_backend"],
+    ".backends.cpu.generation": ["fast_generate", "generate"],
     ".backends.cpu.packed_backend": ["optimize", "undo_optimize"],
     ".inference.encode": ["encode"],
     ".models.presets": ["PRESETS", "preset"],

@@ -1,5 +1,6 @@
 """What a backend is: the other side of `models.seam`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Backend:
         """Why it cannot do `work` for `model`, in words; an empty list: it can.
 
         Args:
-            work: "encode" or "vocabulary_loss".
+            work: "encode", "vocabulary_loss" or "generate".
             model: a model of the core.
             wanted: the arguments of that work.
         """
@@ -36,6 +37,10 @@ class Backend:
 
     def encode(self, encoder: Any, batch: Any, positions: torch.Tensor | None, **kwargs: Any):
         """As `TextEncoder.encode`."""
+        raise NotImplementedError
+
+    def decoding_method(self) -> Callable:
+        """What `generate` takes as `custom_generate`, token for token as the library's loop."""
         raise NotImplementedError
 
     def vocabulary_loss(self, hidden_states, linear, labels, **options: Any) -> torch.Tensor:

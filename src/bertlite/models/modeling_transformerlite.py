@@ -254,6 +254,21 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         self.final_logits_bias = nn.functional.pad(self.final_logits_bias, (0, missing))
         return embeddings
 
+    def generate(self, *args, **kwargs):
+        """As the library's `generate`, which a backend's decoding loop enters by its own way in.
+
+        The loop (`custom_generate`) writes the same tokens, and is left out where something is
+        asked for that it does not do; `backend_report` says what.
+        """
+        # Positional arguments beyond inputs and config are rare, and a loop may not know them.
+        backend = None
+        if len(args) < 3 and "custom_generate" not in kwargs:
+            arguments = {"generation_config": args[1], **kwargs} if len(args) == 2 else kwargs
+            backend = self.take_backend("generate", arguments=arguments)
+        if backend is not None:
+            kwargs["custom_generate"] = backend.decoding_method()
+        return super().generate(*args, **kwargs)
+
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """What the decoder reads to predict `labels` `(B, T)`: the start, then all but the last."""
         shifted = labels.roll(1, dims=-1)

@@ -1,8 +1,8 @@
 """The seam between the plain core and what makes it fast.
 
 The core computes padded `(B, T, E)` with plain modules. A backend may do the same work another way,
-at three places: how an encoder turns a batch into vectors (`encode`), how a decoder runs its layers
-(`decode`), and how the loss over a vocabulary is computed (`vocabulary_loss`). Everything else
+at three places: how an encoder turns a batch into vectors ("encode"), how the loss over a
+vocabulary is computed ("vocabulary_loss"), and by what loop tokens are generated ("generate"). Everything else
 about backends stands in `bertlite.backends`, which this file looks up by name: it also travels with
 checkpoints, and where bertlite is not installed the core runs plainly.
 
@@ -119,7 +119,7 @@ class Seam:
         """The first backend that can do `work`, with nothing against it; None: the plain core.
 
         Args:
-            work: "encode", "decode" or "vocabulary_loss".
+            work: "encode", "vocabulary_loss" or "generate".
             wanted: what the backend has to know to judge.
         """
         reasons: dict[str, list[str]] = {}

@@ -4,6 +4,7 @@ Shapes: `B` batch, `T` length, `N` real tokens, `K` vectors that are read, `E` h
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ..unpadding import (
 )
 from .attention import FlatAttention
 from .compiled import encode_in_graph
+from .generation import against, fast_generate
 from .linear import attach, detach, linear
 
 KEPT_SIZES = "256"
@@ -61,6 +63,8 @@ class CpuBackend(Backend):
             return [] if plain else ["the output layer has been exchanged"]
         if work == "encode":
             return self.against_encoding(model, **wanted)
+        if work == "generate":
+            return self.against_generating(model, wanted["arguments"])
         return [f"it does not {work}"]
 
     def against_recording(self, work: str, encoder: Any, **wanted: Any) -> list[str]:
@@ -107,6 +111,17 @@ class CpuBackend(Backend):
         if watched := hooked_module(encoder):
             return [f"a hook watches {watched}"]
         return []
+
+    def against_generating(self, model: Any, arguments: dict[str, Any]) -> list[str]:
+        """Reasons to leave decoding to the library's loop."""
+        config = arguments.get("generation_config") or model.generation_config
+        if arguments.get("return_dict_in_generate", config.return_dict_in_generate):
+            return ["return_dict_in_generate asks for the library's cache"]
+        reason = against(model, arguments)
+        return [] if reason is None else [reason]
+
+    def decoding_method(self) -> Callable:
+        return fast_generate
 
     def vocabulary_loss(self, hidden_states, linear_layer, labels, **options: Any) -> torch.Tensor:
         return linear_cross_entropy(hidden_states, linear_layer, labels, product=linear, **options)

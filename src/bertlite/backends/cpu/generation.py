@@ -60,16 +60,23 @@ def generate(model: Any, *args: Any, dtype: str = "fp32", **kwargs: Any) -> Any:
         ValueError: a dtype that there is not, or that this model or these arguments cannot have.
     """
     check_dtype(dtype)
-    config = kwargs.get("generation_config") or getattr(model, "generation_config", None)
-    reasons = [name for name in DROPPED if kwargs.get(name) is not None]
-    reasons += [
-        name for name in PLAIN_ONLY if kwargs.get(name, getattr(config, name, None)) is not None
-    ]
-    reason = f"{reasons[0]} was given" if reasons else why_not(model)
+    reason = against(model, kwargs)
     if reason is None:
         return model.generate(*args, custom_generate=fast_generate, decoder_dtype=dtype, **kwargs)
     only_fp32(dtype, reason)
     return model.generate(*args, **kwargs)
+
+
+def against(model: Any, arguments: dict[str, Any]) -> str | None:
+    """Why `model.generate(**arguments)` is the library's own, or None."""
+    config = arguments.get("generation_config") or model.generation_config
+    for name in DROPPED:
+        if arguments.get(name):
+            return f"{name} was given"
+    for name in PLAIN_ONLY:
+        if arguments.get(name, getattr(config, name, None)) is not None:
+            return f"{name} was given"
+    return why_not(model)
 
 
 def check_dtype(dtype: str) -> None:
