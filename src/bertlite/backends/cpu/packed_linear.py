@@ -8,9 +8,21 @@ was.
 Shapes: `N` rows, `I` inputs, `O` outputs.
 """
 
+import os
+
 import torch
 from torch import nn
 
+# oneDNN's instruction sets for x86: of AVX-512 each includes those before it.
+BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+ISA_ORDER = (
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+    "AVX512_CORE_BF16",
+    "AVX512_CORE_FP16",
+    "AVX512_CORE_AMX",
+    "AVX512_CORE_AMX_FP16",
+)
 SMALLEST_GELU = 0.17  # gelu(x) > -0.17 for every x: shifted by it, the values of a row need no sign
 
 
@@ -28,15 +40,28 @@ def has_int8_products() -> bool:
 
 
 def has_fast_int8() -> bool:
-    """Whether the processor adds int8 products up in 32 bits (VNNI or AMX), so that nothing
-    saturates.
-    """
-    return torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
+    """Whether int8 products are added up in 32 bits (VNNI or AMX), so that nothing saturates."""
+    vnni = torch.cpu._is_vnni_supported() and isa_is_allowed("AVX512_CORE_VNNI")
+    return vnni or (torch.cpu._is_amx_tile_supported() and isa_is_allowed("AVX512_CORE_AMX"))
 
 
 def has_fast_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 (AVX-512 BF16 or AMX)."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    """Whether bfloat16 is multiplied by the processor itself (AVX-512 BF16 or AMX)."""
+    bf16 = torch.cpu._is_avx512_bf16_supported() and isa_is_allowed("AVX512_CORE_BF16")
+    return bf16 or (torch.cpu._is_amx_tile_supported() and isa_is_allowed("AVX512_CORE_AMX"))
+
+
+def isa_is_allowed(name: str) -> bool:
+    """Whether oneDNN may use an instruction set of AVX-512, which a user can hold it below.
+
+    oneDNN reads `ONEDNN_MAX_CPU_ISA`, or `DNNL_MAX_CPU_ISA`, once a process:
+    https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+    """
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
+    if most in BELOW_AVX512:
+        return False
+    # "ALL", "DEFAULT", or one that is newer than this list: no bound.
+    return most not in ISA_ORDER or ISA_ORDER.index(name) <= ISA_ORDER.index(most)
 
 
 def joined(linears: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,6 +89,8 @@ class PrepackedLinear:
         weight, bias = joined(list(linears))
         self.weight, self.bias = weight.to(dtype), bias.to(dtype)
         self.prepacked = has_prepacked_products() and weight.device.type == "cpu"
+        if dtype == torch.bfloat16 and not has_fast_bf16():
+            self.prepacked = False  # oneDNN has no such product then, torch has
         if self.prepacked:
             with torch.inference_mode(False), torch.no_grad():
                 self.weight = torch.ops.mkldnn._reorder_linear_weight(
