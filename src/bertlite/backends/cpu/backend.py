@@ -28,7 +28,7 @@ from ..unpadding import (
 from .attention import FlatAttention
 from .compiled import encode_in_graph
 from .generation import against, fast_generate
-from .linear import attach, detach, linear
+from .linear import activations_in_place, attach, detach, linear
 
 KEPT_SIZES = "256"
 
@@ -146,8 +146,11 @@ class CpuBackend(Backend):
         if positions is not None:
             places = positions.flatten().nonzero().squeeze(-1)
             places = places if layout is None else layout.places(positions)
-            return self.run_to(encoder, hidden_states, places, **kwargs)
-        hidden_states = encoder.finish(encoder.run_layers(hidden_states, None, **kwargs))
+            with activations_in_place():
+                return self.run_to(encoder, hidden_states, places, **kwargs)
+        with activations_in_place():
+            hidden_states = encoder.run_layers(hidden_states, None, **kwargs)
+        hidden_states = encoder.finish(hidden_states)
         if layout is not None:
             return layout.put_back(hidden_states)
         return hidden_states.view(*batch.shape, -1)

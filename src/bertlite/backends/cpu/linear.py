@@ -1,15 +1,19 @@
 """Products and dropout for training and inference on a CPU, in place of torch's own.
 
-`attach` gives a model's `nn.Linear` and `nn.Dropout` layers a faster `forward`. The layers keep
+`attach` gives a model's `nn.Linear`, `nn.Dropout` and GELU layers a faster `forward`. They keep
 their type, their parameters and their place, so that whoever looks for `nn.Linear` finds it, and
 `detach` takes it away again.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 from torch import nn
 from torch.autograd import forward_ad
+from transformers.activations import GELUActivation
 
 from ...models.inputs import is_traced
 from ...models.seam import walk
@@ -103,7 +107,27 @@ def dropout_forward(module: nn.Dropout, input: torch.Tensor) -> torch.Tensor:
     return drop(input, module.p, module.training)
 
 
-FORWARDS = {nn.Linear: linear_forward, nn.Dropout: dropout_forward}
+def gelu_forward(module: GELUActivation, input: torch.Tensor) -> torch.Tensor:
+    """GELU; in place where no gradient needs its input and nobody sees it, to save a wide copy."""
+    if not IN_PLACE.get() or torch.is_grad_enabled() or is_traced():
+        return module.act(input)
+    return torch.ops.aten.gelu_(input)
+
+
+# Whether what goes into an activation may be overwritten: within `encode` of a backend, which has
+# seen to it that no hook watches.
+IN_PLACE: ContextVar[bool] = ContextVar("in_place", default=False)
+FORWARDS = {nn.Linear: linear_forward, nn.Dropout: dropout_forward, GELUActivation: gelu_forward}
+
+
+@contextlib.contextmanager
+def activations_in_place() -> Iterator[None]:
+    """Within it, activations overwrite their input where no gradient needs it."""
+    token = IN_PLACE.set(True)
+    try:
+        yield
+    finally:
+        IN_PLACE.reset(token)
 
 
 def attach(model: nn.Module) -> None:
