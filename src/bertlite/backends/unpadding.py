@@ -124,9 +124,9 @@ def reads_padding(
     """Whether a vector of padding is read: at `positions` `(B, T)`, or first ones by a pooler."""
     if attention_mask is None:
         return False
-    if positions is None:
-        return reads_first and not bool(attention_mask[:, 0].all())
-    return bool((positions & (attention_mask == 0)).any())
+    if reads_first and not bool(attention_mask[:, 0].all()):
+        return True
+    return positions is not None and bool((positions & (attention_mask == 0)).any())
 
 
 def flash_arguments(lengths: list[int], device: torch.device) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class CpuBackend(Backend):
         batch: TextBatch,
         positions: torch.Tensor | None,
         zero_padding: bool,
+        with_first: bool = False,
         **kwargs: Any,
     ) -> list[str]:
         """Reasons not to lay this batch end to end."""
@@ -83,7 +84,8 @@ class CpuBackend(Backend):
         has_padding = mask is not None and not bool(mask.all())
         if has_padding and not zero_padding:
             return ["in training the vectors of padding are asked for"]
-        if has_padding and reads_padding(mask, positions, encoder.reads_first_position):
+        reads_first = encoder.reads_first_position if positions is None else with_first
+        if has_padding and reads_padding(mask, positions, reads_first):
             return ["a vector of padding is read"]
         if watched := hooked_module(encoder):
             return [f"a hook watches {watched}"]
