@@ -29,7 +29,7 @@ class Backend:
         """Why it cannot do `work` for `model`, in words; an empty list: it can.
 
         Args:
-            work: "encode", "vocabulary_loss" or "generate".
+            work: "encode", "decode", "vocabulary_loss" or "generate".
             model: a model of the core.
             wanted: the arguments of that work.
         """
@@ -41,6 +41,36 @@ class Backend:
 
     def decoding_method(self) -> Callable:
         """What `generate` takes as `custom_generate`, token for token as the library's loop."""
+        raise NotImplementedError
+
+    def encode_with_first(
+        self, encoder: Any, batch: Any, positions: torch.Tensor, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `TextEncoder.encode_with_first`."""
+        first = torch.zeros_like(positions)
+        first[:, 0] = True
+        read = positions | first
+        vectors = self.encode(encoder, batch, read, **kwargs)
+        return vectors[positions[read]], vectors[first[read]]
+
+    def flat_source(
+        self,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor | None,
+        targets: tuple[int, int],
+        lengths: Any,
+    ) -> tuple[torch.Tensor, Any]:
+        """What a decoder's layers shall see of a source `(B, S, E)`.
+
+        Args:
+            encoder_hidden_states: `(B, S, E)`.
+            encoder_attention_mask: `(B, S)`, or None.
+            targets: (B, T).
+            lengths: `BatchLengths` of the source, or None.
+
+        Returns:
+            The vectors, and the function for `Attention` that attends to them.
+        """
         raise NotImplementedError
 
     def vocabulary_loss(self, hidden_states, linear, labels, **options: Any) -> torch.Tensor:

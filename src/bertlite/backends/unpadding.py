@@ -13,15 +13,53 @@ from ..models.inputs import TextBatch
 
 
 @dataclass
-class TokenLayout:
-    """Where each real token of a `(B, T)` batch stands once sequences are laid end to end.
-
-    Sequences of equal length are neighbours, shortest first.
-    """
+class Places:
+    """Where each real token of a `(B, T)` batch stands once sequences are laid end to end."""
 
     indices: torch.Tensor  # (N,) places in the flattened (B * T) batch; maybe a few spare ones more
     count: int  # N, without the spare ones
     shape: tuple[int, int]  # (B, T)
+
+    def take_batch(self, batch: TextBatch) -> TextBatch:
+        """A batch of one row, in which the real tokens stand end to end."""
+        return TextBatch(
+            input_ids=self.take(batch.input_ids),
+            token_type_ids=self.take(batch.token_type_ids),
+            position_ids=self.take(batch.position_ids),
+            inputs_embeds=self.take(batch.inputs_embeds),
+            attention_mask=None,
+            segments=None,
+        )
+
+    def take(self, tensor: Any) -> Any:
+        """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
+        if tensor is None:
+            return None
+        rows = tensor.expand(self.shape[0], *tensor.shape[1:]).flatten(0, 1)  # (B * T, ...)
+        return rows[self.indices].unsqueeze(0)
+
+    def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(1, N, E)` to `(B, T, E)`, zero at padding."""
+        batch, length = self.shape
+        padded = hidden_states.new_zeros(batch * length, hidden_states.shape[-1])
+        indices = self.indices[: self.count].to(hidden_states.device)
+        padded = padded.index_copy(0, indices, hidden_states[0, : self.count])
+        return padded.view(batch, length, -1)
+
+    def places(self, positions: torch.Tensor) -> torch.Tensor:
+        """Where the tokens at `positions` `(B, T)` stand now, row by row, `(K,)`."""
+        inverse = torch.empty(positions.numel(), dtype=torch.int64, device=positions.device)
+        inverse[self.indices[: self.count]] = torch.arange(self.count, device=positions.device)
+        return inverse[positions.flatten()]
+
+
+@dataclass
+class TokenLayout(Places):
+    """Places of tokens whose sequences are in order of their length.
+
+    Those of equal length are neighbours, shortest first.
+    """
+
     lengths: list[int]  # of the sequences, in order, that of the spare tokens last
 
     @classmethod
@@ -62,37 +100,6 @@ class TokenLayout:
                 lengths.append(len(indices) - count)
         return cls(indices, count, shape, lengths)
 
-    def take_batch(self, batch: TextBatch) -> TextBatch:
-        """A batch of one row, in which the real tokens stand end to end."""
-        return TextBatch(
-            input_ids=self.take(batch.input_ids),
-            token_type_ids=self.take(batch.token_type_ids),
-            position_ids=self.take(batch.position_ids),
-            inputs_embeds=self.take(batch.inputs_embeds),
-            attention_mask=None,
-            segments=None,
-        )
-
-    def take(self, tensor: Any) -> Any:
-        """`(B, T, ...)` or `(1, T, ...)` to `(1, N, ...)`: real tokens only."""
-        if tensor is None:
-            return None
-        rows = tensor.expand(self.shape[0], *tensor.shape[1:]).flatten(0, 1)  # (B * T, ...)
-        return rows[self.indices].unsqueeze(0)
-
-    def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(1, N, E)` to `(B, T, E)`, zero at padding."""
-        batch, length = self.shape
-        padded = hidden_states.new_zeros(batch * length, hidden_states.shape[-1])
-        padded = padded.index_copy(0, self.indices[: self.count], hidden_states[0, : self.count])
-        return padded.view(batch, length, -1)
-
-    def places(self, positions: torch.Tensor) -> torch.Tensor:
-        """Where the tokens at `positions` `(B, T)` stand now, row by row, `(K,)`."""
-        inverse = torch.empty(positions.numel(), dtype=torch.int64, device=positions.device)
-        inverse[self.indices[: self.count]] = torch.arange(self.count, device=positions.device)
-        return inverse[positions.flatten()]
-
 
 def few_sizes(indices: torch.Tensor) -> torch.Tensor:
     """`(N,)` with its first entry repeated at the end, by 3 % at most.
@@ -124,9 +131,9 @@ def reads_padding(
     """Whether a vector of padding is read: at `positions` `(B, T)`, or first ones by a pooler."""
     if attention_mask is None:
         return False
-    if positions is None:
-        return reads_first and not bool(attention_mask[:, 0].all())
-    return bool((positions & (attention_mask == 0)).any())
+    if reads_first and not bool(attention_mask[:, 0].all()):
+        return True
+    return positions is not None and bool((positions & (attention_mask == 0)).any())
 
 
 def flash_arguments(lengths: list[int], device: torch.device) -> dict[str, Any]:

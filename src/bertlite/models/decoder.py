@@ -3,7 +3,8 @@
 Shapes: `B` batch, `T` target length, `S` source length, `E` hidden size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
 from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
 from .encoder import FLAT_INPUTS, LayerStack, make_final_norm
-from .inputs import check_ids, check_length, check_mask, check_tokens
+from .inputs import BatchLengths, check_ids, check_length, check_lengths, check_mask, check_tokens
 from .layers import DecoderLayer
 from .masks import decoder_mask, segment_ids, source_mask
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
@@ -72,6 +73,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         packed: bool | None = None,
+        lengths: BatchLengths | Sequence[int] | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decode `(B, T)` ids against encoder states `(B, S, E)`.
@@ -87,6 +89,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             inputs_embeds: `(B, T, E)`, instead of `input_ids`.
             use_cache: whether to begin a cache.
             packed: as in `segment_ids`; None: where no mask is given and positions start again.
+            lengths: of the source's sequences, as the encoder takes them.
             kwargs: for the attention function.
 
         Raises:
@@ -122,6 +125,17 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         source_segments = segment_ids(
             encoder_position_ids, encoder_attention_mask, packed, shape[0]
         )
+        known = check_lengths(lengths, encoder_hidden_states.shape[:2])  # type: ignore[union-attr]
+        backend = self.take_backend(
+            "decode",
+            ids={"decoder_input_ids": input_ids, "decoder_position_ids": position_ids},
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+            lengths=known,
+            is_packed=segments is not None or source_segments is not None,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
         if position_ids is None:
             given = input_ids if inputs_embeds is None else inputs_embeds
             positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
@@ -137,13 +151,14 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             None if is_fresh else past_key_values,
             output_attentions,
         )
-        mask_of_source = source_mask(
-            self.config,
+        encoder_hidden_states, mask_of_source, attend_to_source = self.see_source(
+            backend,
             hidden_states,
-            encoder_hidden_states,  # type: ignore[arg-type]
+            encoder_hidden_states,
             encoder_attention_mask,
             segments,
             source_segments,
+            known,
             output_attentions,
         )
         if output_attentions:
@@ -154,7 +169,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             encoder_hidden_states,
             encoder_attention_mask=mask_of_source,
             past_key_values=past_key_values,
-            cross_attention_interface=self.source_attention(mask_of_source, output_attentions),
+            cross_attention_interface=attend_to_source,
             **{name: each for name, each in kwargs.items() if name not in FLAT_INPUTS},
         )
         if self.final_norm is not None:
@@ -162,6 +177,34 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden_states, past_key_values=past_key_values
         )
+
+    def see_source(
+        self,
+        backend: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        encoder_attention_mask: torch.Tensor | None,
+        segments: torch.Tensor | None,
+        source_segments: torch.Tensor | None,
+        lengths: BatchLengths | None,
+        output_attentions: bool,
+    ) -> tuple[Any, Any, Callable | None]:
+        """What layers see of the source: its vectors, their mask, and the function that attends."""
+        if backend is not None:
+            flat, attend = backend.flat_source(
+                encoder_hidden_states, encoder_attention_mask, hidden_states.shape[:2], lengths
+            )
+            return flat, None, attend
+        mask = source_mask(
+            self.config,
+            hidden_states,
+            encoder_hidden_states,  # type: ignore[arg-type]
+            encoder_attention_mask,
+            segments,
+            source_segments,
+            output_attentions,
+        )
+        return encoder_hidden_states, mask, self.source_attention(mask, output_attentions)
 
     def check_targets(
         self,

@@ -6,6 +6,8 @@ does (`seam.py`); a test holds every backend equal to this.
 Shapes: `B` batch, `T` length, `M` vectors that are read, `E` hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
@@ -13,7 +15,15 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from .attention import eager_attention
 from .checkpoint import LitePreTrainedModel
-from .inputs import TextBatch, check_ids, check_length, check_mask, check_positions, check_tokens
+from .inputs import (
+    TextBatch,
+    check_ids,
+    check_length,
+    check_lengths,
+    check_mask,
+    check_positions,
+    check_tokens,
+)
 from .layers import EncoderLayer
 from .masks import encoder_mask, segment_ids
 from .names import BERT_ATTENTION, BERT_LAYER
@@ -120,9 +130,11 @@ class TextEncoder(LitePreTrainedModel):
         inputs_embeds: torch.Tensor | None,
         packed: bool | None,
         cu_seq_lens: torch.Tensor | None,
+        lengths: Any = None,
     ) -> TextBatch:
         """Check what the caller gives; ValueErrors are those of `inputs.py`."""
         shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
+        lengths = check_lengths(lengths, shape)
         name = "input_ids" if inputs_embeds is None else "inputs_embeds"
         if position_ids is None:
             check_length(name, shape[1], 0, self.config.max_position_embeddings)
@@ -145,6 +157,7 @@ class TextEncoder(LitePreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             segments=segments,
+            lengths=lengths,
         )
 
     def encode(
@@ -152,6 +165,7 @@ class TextEncoder(LitePreTrainedModel):
         batch: TextBatch,
         positions: torch.Tensor | None = None,
         zero_padding: bool | None = None,
+        num_positions: int | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """Encode a batch, by a backend where one can.
@@ -161,6 +175,7 @@ class TextEncoder(LitePreTrainedModel):
             positions: `(B, T)` boolean, True where a vector is read; None: everywhere.
             zero_padding: whether the vectors of padding may come back as zeros, because nobody
                 reads them; None: in evaluation.
+            num_positions: how many `positions` are True, where the caller knows.
             kwargs: for the attention function.
 
         Returns:
@@ -170,12 +185,39 @@ class TextEncoder(LitePreTrainedModel):
         if zero_padding is None:
             zero_padding = positions is not None or not self.training
         backend = self.take_backend(
-            "encode", batch=batch, positions=positions, zero_padding=zero_padding, **kwargs
+            "encode",
+            batch=batch,
+            positions=positions,
+            zero_padding=zero_padding,
+            num_positions=num_positions,
+            **kwargs,
         )
         if backend is not None:
             return backend.encode(self, batch, positions, **kwargs)
         hidden_states = self.encode_plainly(batch, **kwargs)
         return hidden_states if positions is None else hidden_states[positions]
+
+    def encode_with_first(
+        self, batch: TextBatch, positions: torch.Tensor, num_positions: int | None = None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vectors at `positions` `(M, E)`, and the first one of each row `(B, E)`.
+
+        Arguments as of `encode`.
+        """
+        check_positions(positions, batch.shape)
+        backend = self.take_backend(
+            "encode",
+            batch=batch,
+            positions=positions,
+            zero_padding=True,
+            num_positions=num_positions,
+            with_first=True,
+            **kwargs,
+        )
+        if backend is not None:
+            return backend.encode_with_first(self, batch, positions, **kwargs)
+        hidden_states = self.encode_plainly(batch, **kwargs)
+        return hidden_states[positions], hidden_states[:, 0]
 
     def encode_plainly(self, batch: TextBatch, **kwargs) -> torch.Tensor:
         """Embed, mask, run the layers: `(B, T, E)`."""

@@ -6,7 +6,8 @@ a GPU wait: an id out of range fails in the look-up that uses it, and is explain
 Shapes: `B` batch, `T` length, `E` hidden size.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from transformers.utils import is_torchdynamo_compiling
@@ -19,6 +20,19 @@ def is_traced() -> bool:
     return is_torchdynamo_compiling() or torch.jit.is_tracing()
 
 
+@dataclass(frozen=True)
+class BatchLengths:
+    """What the host knows of a padded batch, so that a GPU need not be waited for to learn it.
+
+    `bertlite.data.collators.WithLengths` makes it. Rows are filled from the left.
+    """
+
+    sequences: tuple[int, ...]  # real tokens of each, row by row; more than rows: they are packed
+    labelled: int | None = None  # how many labels (B, T) are not -100; None: not known
+    # Lowest and highest value of each integer input, by name, where it was looked at.
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
 @dataclass
 class TextBatch:
     """A checked batch of token inputs, as an encoder takes it."""
@@ -29,6 +43,7 @@ class TextBatch:
     inputs_embeds: torch.Tensor | None  # (B, T, E), instead of input_ids
     attention_mask: torch.Tensor | None  # (B, T), non-zero at real tokens, or prepared: 4D
     segments: torch.Tensor | None  # (B, T), the numbers of the sequences packed in a row
+    lengths: BatchLengths | None = None  # where the caller knows them
 
     @property
     def given(self) -> torch.Tensor:
@@ -133,6 +148,46 @@ def check_positions(positions: torch.Tensor | None, shape: tuple[int, int]) -> N
             f"positions must be boolean of shape {shape}, True where a vector is read, got "
             f"{positions.dtype} of shape {tuple(positions.shape)}"
         )
+
+
+def check_lengths(
+    lengths: BatchLengths | Sequence[int] | None, shape: tuple[int, int], name: str = "lengths"
+) -> BatchLengths | None:
+    """What the caller knows of the lengths, made whole.
+
+    Raises:
+        ValueError: fewer lengths than rows, or one that does not fit into a row of the batch.
+    """
+    if lengths is None:
+        return None
+    if not isinstance(lengths, BatchLengths):
+        lengths = BatchLengths(tuple(int(each) for each in lengths))
+    sequences = lengths.sequences
+    fits = len(sequences) >= shape[0] and all(1 <= each <= shape[1] for each in sequences)
+    if not fits or sum(sequences) > shape[0] * shape[1]:
+        raise ValueError(
+            f"{name} must hold numbers from 1 to {shape[1]}, at least one for each of "
+            f"{shape[0]} rows and together at most {shape[0] * shape[1]}, got {list(sequences)}"
+        )
+    return lengths
+
+
+def places_of(positions: torch.Tensor, count: int) -> torch.Tensor:
+    """Where `positions` is True, flattened, in order: `(count,)`.
+
+    As `positions.flatten().nonzero()`, for a caller who knows how many there are: a GPU is not
+    waited for.
+    """
+    seen = positions.flatten().cumsum(0)
+    ordinals = torch.arange(1, count + 1, device=seen.device)
+    return torch.searchsorted(seen, ordinals)
+
+
+def select(values: torch.Tensor, positions: torch.Tensor, count: int) -> torch.Tensor:
+    """`values[positions]` of which the caller knows that there are `count`."""
+    if is_traced():
+        return values[positions]
+    return values.flatten()[places_of(positions, count)]
 
 
 def check_labels(name: str, labels: torch.Tensor, shape: tuple[int, ...]) -> None:

@@ -9,6 +9,8 @@ vocabulary, `L` labels.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,7 +42,7 @@ from .heads import (
     BertPreTrainingHeads,
     head_dropout,
 )
-from .inputs import IGNORED
+from .inputs import IGNORED, BatchLengths, select
 from .layers import EncoderLayer
 from .losses import Count, cross_entropy, problem_type, sequence_loss, span_loss
 from .outputs import deferred
@@ -81,17 +83,25 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
         **kwargs,
-    ) -> torch.Tensor | None:
-        """The first position of each row, where a head on BERT's own pooler reads nothing else."""
+    ) -> dict[str, Any]:
+        """Arguments of BERT: the first position of each row, where a head reads nothing else.
+
+        None, where the pooler is not BERT's own or somebody watches.
+        """
         bert = self.base_model
         if type(bert.pooler) is not BertPooler or not self.skips_unread(**kwargs):
-            return None
+            return {}
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or given.ndim < 2:  # BERT will say what is wrong
-            return None
+            return {}
         read = torch.zeros(given.shape[:2], dtype=torch.bool, device=given.device)
         read[:, :1] = True
-        return read
+        return {"positions": read, "num_positions": len(read)}
+
+
+def labelled_count(lengths: Any) -> int | None:
+    """How many labels are not -100, where a collator has counted them."""
+    return getattr(lengths, "labelled", None)
 
 
 class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
@@ -128,6 +138,8 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         positions: torch.Tensor | None = None,
         zero_padding: bool | None = None,
         packed: bool | None = None,
+        num_positions: int | None = None,
+        lengths: BatchLengths | Sequence[int] | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """Encode `(B, T)` ids.
@@ -145,6 +157,9 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
                 evaluation they may, in training they are BERT's.
             packed: whether rows hold several sequences, with positions that start again at each;
                 None: where no mask is given and they do.
+            num_positions: how many `positions` are True, where the caller knows: a GPU need not be
+                waited for then.
+            lengths: of the sequences, each at the start of its row; for the same reason.
             kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, and what the
                 attention function takes, such as `cu_seq_lens_q`.
 
@@ -162,25 +177,16 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
             inputs_embeds,
             packed,
             kwargs.get("cu_seq_lens_q"),
+            lengths,
         )
         if positions is None or self.pooler is None:
-            vectors = self.encode(batch, positions, zero_padding, **kwargs)
+            vectors = self.encode(batch, positions, zero_padding, num_positions, **kwargs)
             pooled = None if self.pooler is None else self.pooler(vectors)
         else:
-            vectors, pooled = self.encode_and_pool(batch, positions, **kwargs)
+            vectors, first = self.encode_with_first(batch, positions, num_positions, **kwargs)
+            # The pooler reads position 0 of each row: rows of one vector are enough for it.
+            pooled = self.pooler(first[:, None])
         return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=pooled)
-
-    def encode_and_pool(
-        self, batch, positions: torch.Tensor, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The vectors at `positions` `(M, E)`, and what the pooler makes of first ones `(B, E)`."""
-        first = torch.zeros_like(positions)
-        first[:, 0] = True
-        read = positions | first
-        vectors = self.encode(batch, read, **kwargs)
-        # The pooler reads position 0 of each row: rows of one vector are enough for it.
-        pooled = self.pooler(vectors[first[read]][:, None])
-        return vectors[positions[read]], pooled
 
 
 class VocabularyModel(BertLitePreTrainedModel):
@@ -266,11 +272,14 @@ class BertLiteForMaskedLM(VocabularyModel):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             positions=read,
+            num_positions=labelled_count(kwargs.get("lengths")),
             return_dict=True,
             **kwargs,
         )
         if read is not None:
-            loss = self.loss_of_read(outputs.last_hidden_state, labels[read], num_items_in_batch)
+            vectors = outputs.last_hidden_state  # (M, E)
+            targets = select(labels, read, len(vectors))
+            loss = self.loss_of_read(vectors, targets, num_items_in_batch)
 
             def logits() -> torch.Tensor:
                 return self(
@@ -350,6 +359,7 @@ class BertLiteForPreTraining(VocabularyModel):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             positions=read,
+            num_positions=labelled_count(kwargs.get("lengths")),
             return_dict=True,
             **kwargs,
         )
@@ -361,9 +371,9 @@ class BertLiteForPreTraining(VocabularyModel):
             relationship = self.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
             loss = cross_entropy("next_sentence_label", relationship, next_sentence_label, count)
         if read is not None:
-            word_loss = self.loss_of_read(
-                outputs.last_hidden_state, labels[read], num_items_in_batch
-            )
+            vectors = outputs.last_hidden_state  # (M, E)
+            targets = select(labels, read, len(vectors))
+            word_loss = self.loss_of_read(vectors, targets, num_items_in_batch)
 
             def prediction_logits() -> torch.Tensor:
                 return self(
@@ -436,7 +446,7 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            positions=self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            **self.first_vectors(input_ids, inputs_embeds, **kwargs),
             return_dict=True,
             **kwargs,
         )
@@ -486,7 +496,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            positions=self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            **self.first_vectors(input_ids, inputs_embeds, **kwargs),
             return_dict=True,
             **kwargs,
         )
@@ -542,12 +552,14 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             positions=read,
+            num_positions=labelled_count(kwargs.get("lengths")),
             return_dict=True,
             **kwargs,
         )
         scores = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L) or (M, L)
         if read is not None:
-            loss = cross_entropy("labels", scores, labels[read], num_items_in_batch)
+            targets = select(labels, read, len(scores))
+            loss = cross_entropy("labels", scores, targets, num_items_in_batch)
 
             def logits() -> torch.Tensor:
                 return self(
@@ -693,7 +705,7 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
             token_type_ids=join_choices(token_type_ids),
             position_ids=join_choices(position_ids),
             inputs_embeds=inputs_embeds,
-            positions=self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            **self.first_vectors(input_ids, inputs_embeds, **kwargs),
             return_dict=True,
             **kwargs,
         )

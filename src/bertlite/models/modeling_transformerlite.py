@@ -6,6 +6,8 @@ Shapes: `B` batch, `S` source length, `T` target length, `M` labelled positions,
 `V` vocabulary.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers import GenerationMixin
@@ -21,7 +23,7 @@ from .configuration import TransformerLiteConfig
 from .decoder import TransformerDecoder
 from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
 from .encoder import LayerStack, TextEncoder, make_final_norm
-from .inputs import IGNORED, TextBatch, check_labels
+from .inputs import IGNORED, BatchLengths, TextBatch, check_labels
 from .layers import EncoderLayer
 from .losses import Count, cross_entropy
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
@@ -99,6 +101,7 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
         inputs_embeds: torch.Tensor | None = None,
         zero_padding: bool | None = None,
         packed: bool | None = None,
+        lengths: BatchLengths | Sequence[int] | None = None,
         **kwargs,
     ) -> BaseModelOutput:
         """Encode `(B, S)` ids; arguments, result and errors as of `BertLiteModel`."""
@@ -110,6 +113,7 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
             inputs_embeds,
             packed,
             kwargs.get("cu_seq_lens_q"),
+            lengths,
         )
         return BaseModelOutput(last_hidden_state=self.encode(batch, None, zero_padding, **kwargs))
 

@@ -1,8 +1,9 @@
 """The seam between the plain core and what makes it fast.
 
 The core computes padded `(B, T, E)` with plain modules. A backend may do the same work another way,
-at three places: how an encoder turns a batch into vectors ("encode"), how the loss over a
-vocabulary is computed ("vocabulary_loss"), and by what loop tokens are generated ("generate"). Everything else
+at four places: how an encoder turns a batch into vectors ("encode"), how a decoder looks at the
+source ("decode"), how the loss over a vocabulary is computed ("vocabulary_loss"), and by what loop
+tokens are generated ("generate"). Everything else
 about backends stands in `bertlite.backends`, which this file looks up by name: it also travels with
 checkpoints, and where bertlite is not installed the core runs plainly.
 

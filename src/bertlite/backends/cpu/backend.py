@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...models.attention import Attention
 from ...models.encoder import FLAT_INPUTS
 from ...models.inputs import TextBatch, is_traced
-from ...models.layers import EncoderLayer, LayerNode
-from ...models.seam import HOOKS, hooked_module
-from ..base import Backend, is_plain_linear
+from ..base import is_plain_linear
+from ..flat_backend import FlatBackend
 from ..linear_cross_entropy import linear_cross_entropy
 from ..unpadding import (
     TokenLayout,
@@ -33,7 +31,7 @@ from .linear import activations_in_place, attach, detach, linear
 KEPT_SIZES = "256"
 
 
-class CpuBackend(Backend):
+class CpuBackend(FlatBackend):
     """Training and inference on a CPU, in any precision; the weights stay as they are."""
 
     name = "cpu"
@@ -91,26 +89,23 @@ class CpuBackend(Backend):
         batch: TextBatch,
         positions: torch.Tensor | None,
         zero_padding: bool,
+        with_first: bool = False,
         **kwargs: Any,
     ) -> list[str]:
         """Reasons not to lay this batch end to end."""
-        for name in ("output_attentions", "output_hidden_states"):
-            wanted = kwargs.get(name)
-            if wanted if wanted is not None else getattr(encoder.config, name):
-                return [f"{name} was asked for"]
-        if encoder.config._attn_implementation == "flex_attention":
-            return ["flex_attention takes padded batches"]
-        if batch.is_prepared:
-            return ["the attention mask is prepared"]
+        if reasons := self.against_flat(encoder, batch, **kwargs):
+            return reasons
         mask = batch.attention_mask
         has_padding = mask is not None and not bool(mask.all())
         if has_padding and not zero_padding:
             return ["in training the vectors of padding are asked for"]
-        if has_padding and reads_padding(mask, positions, encoder.reads_first_position):
+        reads_first = encoder.reads_first_position if positions is None else with_first
+        if has_padding and reads_padding(mask, positions, reads_first):
             return ["a vector of padding is read"]
-        if watched := hooked_module(encoder):
-            return [f"a hook watches {watched}"]
-        return []
+        return self.against_watching(encoder)
+
+    def few_places(self, places: torch.Tensor) -> torch.Tensor:
+        return few_sizes(places)
 
     def against_generating(self, model: Any, arguments: dict[str, Any]) -> list[str]:
         """Reasons to leave decoding to the library's loop."""
@@ -170,33 +165,6 @@ class CpuBackend(Backend):
             return flash_arguments(lengths, device)
         return {"attention_interface": FlatAttention(equal_length_groups(lengths))}
 
-    def run_to(
-        self, encoder: Any, hidden_states: torch.Tensor, places: torch.Tensor, **kwargs: Any
-    ) -> torch.Tensor:
-        """`(1, N, E)` through all layers, to the vectors at `places` `(K,)` alone, `(K, E)`.
-
-        What comes after the last layer's attention is computed for those only.
-        """
-        layers = list(encoder.stack.layers)
-        if not layers or encoder.stack.layerdrop or not is_plain_layer(layers[-1]):
-            hidden_states = encoder.run_layers(hidden_states, None, **kwargs)
-            return encoder.finish(hidden_states)[0, places]
-        for layer in layers[:-1]:
-            hidden_states = layer(hidden_states, None, **kwargs)
-        hidden_states = end_at(layers[-1], hidden_states, few_sizes(places), **kwargs)
-        return encoder.finish(hidden_states)[0, : len(places)]
-
-
-def end_at(
-    layer: EncoderLayer, hidden_states: torch.Tensor, places: torch.Tensor, **kwargs: Any
-) -> torch.Tensor:
-    """The steps of an `EncoderLayer`, from `(1, N, E)` to the vectors at `places`, `(1, K, E)`."""
-    inputs = layer.attention_norm(hidden_states) if layer.norm_first else hidden_states
-    context, _ = layer.self_attention(inputs, attention_mask=None, **kwargs)  # (1, N, E)
-    context = context.index_select(1, places)
-    residual = hidden_states.index_select(1, places)
-    return layer.feed_forward_sublayer(layer.step("end_attention", context, residual))
-
 
 def has_hooks(model: nn.Module) -> bool:
     """Whether any module of `model` has a hook, in a form that a compiler can follow."""
@@ -204,12 +172,3 @@ def has_hooks(model: nn.Module) -> bool:
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
         for module in model.modules()
     )
-
-
-def is_plain_layer(layer: nn.Module) -> bool:
-    """Whether a layer's steps may be taken one by one: none was exchanged, and none is hooked."""
-    if type(layer) is not EncoderLayer:
-        return False
-    nodes = [node for node in layer.modules() if node._modules]
-    known = all(type(node) in (EncoderLayer, LayerNode, Attention) for node in nodes)
-    return known and not any(vars(node)[name] for node in nodes for name in HOOKS)

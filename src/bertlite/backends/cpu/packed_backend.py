@@ -12,8 +12,9 @@ from torch import nn
 from transformers.utils import logging
 
 from ...models.inputs import TextBatch
+from ..flat_backend import is_plain_layer
 from ..unpadding import equal_length_groups
-from .backend import CpuBackend, is_plain_layer
+from .backend import CpuBackend
 from .packed_encoder import DTYPES, PackedLayer, blocks, keep_freed_memory, output_projection
 from .packed_linear import (
     has_fast_bf16,
