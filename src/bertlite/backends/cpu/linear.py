@@ -109,7 +109,7 @@ def dropout_forward(module: nn.Dropout, input: torch.Tensor) -> torch.Tensor:
 
 def gelu_forward(module: GELUActivation, input: torch.Tensor) -> torch.Tensor:
     """GELU; in place where no gradient needs its input and nobody sees it, to save a wide copy."""
-    if not IN_PLACE.get() or torch.is_grad_enabled() or is_traced():
+    if is_traced() or torch.is_grad_enabled() or not IN_PLACE.get():
         return module.act(input)
     return torch.ops.aten.gelu_(input)
 
