@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..data.formats import lines_of, open_text, suffix_of
+from ..data.formats import READERS
+from ..data.text_files import holds_text, lines_of, open_text, suffix_of
 from ..inference.loading import check_text
 from ..tasks.base import Row, TaskOptions
 from ..tasks.registry import TASKS, task_named
-from ..training.evaluation import OF_TRAINING, evaluate, infer_task, predict
+from ..training.evaluation import OF_TRAINING, evaluate, infer_task, predict, remembered_columns
 from ..training.options import DataOptions
 from .parsing import OptionParser, parse_given
 
@@ -91,6 +92,7 @@ def predict_main(argv: list[str]) -> int:
     parser.add_argument(
         "--columns", nargs="+", help="columns that cannot be guessed, such as text=Review"
     )
+    parser.add_argument("--encoding", help="of a text file, such as cp1252 (default: UTF-8)")
     given = parse_given(parser, argv)
     output, model, file = (
         given.pop("output", None),
@@ -102,7 +104,7 @@ def predict_main(argv: list[str]) -> int:
     check_output(output)
     task = given.pop("task", None) or infer_task(model)
     words = {name: given.pop(name) for name in WORDS if name in given}
-    columns = given.pop("columns", [])
+    columns, encoding = given.pop("columns", []), given.pop("encoding", None)
     if (file is None) == (not words):
         raise ValueError(
             "predict takes a file or --text, and not both, got "
@@ -110,7 +112,11 @@ def predict_main(argv: list[str]) -> int:
         )
     if columns and file is None:
         raise ValueError("--columns must come with a file, whose columns it names, got --text")
-    rows = rows_of_words(task, words) if file is None else rows_of_file(task, file, columns)
+    if file is None:
+        rows: Iterable[Row] = rows_of_words(task, words)
+    else:
+        data = DataOptions(test=[file], columns=columns, encoding=encoding)
+        rows = rows_of_file(task, file, data, remembered_columns(model))
     found = predict(model, rows, task=task, **given)
     write_lines(output, (json.dumps(each, ensure_ascii=False) for each in found))
     return 0
@@ -132,8 +138,13 @@ def rows_of_words(task: str, words: dict[str, Any]) -> list[Row]:
     return chosen.rows_of_words(words)
 
 
-def rows_of_file(task: str, file: str, columns: list[str]) -> Iterable[Row]:
-    """Rows of a file, checked by `bertlite.data`; a `.txt` file has one text a line.
+def rows_of_file(
+    task: str, file: str, data: DataOptions, remembered: dict[str, Any]
+) -> Iterable[Row]:
+    """Rows of a file, checked by `bertlite.data`.
+
+    A file whose ending is of no format, such as `.txt` or `.en`, has one text a line. `remembered`
+    are the columns that the model's run read.
 
     Raises:
         ValueError: no such file, a bad row, or a text file where a row is more than a text.
@@ -141,23 +152,23 @@ def rows_of_file(task: str, file: str, columns: list[str]) -> Iterable[Row]:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"file must be one that is there, got {file}")
-    if suffix_of(path) == ".txt":
-        if (name := task_named(task).line_column) is None:
+    if suffix_of(path) not in READERS and holds_text(path):
+        if (name := task_named(task).rows.line_column) is None:
             raise ValueError(
                 f"file must have columns for {task}, as a .jsonl or .csv file has, got {file}"
             )
-        return rows_of_lines(path, name)
-    data = DataOptions(test=file, columns=columns).prepare(task, require_labels=False)
-    return data.test
+        return rows_of_lines(path, name, data.encoding)
+    given = {"require_labels": False, "remembered_columns": remembered}
+    return data.prepare(task, **given).test
 
 
-def rows_of_lines(path: Path, name: str) -> list[Row]:
+def rows_of_lines(path: Path, name: str, encoding: str | None = None) -> list[Row]:
     """One row a line.
 
     A ValueError, with the line's number, for one without a text, for each line has an answer.
     """
     rows: list[Row] = []
-    with open_text(path) as file:
+    with open_text(path, encoding) as file:
         for number, line in enumerate(lines_of(file), start=1):
             check_text(f"{path.name} line {number}", line)
             rows.append({name: line})

@@ -6,13 +6,14 @@ for one split by `open`, which finds the columns; its `read(row)` checks and con
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from .columns import find_columns, missing
+from .cells import parse_cell
+from .columns import find_columns, missing, with_remembered
 from .labels import Labels
-from .problems import BadRow, has_surrogates, shown
-from .sources import Source
+from .problems import BROKEN, BadRow, has_surrogates, shown
+from .sources import Opening, Source
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Wanted:
         problem_type: known type.
         require_labels: whether canonical rows have labels.
         found: labels of an earlier split, which then hold here too.
+        remembered: role → column as in an earlier run; used where the data have that column, and
+            nothing else is said.
     """
 
     columns: Mapping[str, Any] | None = None
@@ -34,6 +37,7 @@ class Wanted:
     problem_type: str | None = None
     require_labels: bool = True
     found: Labels | None = None
+    remembered: Mapping[str, Any] | None = None
 
 
 @dataclass
@@ -60,6 +64,7 @@ class TaskRows:
     inputs: ClassVar[tuple[str, ...]]  # canonical columns that a model reads
     label: ClassVar[str | None] = None  # canonical column that holds numbers of classes
     has_problem_type: ClassVar[bool] = False  # whether labels may be numbers, or several a row
+    line_column: ClassVar[str | None] = None  # what a line of plain text is, without labels
     parallel: ClassVar[bool] = False  # whether two text files, line by line, are rows
     plain_suffix: ClassVar[str | None] = None  # of the format that a .txt file then has
 
@@ -84,6 +89,16 @@ class TaskRows:
         return cls.made_for(source, columns, labels, wanted.require_labels)
 
     @classmethod
+    def opening(cls, require_labels: bool) -> Opening:
+        """How files with this task's rows are opened."""
+        line_column = None if require_labels else cls.line_column
+        return Opening(cls.parallel, cls.plain_suffix, line_column=line_column)
+
+    def hold(self, wanted: Wanted) -> Wanted:
+        """What the next split must know of this one."""
+        return replace(wanted, found=self.labels)
+
+    @classmethod
     def needed(cls, require_labels: bool) -> list[str]:
         """Roles whose columns must be there."""
         return [*cls.required, *((cls.target,) if require_labels else ())]
@@ -94,7 +109,8 @@ class TaskRows:
     ) -> dict[str, Any]:
         """Column of each role, of those that are found; errors as of `columns.find_columns`."""
         roles = [*cls.needed(wanted.require_labels), *cls.optional]
-        return find_columns(cls.task, cls.names, available, wanted.columns, roles=roles)
+        given = with_remembered(wanted.columns, wanted.remembered, available, roles)
+        return find_columns(cls.task, cls.names, available, given, roles=roles)
 
     @classmethod
     def find_labels(
@@ -149,14 +165,14 @@ def text_of(row: Mapping[str, Any], column: str, role: str) -> str:
     if not value.strip():
         raise BadRow("empty text", f"{role} ({column})")
     if has_surrogates(value):
-        raise BadRow("broken UTF-8", f"{role} ({column}) is {shown(value)}")
+        raise BadRow(BROKEN, f"{role} ({column}) is {shown(value)}")
     return value
 
 
 def items_of(row: Mapping[str, Any], column: str, role: str) -> list[Any]:
     """A list that is not empty.
 
-    A text is taken apart at its spaces, or as JSON where it begins with a bracket.
+    A text is taken apart at its spaces, or as a list where it begins with a bracket.
 
     Raises:
         BadRow: it is missing or empty.
@@ -165,24 +181,10 @@ def items_of(row: Mapping[str, Any], column: str, role: str) -> list[Any]:
     if value is None or (isinstance(value, float) and value != value):
         raise BadRow("missing value", f"{role} ({column})")
     if isinstance(value, str):
-        parsed = parsed_json(value, role) if value.lstrip().startswith("[") else None
+        parsed = parse_cell(value, role) if value.lstrip().startswith("[") else None
         value = parsed if isinstance(parsed, list) else value.split()
     if not isinstance(value, (list, tuple)):
         raise BadRow("not a list", f"{role} ({column}) is {shown(value)}")
     if not value:
         raise BadRow("empty text", f"{role} ({column})")
     return list(value)
-
-
-def parsed_json(text: str, role: str) -> Any:
-    """What a cell with JSON holds.
-
-    Raises:
-        BadRow: it is not JSON.
-    """
-    import json
-
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadRow("broken JSON", f"{role} is {shown(text)}: {error}") from error

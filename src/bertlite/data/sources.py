@@ -4,15 +4,18 @@ Local files, folders, data sets of the hub, what is in memory; all as one `Sourc
 """
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_parallel, suffix_of
-from .problems import BadRow
+from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_lines
+from .in_memory import is_columns, is_rows, is_table, read_list, read_table, rows_of_columns
+from .parallel import order_pair, pair_up, read_parallel, side_names
+from .problems import BadRow, has_surrogates, shown
+from .text_files import holds_text, suffix_of
 
 SPLITS = {
     "train": ("train", "training"),
@@ -30,11 +33,15 @@ class Source:
         name: of the files or of the data set, for messages.
         parts: one call a file; each gives that file's rows with their places.
         features: of `datasets`, where known: they hold the names of labels.
+        notes: what was decided about it, a sentence each.
+        sides: endings of the names of two text files, source and target.
     """
 
     name: str
     parts: tuple[Callable[[], Rows], ...]
     features: Any = None
+    notes: tuple[str, ...] = ()
+    sides: tuple[str, str] | None = None
 
     def __iter__(self) -> Rows:
         for part in self.parts:
@@ -52,7 +59,12 @@ class Source:
         """
         if self.features is not None:
             return list(self.features)
-        names = list(dict.fromkeys(name for row in self.peek() for name in row))
+        names = list(dict.fromkeys(str(name) for row in self.peek() for name in row))
+        if broken := [name for name in names if has_surrogates(name)]:
+            raise ValueError(
+                f"{self.name} must name its columns in the encoding in which it is read, got "
+                f"{shown(broken[0])}; give encoding=… (--encoding …), such as cp1252"
+            )
         if not names:
             bad = next(
                 (f"; first row: {where}: {row}" for where, row in self if isinstance(row, BadRow)),
@@ -71,12 +83,18 @@ class Opening:
         plain_suffix: the format of a text file whose ending tells nothing; None: there is no such.
         config: of a data set of the hub.
         streaming: read a data set of the hub as it comes, not whole to disk first.
+        encoding: of text files; None: UTF-8, or what their first bytes say.
+        languages: of source and target.
+        line_column: the column that a line of a plain text file is; None: such files are not read.
     """
 
     parallel: bool = False
     plain_suffix: str | None = None
     config: str | None = None
     streaming: bool = False
+    encoding: str | None = None
+    languages: tuple[str | None, str | None] = (None, None)
+    line_column: str | None = None
 
 
 def open_source(data: Any, *, split: str, how: Opening) -> Source:
@@ -84,32 +102,73 @@ def open_source(data: Any, *, split: str, how: Opening) -> Source:
 
     Args:
         data: a path, a list of paths, a pattern such as `data/*.csv`, two text files, the name of a
-            data set of the hub, a `datasets.Dataset` or `IterableDataset`, a list of dictionaries,
-            or a `Source`.
+            data set of the hub, a `datasets.Dataset` or `IterableDataset`, a data frame, a list of
+            dictionaries, a dictionary of columns, or a `Source`.
         split: "train", "validation" or "test".
         how: what the task and the caller say of it.
 
     Raises:
         ValueError: it is none of these, a file is missing, or its format is not known.
     """
-    import datasets
-
+    if isinstance(data, (list, tuple)) and len(data) == 1 and isinstance(data[0], (str, Path)):
+        data = data[0]
     if isinstance(data, Source):
         return data
-    if isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
-        return Source(
-            f"the {split} data set", (partial(read_dataset, data, f"{split} row"),), data.features
-        )
-    if is_rows(data):
-        return Source(f"the {split} rows", (partial(read_list, data, f"{split} row"),))
     if isinstance(data, (str, Path)) and not is_local(str(data)):
         return hub_source(str(data), split, how)
+    if (held := in_memory(data, split)) is not None:
+        return held
+    return open_files(data, split, how)
+
+
+def in_memory(data: Any, split: str) -> Source | None:
+    """A source of what is in memory; None where that is no rows."""
+    import datasets
+
+    place = f"{split} row"
+    if isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
+        part = partial(read_list, data, place)
+        return Source(f"the {split} data set", (part,), data.features)
+    if is_table(data):
+        return Source(f"the {split} table", (partial(read_table, data, place),))
+    if is_columns(data):
+        data = rows_of_columns(data, split)
+    if is_rows(data):
+        return Source(f"the {split} rows", (partial(read_list, data, place),))
+    return None
+
+
+def open_files(data: Any, split: str, how: Opening) -> Source:
+    """A source of local files; errors as of `open_source`."""
     paths = find_paths(data, split)
-    if len(paths) == 2 and how.parallel and not any(suffix_of(path) in READERS for path in paths):
-        return Source(" and ".join(path.name for path in paths), (partial(read_parallel, *paths),))
-    return Source(
-        ", ".join(path.name for path in paths), tuple(partial(reader_of(p, how), p) for p in paths)
-    )
+    if how.parallel and len(paths) > 1 and not any(suffix_of(path) in READERS for path in paths):
+        return open_parallel(paths, how, ordered=means_order(data, paths))
+    parts = tuple(reader_of(path, how) for path in paths)
+    notes = (f"{split} is read from {', '.join(path.name for path in paths)}",)
+    return Source(", ".join(path.name for path in paths), parts, notes=notes)
+
+
+def means_order(data: Any, paths: list[Path]) -> bool:
+    """Whether the order of files says which is the source.
+
+    Not that of a pattern, which a shell may have put in the place of a list: it is alphabetical.
+    """
+    if isinstance(data, (str, Path)):
+        return bool(two_files(str(data)))
+    return isinstance(data, tuple) or paths != sorted(paths)
+
+
+def open_parallel(paths: Sequence[Path], how: Opening, *, ordered: bool) -> Source:
+    """A source of text files in pairs; errors as of `parallel.order_pair`."""
+    parts, names, notes = [], [], []
+    sides = None
+    for pair in pair_up(paths):
+        source, target, told = order_pair(pair, how.languages, ordered=ordered)
+        parts.append(partial(read_parallel, source, target, how.encoding))
+        names.append(f"{source.name} and {target.name}")
+        notes.append(f"source is {source.name} and target {target.name}, told {told}")
+        sides = side_names(source)[0], side_names(target)[0]
+    return Source(", ".join(names), tuple(parts), notes=tuple(notes), sides=sides)
 
 
 def open_sources(dataset: Any, how: Opening) -> dict[str, Source]:
@@ -123,6 +182,11 @@ def open_sources(dataset: Any, how: Opening) -> dict[str, Source]:
     found: dict[str, Any]
     if isinstance(dataset, dict):  # DatasetDict and IterableDatasetDict too
         found = dict(dataset)
+    elif not isinstance(dataset, (str, Path)):
+        raise ValueError(
+            "dataset must be a folder, the name of a data set of the hub or a dictionary of "
+            f"splits, got {type(dataset).__name__}; give rows as train"
+        )
     elif Path(dataset).is_dir():
         found = open_folder(Path(dataset), how)
     else:
@@ -158,21 +222,14 @@ def open_folder(folder: Path, how: Opening) -> dict[str, Any]:
         loaded = datasets.load_from_disk(folder)
         return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     found: dict[str, Any] = {}
+    usual = {name for names in SPLITS.values() for name in names}
     for path in sorted(folder.iterdir()):
-        if suffix_of(path) in READERS:
-            found.setdefault(path.name.split(".")[0], []).append(path)
+        split = path.name.split(".")[0]
+        if suffix_of(path) in READERS or (how.parallel and split in usual):
+            found.setdefault(split, []).append(path)
     if how.config is None and any(data is not None for data in usual_splits(found).values()):
         return found
     return dict(load_hub("dataset", str(folder), how))
-
-
-def is_rows(data: Any) -> bool:
-    """Whether these are dictionaries in memory."""
-    return (
-        isinstance(data, Sequence)
-        and not isinstance(data, str)
-        and all(isinstance(row, dict) for row in data)
-    )
 
 
 def is_local(name: str) -> bool:
@@ -207,7 +264,8 @@ def find_paths(data: Any, split: str) -> list[Path]:
         or not named
     ):
         raise ValueError(
-            f"{split} must be a path, paths, a data set or dictionaries, got {type(data).__name__}"
+            f"{split} must be a path, paths, a data set, a data frame or dictionaries, got "
+            f"{type(data).__name__}"
         )
     paths: list[Path] = []
     for name in map(str, named):
@@ -223,34 +281,24 @@ def find_paths(data: Any, split: str) -> list[Path]:
     return paths
 
 
-def reader_of(path: Path, how: Opening) -> Callable[[Path], Rows]:
-    """The reader for a file's format.
+def reader_of(path: Path, how: Opening) -> Callable[[], Rows]:
+    """A call that reads a file, by its format.
 
     Raises:
         ValueError: the format is not known.
     """
     suffix = suffix_of(path)
     if suffix in READERS:
-        return READERS[suffix]
+        return partial(READERS[suffix], path, how.encoding)
     if how.plain_suffix is not None and suffix in (".txt", ""):
-        return READERS[how.plain_suffix]
+        return partial(READERS[how.plain_suffix], path, how.encoding)
+    if how.line_column is not None and holds_text(path):
+        return partial(read_lines, path, how.line_column, how.encoding)
     known = ", ".join(READERS)
     pair = "; or two text files of equally many lines" if how.parallel else ""
     raise ValueError(
         f"{path} must be of a known format: {known} (or one of these with .gz, .bz2 or .xz){pair}"
     )
-
-
-def read_list(rows: Sequence[Row], place: str) -> Rows:
-    """Dictionaries in memory, numbered from 1."""
-    for number, row in enumerate(rows, start=1):
-        yield f"{place} {number}", row
-
-
-def read_dataset(dataset: Any, place: str) -> Iterator[tuple[str, Row | BadRow]]:
-    """Rows of a data set, numbered from 1."""
-    for number, row in enumerate(dataset, start=1):
-        yield f"{place} {number}", row
 
 
 def hub_source(name: str, split: str, how: Opening) -> Source:

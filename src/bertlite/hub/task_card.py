@@ -80,7 +80,7 @@ def write_card(
         model_class=type(model).__name__,
         use=f"import bertlite\n\n{task.usage}",
         figures=figure_table(figures),
-        data="\n".join(f"- {name}: `{Path(str(value)).name}`" for name, value in sources.items()),
+        data="\n".join(f"- {name}: {file_names(value)}" for name, value in sources.items()),
         start=f"`{Path(run['model']).name}`"
         if run["model"]
         else f"random weights, {run['recipe']['config_preset']}",
@@ -101,6 +101,16 @@ def write_card(
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def file_names(value: Any) -> str:
+    """The names of a file, or of several, without their folders.
+
+    >>> file_names(["data/a.csv", "data/b.csv"])
+    '`a.csv`, `b.csv`'
+    """
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(f"`{Path(str(each)).name}`" for each in values)
 
 
 def figure_table(figures: dict[str, dict[str, float]]) -> str:

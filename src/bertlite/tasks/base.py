@@ -118,7 +118,6 @@ class Task(ABC):
     head: str  # the ending of the class that does the task, as in `inference.loading.load`
     reads: tuple[tuple[str, ...], ...]  # columns of which `predict` needs these, or these
     words: tuple[str, ...]  # options of the command line that rows can be given by
-    line_column: str | None = None  # what a line of a plain text file is; None: a row is more
     usage: str  # a line of Python that asks a trained model, for its card
     labelled = False  # whether the model has a class for each label of the data
     main_metric: str  # by which the best checkpoint is chosen
@@ -183,7 +182,7 @@ class Task(ABC):
         Raises:
             ValueError: a question is missing, or as many of one as of the other.
         """
-        return [{str(self.line_column): text} for text in words.get("text", [])]
+        return [{str(self.rows.line_column): text} for text in words.get("text", [])]
 
     def head_fields(self, labels: list[str] | None, problem_type: str | None) -> dict[str, Any]:
         """The fields of a config that say what its head's outputs mean."""

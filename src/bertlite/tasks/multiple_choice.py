@@ -13,6 +13,7 @@ import torch
 from transformers import DataCollatorForMultipleChoice
 
 from .. import metrics
+from ..data.columns import key_of
 from ..data.labels import is_missing
 from ..data.problems import BadRow, shown
 from ..data.rows import TaskRows, items_of, text_feature, text_of
@@ -30,7 +31,7 @@ def numbered_columns(available: Iterable[str]) -> list[str]:
     """
     families: dict[str, dict[int, str]] = {}
     for name in available:
-        if match := NUMBERED.fullmatch(name):
+        if match := NUMBERED.fullmatch(key_of(name)):
             families.setdefault(match[1], {})[int(match[2])] = name
     best = max(families.values(), key=len, default={})
     return [best[number] for number in sorted(best)] if len(best) > 1 else []

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from .. import metrics
+from ..data.cells import parse_cell
 from ..data.problems import BadRow, shown
-from ..data.rows import TaskRows, parsed_json, text_feature, text_of
+from ..data.rows import TaskRows, text_feature, text_of
 from ..inference import answer
 from ..inference.windows import EncodedText, cut_windows
 from .base import Task
@@ -72,7 +73,7 @@ class QuestionRows(TaskRows):
         """The answers, each of which stands in the context at its start."""
         value = row.get(self.columns["answers"])
         if isinstance(value, str):
-            value = parsed_json(value, "answers")
+            value = parse_cell(value, "answers")
         if value is None:
             raise BadRow("missing value", f"answers ({self.columns['answers']})")
         if isinstance(value, (list, tuple)) and all(

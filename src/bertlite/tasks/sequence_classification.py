@@ -8,6 +8,7 @@ import numpy as np
 from transformers import DataCollatorWithPadding
 
 from .. import metrics
+from ..data.columns import matching, with_remembered
 from ..data.labelled_rows import LabelledRows
 from ..data.rows import text_feature, text_of
 from ..inference import classify
@@ -69,12 +70,14 @@ class ClassificationRows(LabelledRows):
     inputs = ("text", "text_pair")
     label = "label"
     has_problem_type = True
+    line_column = "text"
 
     @classmethod
     def find_columns(cls, source, available, wanted):
         """See `TaskRows`; two columns that usually are a pair are one."""
-        given = dict(wanted.columns or {})
-        if not {"text", "text_pair"} & set(given):
+        roles = ("text", "text_pair")
+        given = with_remembered(wanted.columns, wanted.remembered, available, roles)
+        if not set(roles) & set(given):
             given.update(find_pair(available))
         return super().find_columns(source, available, replace(wanted, columns=given))
 
@@ -111,7 +114,7 @@ class ClassificationRows(LabelledRows):
 def find_pair(available: Sequence[str]) -> dict[str, str]:
     """Text and text_pair where the data has two columns that usually are such a pair."""
     for first, second in PAIRS:
-        if first in available and second in available:
+        if matching(first, available) and matching(second, available):
             return {"text": first, "text_pair": second}
     return {}
 
@@ -130,7 +133,6 @@ class SequenceClassification(Task):
     pipeline_tag = "text-classification"
     reads = (("text",),)
     words = ("text", "text_pair")
-    line_column = "text"
     usage = 'bertlite.classify("A text.", "FOLDER OR HUB NAME")'
 
     def rows_of_words(self, words):

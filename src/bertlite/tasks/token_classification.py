@@ -34,6 +34,8 @@ class TokenRows(LabelledRows):
     inputs = ("tokens",)
     label = "tags"
     plain_suffix = ".conll"
+    line_column = "text"
+    order = staticmethod(complete_tags)
 
     @classmethod
     def find_labels(cls, source, columns, wanted):
@@ -41,11 +43,11 @@ class TokenRows(LabelledRows):
         found = wanted.found
         names = class_names_of((source.features or {}).get(columns["tags"]))
         if found is not None:
-            return Labels(found.names, class_names=names)
+            return replace(found, class_names=names, notes=[], warnings=[])
         if wanted.labels or names:
             return Labels(list(wanted.labels or names or ()), class_names=names)
         single = replace(wanted, problem_type="single_label_classification")
-        return Labels(complete_tags(super().find_labels(source, columns, single).names or ()))
+        return super().find_labels(source, columns, single)
 
     @classmethod
     def label_values(cls, source, column):
@@ -98,7 +100,6 @@ class TokenClassification(Task):
     pipeline_tag = "token-classification"
     reads = (("tokens",), ("text",))
     words = ("text",)
-    line_column = "text"
     usage = 'bertlite.tag("A text.", "FOLDER OR HUB NAME")'
 
     def encode(self, rows, tokenizer, model, options):

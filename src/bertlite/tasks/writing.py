@@ -17,6 +17,7 @@ class PairRows(TaskRows):
     target = "target"
     inputs = ("source",)
     parallel = True
+    line_column = "source"
 
     def features(self) -> dict[str, Any]:
         """See `TaskRows`."""
@@ -37,7 +38,6 @@ class Writing(Task):
     arguments_class = Seq2SeqTrainingArguments
     reads = (("source",),)
     words = ("text",)
-    line_column = "source"
     max_target_length = 256
     function: Any
 

@@ -1,12 +1,13 @@
 """A trained model's figures on labelled rows, and its answers to rows without labels."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..data.sources import Opening, open_sources
+from ..data.sources import open_sources
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
@@ -47,6 +48,14 @@ def infer_task(model: Any) -> str:
     )
 
 
+def remembered_columns(model: Any) -> dict[str, Any]:
+    """The columns that the model's run read, by their roles; none where it has no record."""
+    run = Path(str(model), RUN_FILE)
+    if not run.is_file():
+        return {}
+    return json.loads(run.read_text(encoding="utf-8")).get("columns") or {}
+
+
 def evaluate(
     model: Any,
     *,
@@ -84,9 +93,13 @@ def evaluate(
         raise ValueError("test must name a file to measure on, or dataset a data set, got neither")
     loaded, tokenizer = load("evaluate", model, tokenizer, chosen.head)
     if test is None:
-        test = test_split(data_options)
+        test = test_split(data_options, chosen)
     data = data_options.prepare(
-        chosen.name, test=test, dataset=None, **model_labels(chosen, loaded, data_options)
+        chosen.name,
+        test=test,
+        dataset=None,
+        remembered_columns=remembered_columns(model),
+        **model_labels(chosen, loaded, data_options),
     )
     rows = list(data.test)
     figures = {
@@ -96,9 +109,15 @@ def evaluate(
     return {**figures, "bad_rows": data.problems.total} if data.problems else figures
 
 
-def test_split(options: DataOptions) -> Any:
+def test_split(options: DataOptions, task: Task) -> Any:
     """The test split of the data set that `options` name; a ValueError where it has none."""
-    splits = open_sources(options.dataset, Opening(config=options.dataset_config))
+    how = dataclasses.replace(
+        task.rows.opening(require_labels=True),
+        config=options.dataset_config,
+        encoding=options.encoding,
+        languages=(options.source_language, options.target_language),
+    )
+    splits = open_sources(options.dataset, how)
     if "test" not in splits:
         came = f"{options.dataset!s:.80} has {' and '.join(splits)}"
         raise ValueError(
