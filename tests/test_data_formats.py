@@ -370,3 +370,33 @@ def test_lines_of_a_text_without_labels(task, name, column, tmp_path):
     (tmp_path / "a.docx").write_bytes(b"PK\x03\x04\0\0")
     with pytest.raises(ValueError, match="a.docx must be of a known format"):
         prepare(task, test=tmp_path / "a.docx", require_labels=False)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_column_that_is_named_twice(kind, tmp_path):
+    text = "text,label,text\na,x,b\n"
+    (tmp_path / f"a.{kind}").write_text(text.replace(",", "\t") if kind == "tsv" else text)
+    with pytest.raises(ValueError, match=f"a.{kind} must name each column once, got 'text' twice"):
+        prepare(CLASSIFICATION, tmp_path / f"a.{kind}")
+
+
+def test_words_of_a_tsv(tmp_path):
+    """With empty lines between sentences it is no table; without them it is one."""
+    text = "#\thttp://a.de [2005]\n1\tAda\tB-PER\tO\n2\tlived\tO\tO\n\n1\tBob\tB-PER\tO\n"
+    assert words_of(tagged(tmp_path, text, "a.tsv")) == TWO
+    table = 'tokens\ttags\n["Ada"]\t["B-PER"]\n["a"]\t["O"]\n'
+    assert len(tagged(tmp_path, table, "b.tsv").train) == 2
+
+
+def test_numbers_and_arrays_of_numpy_in_rows():
+    made = [
+        {"text": "a", "label": np.float32(1.5)},
+        {"text": "b", "label": np.float32("nan")},
+        {"text": np.str_("c"), "label": np.int64(2)},
+    ]
+    with pytest.raises(ValueError, match="1 bad row .*\n  train row 2: missing label"):
+        prepare(CLASSIFICATION, made)
+    tokens = [{"tokens": np.array(["In", "Ulm"]), "tags": np.array(["O", "B-X"])}]
+    assert prepare(TAGGING, tokens).train[0]["tags"] == [0, 1]
+    shaped = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}).with_format("numpy")
+    assert prepare(CLASSIFICATION, shaped).train["label"][:] == [0, 1]

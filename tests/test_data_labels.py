@@ -211,3 +211,22 @@ def test_what_was_decided_is_said_and_can_be_kept():
     assert record["left_out"] == {"train": {"empty text": 1}}
     assert record["rows"] == {"train": 3, "validation": 1}
     assert record["label_counts"]["train"] == {"bad": 1, "good": 2}
+
+
+def test_what_is_no_label():
+    with pytest.raises(ValueError, match="train row 3: label is not one value"):
+        prepared("a", "b", {"a": 1})
+    with pytest.raises(ValueError, match="train row 3: label is not one value"):
+        prepared("a", "b", ["a", "b"], problem_type=SINGLE)
+
+
+def test_a_known_name_with_a_comma_is_not_taken_apart():
+    names = ["Arts, Crafts", "Sport"]
+    data = prepared("Arts, Crafts", "Sport", labels=names, problem_type=MULTI)
+    assert data.train["label"][:] == [[1, 0], [0, 1]]
+
+
+def test_columns_of_marks_are_named_where_no_label_is():
+    made = [{"text": "a", "rude": 1, "loud": 0}, {"text": "b", "rude": 0, "loud": 1}]
+    with pytest.raises(ValueError, match="no column for label .*; is label=rude,loud meant"):
+        prepare(CLASSIFICATION, made)

@@ -121,11 +121,13 @@ def find(
     return found[0] if found else None
 
 
-def missing(role: str, names: Iterable[str], available: Iterable[str]) -> ValueError:
+def missing(
+    role: str, names: Iterable[str], available: Iterable[str], hint: str = ""
+) -> ValueError:
     """The error for a role that no column plays; `names` are those that its column usually has."""
     usual = ", ".join(names)
     return ValueError(
         f"columns: no column for {role} was found (usual names: {usual}); say which with "
         f'columns={{"{role}": …}} '
-        f"(--columns {role}=…); the columns are {', '.join(available)}"
+        f"(--columns {role}=…); the columns are {', '.join(available)}{hint}"
     )

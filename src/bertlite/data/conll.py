@@ -132,6 +132,15 @@ def read_conll(
                 sentence = []
 
 
+def holds_sentences(path: Path, encoding: str | None = None) -> bool:
+    """Whether lines are words, with empty lines between sentences: no table has these."""
+    with open_text(path, encoding) as file:
+        lines = [line.strip() for line in islice(lines_of(file), LOOKED_AT)]
+    while lines and not lines[-1]:
+        lines.pop()
+    return "" in lines
+
+
 def with_end(lines: Iterable[str]) -> Iterator[str]:
     """The lines and an empty one, which ends the last sentence."""
     yield from lines

@@ -38,7 +38,7 @@ def read_csv(path: Path, encoding: str | None = None) -> Rows:
     with open_text(path, encoding) as file:
         first = file.readline()
         separator = next((mark for mark in ",;\t" if mark in first), ",")
-        header = next(csv.reader([first], delimiter=separator), [])
+        header = checked_header(path, next(csv.reader([first], delimiter=separator), []))
         reader = csv.reader(file, delimiter=separator)
         while True:
             line = reader.line_num + 2  # where the row starts: fields may hold line ends
@@ -64,9 +64,17 @@ def read_tsv(path: Path, encoding: str | None = None) -> Rows:
         for number, line in enumerate(lines_of(file), start=1):
             fields = [unquoted(field) for field in line.split("\t")]
             if number == 1:
-                header = fields
+                header = checked_header(path, fields)
             elif line:
                 yield f"{path.name} line {number}", row_of(header, fields)
+
+
+def checked_header(path: Path, names: list[str]) -> list[str]:
+    """The names of columns; a ValueError where two columns have the same."""
+    twice = [name for name in dict.fromkeys(names) if name.strip() and names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} must name each column once, got {shown(twice[0])} twice")
+    return names
 
 
 def unquoted(field: str) -> str:

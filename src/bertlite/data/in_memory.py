@@ -30,7 +30,7 @@ def is_columns(data: Any) -> bool:
 def read_list(rows: Iterable[Any], place: str) -> Iterator[tuple[str, Any]]:
     """Dictionaries in memory, or rows of a data set, numbered from 1."""
     for number, row in enumerate(rows, start=1):
-        yield f"{place} {number}", row
+        yield f"{place} {number}", {str(name): plain(value) for name, value in row.items()}
 
 
 def read_table(table: Any, place: str) -> Iterator[tuple[str, Any]]:

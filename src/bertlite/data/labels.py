@@ -6,7 +6,7 @@ Which there are, in which order, of which problem type, and what a value in the 
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,12 @@ def label_name(value: Any) -> str:
     """The name of a label: 1, 1.0, "1" and "1.0" are the same one.
 
     Raises:
-        BadRow: there is no value.
+        BadRow: there is no value, or it holds several.
     """
     if is_missing(value):
         raise BadRow("missing label", "" if value is None or value != value else shown(value))
+    if isinstance(value, Mapping | list | tuple | set | bytes):
+        raise BadRow("label is not one value", shown(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = str(value).strip()
@@ -203,7 +205,8 @@ class Labels:
             return number
         if value is None:
             raise BadRow("missing label")
-        items = as_list(value, self.separator)
+        whole = isinstance(value, str) and value.strip() in self.numbers  # its commas are its own
+        items = [value] if whole else as_list(value, self.separator)
         if self.multi_hot:
             if len(items) != len(self.numbers) or not all(
                 number_of(item) in (0.0, 1.0) for item in items

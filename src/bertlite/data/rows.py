@@ -84,7 +84,8 @@ class TaskRows:
         columns = cls.find_columns(source, available, wanted)
         for role in needed:
             if role not in columns:
-                raise missing(role, cls.names.get(role, (role,)), available)
+                hint = cls.hint(role, source)
+                raise missing(role, cls.names.get(role, (role,)), available, hint)
         labels = cls.find_labels(source, columns, wanted) if wanted.require_labels else None
         return cls.made_for(source, columns, labels, wanted.require_labels)
 
@@ -111,6 +112,11 @@ class TaskRows:
         roles = [*cls.needed(wanted.require_labels), *cls.optional]
         given = with_remembered(wanted.columns, wanted.remembered, available, roles)
         return find_columns(cls.task, cls.names, available, given, roles=roles)
+
+    @classmethod
+    def hint(cls, role: str, source: Source) -> str:
+        """What else may be meant where no column plays a role, for the error."""
+        return ""
 
     @classmethod
     def find_labels(

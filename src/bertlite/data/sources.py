@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .conll import holds_sentences
 from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_lines
 from .in_memory import is_columns, is_rows, is_table, read_list, read_table, rows_of_columns
 from .parallel import order_pair, pair_up, read_parallel, side_names
@@ -22,6 +23,7 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
+TABLES = (".tsv", ".tab")  # whose lines may be words as well
 PEEKED = 100  # rows that are looked at to learn the columns
 
 
@@ -288,6 +290,8 @@ def reader_of(path: Path, how: Opening) -> Callable[[], Rows]:
         ValueError: the format is not known.
     """
     suffix = suffix_of(path)
+    if how.plain_suffix is not None and suffix in TABLES and holds_sentences(path, how.encoding):
+        suffix = how.plain_suffix
     if suffix in READERS:
         return partial(READERS[suffix], path, how.encoding)
     if how.plain_suffix is not None and suffix in (".txt", ""):

@@ -81,6 +81,17 @@ class ClassificationRows(LabelledRows):
             given.update(find_pair(available))
         return super().find_columns(source, available, replace(wanted, columns=given))
 
+    @classmethod
+    def hint(cls, role, source):
+        """See `TaskRows`: several columns that hold 0 and 1 are labels that a row may have."""
+        rows = source.peek()
+        marks = [
+            name
+            for name in (rows[0] if role == cls.target and rows else ())
+            if {str(row.get(name)) for row in rows} <= {"0", "1", "0.0", "1.0", "True", "False"}
+        ]
+        return f"; is label={','.join(marks)} meant?" if len(marks) > 1 else ""
+
     def features(self) -> dict[str, Any]:
         """See `TaskRows`; the label's type follows the problem type."""
         import datasets
