@@ -53,9 +53,7 @@ def test_an_empty_value_among_classes_is_no_class():
 def test_a_typo_among_whole_numbers_is_warned_of():
     data = prepared("1", "2", "1", "2", "1x")
     assert data.labels == ["1", "1x", "2"]
-    assert data.warnings == [
-        "labels are numbers but for '1x' (1 rows), each of which is a class too"
-    ]
+    assert data.warnings == ["labels are numbers but for '1x' (1 ×), each of which is a class too"]
 
 
 # ---- several labels a row
@@ -172,7 +170,7 @@ def test_labels_that_differ_in_capitals_only_are_asked_about(twin):
         prepared(*values)
     one = prepared(*values, labels=["good", "mixed"])
     assert one.train["label"][:] == [1, 0, 1, 1]
-    assert "train has 1 labels 'Mixed', which are taken as 'mixed'" in " ".join(one.warnings) or (
+    assert "train: label 'Mixed' is taken as 'mixed' (1 ×)" in " ".join(one.warnings) or (
         twin == "Mixed"
     )
     apart = prepared("Mixed", "good", "mixed", labels=["Mixed", "good", "mixed"])
@@ -183,8 +181,8 @@ def test_capitals_of_a_later_split_are_taken_and_said():
     data = prepare(CLASSIFICATION, rows("pos", "neg"), rows("Pos", "NEG", "neg"))
     assert data.validation["label"][:] == [1, 0, 0]
     assert [each for each in data.warnings if "taken as" in each] == [
-        "validation has 1 labels 'Pos', which are taken as 'pos'",
-        "validation has 1 labels 'NEG', which are taken as 'neg'",
+        "validation: label 'Pos' is taken as 'pos' (1 ×)",
+        "validation: label 'NEG' is taken as 'neg' (1 ×)",
     ]
     with pytest.raises(ValueError, match="unknown label: 'negg'; known are neg, pos; is 'neg' mea"):
         prepare(CLASSIFICATION, rows("pos", "neg"), rows("negg"))

@@ -49,7 +49,9 @@ def test_the_order_of_a_pattern_says_nothing(tmp_path):
     """Nor does an alphabetical list, which a shell makes of a pattern."""
     english, german = pair(tmp_path)
     for given in (f"{tmp_path}/train.*", [german, english], [str(german), str(english)]):
-        with pytest.raises(ValueError, match="train.de or train.en is the source; .*--source_lang"):
+        with pytest.raises(
+            ValueError, match="train.de or train.en is the source; .*--source_language de"
+        ):
             prepare("translation", given)
     for given in ((german, english), f"{german},{english}"):
         assert list(prepare("translation", given).train) == BACK

@@ -66,7 +66,7 @@ def label_warnings(counts: dict[str, Counter[str]], names: list[str] | None) -> 
 def spelling_warnings(readers: Mapping[str, TaskRows]) -> list[str]:
     """Labels that were taken for one of another spelling."""
     return [
-        f"{split} has {count:,} labels {value!r}, which are taken as {name!r}"
+        f"{split}: label {value!r} is taken as {name!r} ({count:,} ×)"
         for split, reader in readers.items()
         if reader.labels is not None
         for (value, name), count in reader.labels.taken.items()

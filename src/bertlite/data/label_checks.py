@@ -103,7 +103,7 @@ def number_warnings(
     if not numbers or not others or among * 2 > counts.total():
         return []
     listed = ", ".join(repr(name) for name in others[:NAMED])
-    return [f"labels are numbers but for {listed} ({among:,} rows), each of which is a class too"]
+    return [f"labels are numbers but for {listed} ({among:,} ×), each of which is a class too"]
 
 
 def multi_warnings(parts: Counter[str], sizes: Counter[int], *, multi_hot: bool) -> list[str]:

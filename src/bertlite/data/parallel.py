@@ -52,9 +52,10 @@ def order_pair(
     elif ordered:
         swapped, how = False, "by the order in which they were given"
     else:
+        words = " or ".join(f"--source_language {side_names(path)[0]}" for path in paths)
         raise ValueError(
             f"parallel text: it cannot be told whether {first.name} or {second.name} is the "
-            'source; say it with source_language="…" (--source_language …), the ending of its name'
+            f"source; say it with source_language=… ({words})"
         )
     return (second, first, how) if swapped else (first, second, how)
 
