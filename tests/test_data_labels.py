@@ -160,7 +160,7 @@ def test_nearly_as_many_labels_as_rows_are_refused():
 
 def test_labels_of_one_row_are_warned_of_where_there_are_many():
     names = [f"kind {number % 25}" for number in range(100)] + ["rare"]
-    assert prepared(*names).warnings == ["1 labels occur once only: rare"]
+    assert prepared(*names).warnings == ["labels that occur once only: rare (1 in all)"]
 
 
 @pytest.mark.parametrize("twin", ["mixed", "MIXED ", "Mixed"])
@@ -228,3 +228,15 @@ def test_columns_of_marks_are_named_where_no_label_is():
     made = [{"text": "a", "rude": 1, "loud": 0}, {"text": "b", "rude": 0, "loud": 1}]
     with pytest.raises(ValueError, match="no column for label .*; is label=rude,loud meant"):
         prepare(CLASSIFICATION, made)
+
+
+def test_no_label_at_all():
+    with pytest.raises(ValueError, match=r"got none \(label is not one value: .*--labels"):
+        prepared({"0": "x"}, {"0": "y"})
+
+
+def test_lists_of_numpy_numbers():
+    """As data frames with numpy 2 write them."""
+    data = prepared("[np.int64(0), np.int64(1)]", "[np.int64(1), np.int64(1)]")
+    assert data.train["label"][:] == [[0, 1], [1, 1]]
+    assert prepared("array(['x', 'y'], dtype=object)", "['x']", problem_type=SINGLE).labels

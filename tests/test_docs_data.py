@@ -1,5 +1,7 @@
 """Every Python block of `docs/data.md` runs, in order, and writes what the page says."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -44,3 +46,10 @@ def has(package):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_page_has_an_example_of_each_task(task):
     assert f'prepare("{task}"' in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["cells", "columns", "decisions", "parallel"])
+def test_examples_in_docstrings(name):
+    results = doctest.testmod(importlib.import_module(f"bertlite.data.{name}"))
+    assert results.attempted
+    assert not results.failed

@@ -11,6 +11,9 @@ OPENED = ("[", "(", "{")
 # As numpy prints its arrays: parts with spaces, not commas, between them.
 NUMBERS = re.compile(r"\[\s*[-+\d.eE]+(\s+[-+\d.eE]+)*\s*\]")
 TEXT = r"""(?:'[^']*'|"[^"]*")"""
+ARRAY = re.compile(r"\barray\((\[.*?\])(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
+SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
+TRUTH = re.compile(r"\bnp\.(True|False)_")
 TEXTS = re.compile(rf"\[\s*{TEXT}(\s+{TEXT})+\s*\]")
 
 
@@ -32,11 +35,23 @@ def parse_cell(text: str, role: str) -> Any:
         return [float(part) for part in text[1:-1].split()]
     if TEXTS.fullmatch(text):  # Python would join them
         return [part[1:-1] for part in re.findall(TEXT, text)]
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise BadRow("broken JSON", f"{role} is {shown(text)}: {reason}") from reason
-    return sorted(value, key=str) if isinstance(value, set | frozenset) else value
+    for written in (text, without_numpy(text)):
+        try:
+            value = ast.literal_eval(written)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return sorted(value, key=str) if isinstance(value, set | frozenset) else value
+    raise BadRow("broken JSON", f"{role} is {shown(text)}: {reason}") from reason
+
+
+def without_numpy(text: str) -> str:
+    """What Python can read of a `repr` with numpy's arrays and numbers in it.
+
+    >>> without_numpy("{'text': array(['x'], dtype=object), 'at': [np.int64(3)]}")
+    "{'text': ['x'], 'at': [3]}"
+    """
+    text = SCALAR.sub(r"\1", TRUTH.sub(r"\1", text))
+    return ARRAY.sub(r"\1", text)
 
 
 def written_list(text: str) -> list[Any] | None:

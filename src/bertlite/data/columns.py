@@ -41,12 +41,14 @@ def find_columns(
             raise ValueError(
                 f"columns: the roles of {task} are {', '.join(sorted(names))}, got {role!r}"
             )
+        if not isinstance(column, str | list | tuple):
+            column = str(column)  # a data frame may number its columns
         if isinstance(column, str) and "," in column and not matching(column, available):
             column = [name.strip() for name in column.split(",")]
         if isinstance(column, str):
             chosen[role] = one_column(role, column, available, listed)
         else:
-            chosen[role] = [one_column(role, name, available, listed) for name in column]
+            chosen[role] = [one_column(role, str(name), available, listed) for name in column]
     taken = {column for column in chosen.values() if isinstance(column, str)}
     for role in roles:
         if role not in chosen and (column := find(role, names[role], available, taken, listed)):

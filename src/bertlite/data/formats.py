@@ -129,7 +129,7 @@ def read_json(path: Path, encoding: str | None = None) -> Rows:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} must hold JSON or JSON lines, got: {error}") from error
     if isinstance(content, dict):
-        content = content["data"] if isinstance(content.get("data"), list) else [content]
+        content = content["data"] if isinstance(content.get("data"), list) else by_index(content)
     if not isinstance(content, list):
         raise ValueError(
             f"{path} must hold a list of objects, or one under 'data', got {type(content).__name__}"
@@ -140,6 +140,15 @@ def read_json(path: Path, encoding: str | None = None) -> Rows:
     for number, row in enumerate(content, start=1):
         bad = BadRow("not a JSON object", shown(row))
         yield f"{path.name} row {number}", row if isinstance(row, dict) else bad
+
+
+def by_index(content: dict[str, Any]) -> list[Any]:
+    """Rows of one object: that one row, or columns with an entry an index, as pandas writes."""
+    columns = list(content.values())
+    keys = list(columns[0]) if columns and isinstance(columns[0], dict) else []
+    if keys and all(isinstance(column, dict) and list(column) == keys for column in columns):
+        return [{name: column[key] for name, column in content.items()} for key in keys]
+    return [content]
 
 
 def is_object(line: str) -> bool:

@@ -57,8 +57,14 @@ def batches_of(table: Any) -> Iterator[list[dict[Any, Any]]]:
 
 
 def plain(value: Any) -> Any:
-    """A value without numpy: an array as a list, a number as Python's."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    """A value without numpy: an array as a list, a number as Python's, inside objects too."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list) and any(hasattr(each, "tolist") for each in value):
+        return [plain(each) for each in value]
+    return value
 
 
 def rows_of_columns(columns: Mapping[str, Any], split: str) -> list[dict[str, Any]]:

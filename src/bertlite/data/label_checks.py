@@ -32,13 +32,9 @@ def check_names(
         Warnings.
 
     Raises:
-        ValueError: no label; labels that differ in capitals only; more than half as many labels as
+        ValueError: labels that differ in capitals only; more than half as many labels as
             rows.
     """
-    if not names:
-        raise ValueError(
-            "labels must occur in the training data, got none; or give them as labels=[…]"
-        )
     check_spelling(names, counts)
     return many_labels(names, counts, refuse=single and not surely) if single else []
 
@@ -92,7 +88,11 @@ def many_labels(names: Sequence[str], counts: Counter[str], *, refuse: bool) -> 
     if numbers or len(names) * 2 > rows:
         return [f"{found}, are taken as classes{scores if numbers else ''}"]
     once = [name for name in names if counts[name] == 1]
-    return [f"{len(once):,} labels occur once only: {', '.join(once[:NAMED])}"] if once else []
+    return (
+        [f"labels that occur once only: {', '.join(once[:NAMED])} ({len(once):,} in all)"]
+        if once
+        else []
+    )
 
 
 def number_warnings(

@@ -73,6 +73,11 @@ def find_labels(
     else:
         found = order(seen.parts if kind == MULTI else seen.texts)
         counts = seen.parts if kind == MULTI else seen.texts
+        if not found:
+            raise ValueError(
+                "labels must occur in the training data, got none"
+                f"{f' ({seen.bad})' if seen.bad else ''}; or give them as labels=[…] (--labels …)"
+            )
         seen.warnings += check_names(found, counts, kind == SINGLE, surely=problem_type is not None)
     return Labels(
         found,
@@ -96,6 +101,7 @@ class Seen:
         parts: labels in lists, and in how many rows each is.
         sizes: how many labels the rows with lists have.
         separator: between labels of one text, once that is decided.
+        bad: the first value that is no label.
     """
 
     def __init__(self, given: str | None, known: Sequence[str] | None) -> None:
@@ -105,6 +111,7 @@ class Seen:
         self.sizes: Counter[int] = Counter()
         self.only_bits, self.repeats = True, False
         self.separator: str | None = None
+        self.bad: BadRow | None = None
         self.notes: list[str] = []
         self.warnings: list[str] = []
 
@@ -119,8 +126,8 @@ class Seen:
         for item in value if isinstance(value, (list, tuple)) else [value]:
             try:
                 self.texts[label_name(item)] += 1
-            except BadRow:
-                continue
+            except BadRow as bad:
+                self.bad = self.bad or bad
 
     def add_list(self, items: list[Any], count: int = 1) -> None:
         """The labels of one row, or of so many rows that hold the same."""
@@ -130,8 +137,8 @@ class Seen:
         for item in items:
             try:
                 self.parts[label_name(item)] += count
-            except BadRow:
-                continue
+            except BadRow as bad:
+                self.bad = self.bad or bad
 
     def decide(self) -> str:
         """The problem type that was given, or the one that the values show.

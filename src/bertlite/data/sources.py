@@ -62,7 +62,7 @@ class Source:
         if self.features is not None:
             return list(self.features)
         names = list(dict.fromkeys(str(name) for row in self.peek() for name in row))
-        if broken := [name for name in names if has_surrogates(name)]:
+        if broken := [name for name in names if has_surrogates(name) or "\0" in name]:
             raise ValueError(
                 f"{self.name} must name its columns in the encoding in which it is read, got "
                 f"{shown(broken[0])}; give encoding=… (--encoding …), such as cp1252"
@@ -265,9 +265,11 @@ def find_paths(data: Any, split: str) -> list[Path]:
         or not all(isinstance(name, (str, Path)) for name in named)
         or not named
     ):
+        came = type(data).__name__
+        if isinstance(named, (list, tuple)) and named:
+            came += f" of {type(named[0]).__name__}"
         raise ValueError(
-            f"{split} must be a path, paths, a data set, a data frame or dictionaries, got "
-            f"{type(data).__name__}"
+            f"{split} must be a path, paths, a data set, a data frame or dictionaries, got {came}"
         )
     paths: list[Path] = []
     for name in map(str, named):

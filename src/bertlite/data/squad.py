@@ -49,8 +49,8 @@ def question_row(article: Any, context: Any, question: Any) -> dict[str, Any] | 
     answers = [] if question.get("is_impossible") else question.get("answers")
     if answers is None:
         return row
-    if isinstance(answers, Mapping):
-        answers = [answers]
+    if isinstance(answers, Mapping) and set(FOUND) <= set(answers):
+        return {**row, "answers": {key: answers[key] for key in FOUND}}
     if not isinstance(answers, list) or not all(
         isinstance(each, Mapping) and set(FOUND) <= set(each) for each in answers
     ):

@@ -83,6 +83,7 @@ class QuestionRows(TaskRows):
         if not isinstance(value, Mapping) or not {"text", "answer_start"} <= set(value):
             raise BadRow("answers are not {text, answer_start}", shown(value))
         texts, starts = (as_items(value[key]) for key in ("text", "answer_start"))
+        starts = [as_whole(start) for start in starts]
         if len(texts) != len(starts):
             raise BadRow("answers of unequal length", f"{len(texts)} texts, {len(starts)} starts")
         for text, start in zip(texts, starts, strict=True):
@@ -93,6 +94,11 @@ class QuestionRows(TaskRows):
 def as_items(value: Any) -> list[Any]:
     """A list as it is; a single answer as a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def as_whole(number: Any) -> Any:
+    """3.0, as a table with gaps writes it, as 3; anything else as it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def check_answer(text: Any, start: Any, context: str) -> None:
