@@ -240,3 +240,23 @@ def test_lists_of_numpy_numbers():
     data = prepared("[np.int64(0), np.int64(1)]", "[np.int64(1), np.int64(1)]")
     assert data.train["label"][:] == [[0, 1], [1, 1]]
     assert prepared("array(['x', 'y'], dtype=object)", "['x']", problem_type=SINGLE).labels
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a|b", "a", "b|c", ""],
+        ["1.5", "x", "2", "0.5"],
+        ["[0, 1]", "[1, 1]", "[0, 0]"],
+        ["Business, Finance", "Sport", "Sport"],
+        ["1", "2", "2x", "1"],
+    ],
+)
+def test_the_order_of_rows_decides_nothing(values):
+    draw = random.Random(3)
+    found = set()
+    for _ in range(6):
+        draw.shuffle(values)
+        data = prepared(*values, on_bad_row="skip")
+        found.add((data.problem_type, tuple(data.labels or ())))
+    assert len(found) == 1

@@ -122,3 +122,28 @@ def test_questions_that_nobody_has_answered(base, tmp_path, capsys):
     (found,) = answers(capsys, tmp_path / "out", tmp_path / "a.json")
     assert found["id"] == "0"
     assert found["answer"] in paragraph["context"]
+
+
+def test_files_of_a_file_of_options(base, tmp_path):
+    files = [str(write_frame(tmp_path / f"{name}.csv", WORDS[:4])) for name in "ab"]
+    for number, train in enumerate((files, files[0])):
+        options = tmp_path / "run.json"
+        options.write_text(json.dumps({"train": train, "model": base}))
+        command(
+            *("finetune", CLASSIFICATION, options, "--output_dir", tmp_path / f"out{number}"),
+            *QUIET,
+        )
+        rows = record_of(tmp_path / f"out{number}")["rows"]
+        assert rows == {"train": 8 if number == 0 else 4}
+
+
+def test_a_model_of_one_output_gives_numbers(base, tmp_path):
+    """As transformers takes a config that does not say what its one label is."""
+    made = {"train": [{"text": "the cat", "label": 1.5}, {"text": "a mat", "label": 2.5}]}
+    arguments = {"max_steps": 1, "use_cpu": True, "disable_tqdm": True, "save_strategy": "no"}
+    folder = tmp_path / "out"
+    finetune(CLASSIFICATION, base, output_dir=folder, arguments=arguments, **made)
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("problem_type") == "regression"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "mse" in evaluate(str(folder), test=made["train"])

@@ -134,6 +134,8 @@ def model_labels(task: Task, model: Any, options: DataOptions) -> dict[str, Any]
     found: dict[str, Any] = {}
     kind = options.problem_type or getattr(config, "problem_type", None)
     if task.rows.has_problem_type:
+        if kind is None and config.num_labels == 1:  # as transformers' own loss takes it
+            kind = "regression"
         found["problem_type"] = kind
     if kind != "regression" and not options.labels:
         found["labels"] = [config.id2label[number] for number in range(config.num_labels)]
