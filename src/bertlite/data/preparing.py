@@ -335,7 +335,11 @@ def finish(
         data.problem_type = labels.problem_type if first.has_problem_type else None
         if labels.problem_type == "single_label_classification":
             check_several(labels.names, first.columns.get(first.target))
-        data.decisions += [f"kind of task: {labels.problem_type}", *labels.notes]
+        if first.has_problem_type:
+            data.decisions.append(f"kind of task: {labels.problem_type}")
+        if streaming and labels.names:
+            data.decisions.append(f"labels: {', '.join(labels.names)}")
+        data.decisions += labels.notes
         data.warnings += labels.warnings
         for split, rows in () if streaming else data.splits.items():
             data.decisions.append(
