@@ -1,4 +1,4 @@
-"""Source texts of an encoder-decoder as rows of ids, and what happens to those that are too long."""
+"""Source texts of an encoder-decoder as rows of ids, and what happens to long ones."""
 
 import re
 import warnings

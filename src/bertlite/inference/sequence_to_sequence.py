@@ -196,7 +196,7 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
     """Check, load, encode, generate, and put the parts of each text together."""
     sources, single = as_texts("texts", texts)
     function = request.too_long.function
-    model, tokenizer = load(function, model, tokenizer, SEQ2SEQ)
+    model, tokenizer = load(function, model, tokenizer, SEQ2SEQ, options.device)
     decoding = Decoding.of(model, request.generate_kwargs)
     if decoding.num_return_sequences > 1 and request.too_long.action == "split":
         raise ValueError(
