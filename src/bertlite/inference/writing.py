@@ -8,6 +8,7 @@ from .. import metrics
 from ..tasks.base import Task, TaskOptions
 from . import summarize, translate
 from .loading import SEQ2SEQ, position_limit, roomy_limit
+from .long_texts import find_leads
 
 
 class Writing(Task):
@@ -27,8 +28,9 @@ class Writing(Task):
         return roomy_limit("max_source_length", model, tokenizer, options.max_source_length or 512)
 
     def encode(self, rows, tokenizer, model, options):
+        leads = find_leads(tokenizer, [row["source"] for row in rows], options.source_prefix)
         sources = tokenizer(
-            [row["source"] for row in rows],
+            [lead + words for lead, words in leads],
             truncation=True,
             max_length=self.source_limit(model, tokenizer, options),
         )
@@ -59,6 +61,7 @@ class Writing(Task):
             tokenizer,
             return_scores=True,
             max_source_length=self.source_limit(model, tokenizer, options),
+            source_prefix=options.source_prefix,
             batch_size=options.prediction_batch_size,
             device=device,
             show_progress=show_progress,

@@ -78,6 +78,13 @@ class TaskOptions:
         default=None,
         metadata={"help": "tokens of a target text in training (default: 256; summaries 128)"},
     )
+    source_prefix: str = field(
+        default="",
+        metadata={
+            "help": "put before each source text, such as 'summarize: ', or the target's code where "
+            "a model knows several languages, such as '>>deu<<'"
+        },
+    )
     num_beams: int | None = field(
         default=None, metadata={"help": "beams of the search (default: the model's, or 4)"}
     )
