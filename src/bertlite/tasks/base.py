@@ -81,8 +81,8 @@ class TaskOptions:
     source_prefix: str = field(
         default="",
         metadata={
-            "help": "put before each source text, such as 'summarize: ', or the target's code where "
-            "a model knows several languages, such as '>>deu<<'"
+            "help": "put before each source text, such as 'summarize: ', or the target's code, "
+            "such as '>>deu<<', of a model that knows several languages"
         },
     )
     num_beams: int | None = field(
