@@ -11,7 +11,7 @@ from typing import Any
 from ..data.formats import lines_of, open_text, suffix_of
 from ..inference.loading import check_text
 from ..tasks.base import Row, TaskOptions
-from ..tasks.registry import TASKS
+from ..tasks.registry import TASKS, task_named
 from ..training.evaluation import OF_TRAINING, evaluate, infer_task, predict
 from ..training.options import DataOptions
 from .parsing import OptionParser, parse_given
@@ -31,11 +31,6 @@ a .txt file holds one text a line. Each line of the answer is JSON: scores, and 
 
 
 WORDS = ("text", "text_pair", "question", "choices")  # rows on the command line
-WORDS_OF = {
-    "sequence-classification": ("text", "text_pair"),
-    "question-answering": ("question", "text"),
-    "multiple-choice": ("question", "choices"),
-}  # of the other tasks: text
 
 
 def command_parser(
@@ -128,40 +123,13 @@ def rows_of_words(task: str, words: dict[str, Any]) -> list[Row]:
         ValueError: words that the task does not read, a question is missing, or as many of one as
             of the other.
     """
-    read = WORDS_OF.get(task, ("text",))
+    chosen = task_named(task)
     for name in words:
-        if name not in read:
+        if name not in chosen.words:
             raise ValueError(
-                f"{task} reads {' and '.join(f'--{each}' for each in read)}, got --{name}"
+                f"{task} reads {' and '.join(f'--{each}' for each in chosen.words)}, got --{name}"
             )
-    texts, questions = words.get("text", []), words.get("question", [])
-    if task == "multiple-choice":
-        if len(questions) != 1 or not words.get("choices"):
-            raise ValueError("multiple choice needs one --question and its --choices")
-        return [{"question": questions[0], "choices": words["choices"]}]
-    if task == "question-answering":
-        questions = questions * len(texts) if len(questions) == 1 else questions
-        texts = texts * len(questions) if len(texts) == 1 else texts
-        if not texts or len(questions) != len(texts):
-            raise ValueError(
-                f"--question must be one, or as many as --text, got {len(questions)} and "
-                f"{len(texts)}"
-            )
-        return [
-            {"question": one, "context": other} for one, other in zip(questions, texts, strict=True)
-        ]
-    name = "source" if task in ("translation", "summarization") else "text"
-    rows = [{name: text} for text in texts]
-    if "text_pair" in words:
-        if len(words["text_pair"]) != len(texts):
-            raise ValueError(
-                f"--text_pair must be as many as --text, {len(texts)}, got "
-                f"{len(words['text_pair'])}"
-            )
-        rows = [
-            {**row, "text_pair": pair} for row, pair in zip(rows, words["text_pair"], strict=True)
-        ]
-    return rows
+    return chosen.rows_of_words(words)
 
 
 def rows_of_file(task: str, file: str, columns: list[str]) -> Iterable[Row]:
@@ -174,11 +142,10 @@ def rows_of_file(task: str, file: str, columns: list[str]) -> Iterable[Row]:
     if not path.is_file():
         raise ValueError(f"file must be one that is there, got {file}")
     if suffix_of(path) == ".txt":
-        if task in ("question-answering", "multiple-choice"):
+        if (name := task_named(task).line_column) is None:
             raise ValueError(
                 f"file must have columns for {task}, as a .jsonl or .csv file has, got {file}"
             )
-        name = "source" if task in ("translation", "summarization") else "text"
         return rows_of_lines(path, name)
     data = DataOptions(test=file, columns=columns).prepare(task, require_labels=False)
     return data.test

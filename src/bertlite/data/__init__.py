@@ -11,7 +11,7 @@ task.
 `prepare` says what it reads; `TaskData` is what it gives; `Problems` is the report of bad rows.
 """
 
-from .preparing import TASKS, TaskData, prepare
+from .preparing import TaskData, prepare
 from .problems import Problems
 
-__all__ = ["TASKS", "Problems", "TaskData", "prepare"]
+__all__ = ["Problems", "TaskData", "prepare"]

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_conll, read_parallel, suffix_of
+from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_parallel, suffix_of
 from .problems import BadRow
 
 SPLITS = {
@@ -19,7 +19,6 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
-PARALLEL_TASKS = ("translation", "summarization")
 PEEKED = 100  # rows that are looked at to learn the columns
 
 
@@ -63,9 +62,24 @@ class Source:
         return names
 
 
-def open_source(
-    data: Any, *, split: str, task: str, config: str | None = None, streaming: bool = False
-) -> Source:
+@dataclass(frozen=True)
+class Opening:
+    """How files and data sets are opened.
+
+    Attributes:
+        parallel: whether two text files of equally many lines are rows.
+        plain_suffix: the format of a text file whose ending tells nothing; None: there is no such.
+        config: of a data set of the hub.
+        streaming: read a data set of the hub as it comes, not whole to disk first.
+    """
+
+    parallel: bool = False
+    plain_suffix: str | None = None
+    config: str | None = None
+    streaming: bool = False
+
+
+def open_source(data: Any, *, split: str, how: Opening) -> Source:
     """A source of one split.
 
     Args:
@@ -73,9 +87,7 @@ def open_source(
             data set of the hub, a `datasets.Dataset` or `IterableDataset`, a list of dictionaries,
             or a `Source`.
         split: "train", "validation" or "test".
-        task: decides what a `.txt` file is.
-        config: of the data set of the hub.
-        streaming: read a data set of the hub as it comes, not whole to disk first.
+        how: what the task and the caller say of it.
 
     Raises:
         ValueError: it is none of these, a file is missing, or its format is not known.
@@ -91,22 +103,16 @@ def open_source(
     if is_rows(data):
         return Source(f"the {split} rows", (partial(read_list, data, f"{split} row"),))
     if isinstance(data, (str, Path)) and not is_local(str(data)):
-        return hub_source(str(data), config, split, streaming)
+        return hub_source(str(data), split, how)
     paths = find_paths(data, split)
-    if (
-        len(paths) == 2
-        and task in PARALLEL_TASKS
-        and not any(suffix_of(path) in READERS for path in paths)
-    ):
+    if len(paths) == 2 and how.parallel and not any(suffix_of(path) in READERS for path in paths):
         return Source(" and ".join(path.name for path in paths), (partial(read_parallel, *paths),))
     return Source(
-        ", ".join(path.name for path in paths), tuple(partial(reader_of(p, task), p) for p in paths)
+        ", ".join(path.name for path in paths), tuple(partial(reader_of(p, how), p) for p in paths)
     )
 
 
-def open_sources(
-    dataset: Any, *, task: str, config: str | None = None, streaming: bool = False
-) -> dict[str, Source]:
+def open_sources(dataset: Any, how: Opening) -> dict[str, Source]:
     """The splits of a whole data set.
 
     Of the hub, in memory, or a folder with `train.…`, `validation.…`, `test.…`.
@@ -118,16 +124,16 @@ def open_sources(
     if isinstance(dataset, dict):  # DatasetDict and IterableDatasetDict too
         found = dict(dataset)
     elif Path(dataset).is_dir():
-        found = open_folder(Path(dataset), config, streaming)
+        found = open_folder(Path(dataset), how)
     else:
-        found = dict(load_hub("dataset", str(dataset), config, streaming=streaming))
+        found = dict(load_hub("dataset", str(dataset), how))
     named = usual_splits(found)
     if all(data is None for data in named.values()):
         raise ValueError(
             f"dataset must have a split train, validation or test, got {', '.join(found) or 'none'}"
         )
     return {
-        split: open_source(data, split=split, task=task)
+        split: open_source(data, split=split, how=how)
         for split, data in named.items()
         if data is not None
     }
@@ -141,7 +147,7 @@ def usual_splits(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, Any]:
+def open_folder(folder: Path, how: Opening) -> dict[str, Any]:
     """The splits of a folder.
 
     Saved by `datasets`, files such as `train.csv`, or laid out as a data set of the hub.
@@ -155,9 +161,9 @@ def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, 
     for path in sorted(folder.iterdir()):
         if suffix_of(path) in READERS:
             found.setdefault(path.name.split(".")[0], []).append(path)
-    if config is None and any(data is not None for data in usual_splits(found).values()):
+    if how.config is None and any(data is not None for data in usual_splits(found).values()):
         return found
-    return dict(load_hub("dataset", str(folder), config, streaming=streaming))
+    return dict(load_hub("dataset", str(folder), how))
 
 
 def is_rows(data: Any) -> bool:
@@ -217,7 +223,7 @@ def find_paths(data: Any, split: str) -> list[Path]:
     return paths
 
 
-def reader_of(path: Path, task: str) -> Callable[[Path], Rows]:
+def reader_of(path: Path, how: Opening) -> Callable[[Path], Rows]:
     """The reader for a file's format.
 
     Raises:
@@ -226,10 +232,10 @@ def reader_of(path: Path, task: str) -> Callable[[Path], Rows]:
     suffix = suffix_of(path)
     if suffix in READERS:
         return READERS[suffix]
-    if task == "token-classification" and suffix in (".txt", ""):
-        return read_conll
+    if how.plain_suffix is not None and suffix in (".txt", ""):
+        return READERS[how.plain_suffix]
     known = ", ".join(READERS)
-    pair = "; or two text files of equally many lines" if task in PARALLEL_TASKS else ""
+    pair = "; or two text files of equally many lines" if how.parallel else ""
     raise ValueError(
         f"{path} must be of a known format: {known} (or one of these with .gz, .bz2 or .xz){pair}"
     )
@@ -247,19 +253,19 @@ def read_dataset(dataset: Any, place: str) -> Iterator[tuple[str, Row | BadRow]]
         yield f"{place} {number}", row
 
 
-def hub_source(name: str, config: str | None, split: str, streaming: bool) -> Source:
+def hub_source(name: str, split: str, how: Opening) -> Source:
     """One split of a data set of the hub; `name:split` chooses another than the usual one."""
     name, _, chosen = name.partition(":")
-    found = load_hub(split, name, config, streaming=streaming)
+    found = load_hub(split, name, how)
     for candidate in [chosen] if chosen else SPLITS[split]:
         if candidate in found:
-            return open_source(found[candidate], split=split, task="")
+            return open_source(found[candidate], split=split, how=how)
     raise ValueError(
         f"{split}: {name} must have a split {chosen or split}, it has {', '.join(found)}"
     )
 
 
-def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -> Any:
+def load_hub(argument: str, name: str, how: Opening) -> Any:
     """All splits of a data set of the hub, or of a folder that is laid out as one.
 
     Args:
@@ -272,7 +278,7 @@ def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -
     import datasets
 
     try:
-        return datasets.load_dataset(name, config, streaming=streaming)
+        return datasets.load_dataset(name, how.config, streaming=how.streaming)
     except (
         Exception
     ) as error:  # the hub's client raises many kinds: missing, gated, offline, no such config

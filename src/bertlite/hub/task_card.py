@@ -51,14 +51,6 @@ All arguments stand in `run_arguments.json`.
 Measured on the rows named above only. Other subjects, languages and lengths were not, and neither was whether scores
 are calibrated. Licences of data and starting weights are to be added by whoever publishes this model.
 """
-FUNCTIONS = {
-    "sequence-classification": 'bertlite.classify("A text.", "FOLDER OR HUB NAME")',
-    "token-classification": 'bertlite.tag("A text.", "FOLDER OR HUB NAME")',
-    "question-answering": 'bertlite.answer("A question?", "A text.", "FOLDER OR HUB NAME")',
-    "multiple-choice": 'bertlite.BertLiteForMultipleChoice.from_pretrained("FOLDER OR HUB NAME")',
-    "translation": 'bertlite.translate("A text.", "FOLDER OR HUB NAME")',
-    "summarization": 'bertlite.summarize("A text.", "FOLDER OR HUB NAME")',
-}
 
 
 def write_card(
@@ -86,7 +78,7 @@ def write_card(
         name=folder.resolve().name,
         task=task.name,
         model_class=type(model).__name__,
-        use=f"import bertlite\n\n{FUNCTIONS[task.name]}",
+        use=f"import bertlite\n\n{task.usage}",
         figures=figure_table(figures),
         data="\n".join(f"- {name}: `{Path(str(value)).name}`" for name, value in sources.items()),
         start=f"`{Path(run['model']).name}`"

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from ..data.rows import TaskRows
 from ..inference.loading import check_counts, check_number, roomy_limit
 
 Row = dict[str, Any]
@@ -120,8 +121,12 @@ class Task(ABC):
     """One task; a subclass says what its rows, features and figures are."""
 
     name: str
+    rows: type[TaskRows]  # how `bertlite.data` reads and checks them
     head: str  # the ending of the class that does the task, as in `inference.loading.load`
-    columns: tuple[str, ...]  # of the rows of `bertlite.data`
+    reads: tuple[tuple[str, ...], ...]  # columns of which `predict` needs these, or these
+    words: tuple[str, ...]  # options of the command line that rows can be given by
+    line_column: str | None = None  # what a line of a plain text file is; None: a row is more
+    usage: str  # a line of Python that asks a trained model, for its card
     labelled = False  # whether the model has a class for each label of the data
     main_metric: str  # by which the best checkpoint is chosen
     arguments_class: type[TrainingArguments] = TrainingArguments
@@ -169,6 +174,32 @@ class Task(ABC):
         self, rows: Sequence[Row], predictions: Sequence[Row], model: Any
     ) -> dict[str, float]:
         """The figures of predictions that `predict` made of labelled rows."""
+
+    def check_row(self, row: Row, number: int) -> None:
+        """Refuse, with a ValueError, a row that lacks what `predict` reads."""
+        if any(all(row.get(name) is not None for name in names) for names in self.reads):
+            return
+        needed = " or ".join(" and ".join(names) for names in self.reads)
+        raise ValueError(
+            f"rows must have {needed} for {self.name}, got {sorted(row)} in row {number}"
+        )
+
+    def rows_of_words(self, words: dict[str, list[str]]) -> list[Row]:
+        """Rows of what stands on the command line, by the options' names.
+
+        Raises:
+            ValueError: a question is missing, or as many of one as of the other.
+        """
+        return [{str(self.line_column): text} for text in words.get("text", [])]
+
+    def head_fields(self, labels: list[str] | None, problem_type: str | None) -> dict[str, Any]:
+        """The fields of a config that say what its head's outputs mean."""
+        if not self.labelled or not labels:
+            return {}
+        return {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
 
     def measure(
         self,

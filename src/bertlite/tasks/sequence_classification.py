@@ -1,16 +1,119 @@
 """Classes or scores of texts and of pairs of texts: one label, several labels, or numbers."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from transformers import DataCollatorWithPadding
 
 from .. import metrics
+from ..data.labelled_rows import LabelledRows
+from ..data.rows import text_feature, text_of
 from ..inference import classify
 from ..inference.sequence_classification import encode
 from .base import Task
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+# Names of two columns that are a pair of texts.
+PAIRS = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+    ("query", "passage"),
+    ("sentence_A", "sentence_B"),
+)
+
+
+class ClassificationRows(LabelledRows):
+    """`text`, `text_pair` where there is one, `label`."""
+
+    task = "sequence-classification"
+    names: ClassVar = {
+        "text": (
+            "text",
+            "sentence",
+            "review",
+            "content",
+            "tweet",
+            "comment",
+            "document",
+            "body",
+            "message",
+            "question",
+            "utterance",
+            "headline",
+        ),
+        "text_pair": ("text_pair",),
+        "label": (
+            "label",
+            "labels",
+            "class",
+            "category",
+            "sentiment",
+            "target",
+            "score",
+            "stars",
+            "rating",
+            "intent",
+            "emotion",
+            "polarity",
+        ),
+    }
+    required = ("text",)
+    target = "label"
+    inputs = ("text", "text_pair")
+    label = "label"
+    has_problem_type = True
+
+    @classmethod
+    def find_columns(cls, source, available, wanted):
+        """See `TaskRows`; two columns that usually are a pair are one."""
+        given = dict(wanted.columns or {})
+        if not {"text", "text_pair"} & set(given):
+            given.update(find_pair(available))
+        return super().find_columns(source, available, replace(wanted, columns=given))
+
+    def features(self) -> dict[str, Any]:
+        """See `TaskRows`; the label's type follows the problem type."""
+        import datasets
+
+        found = {role: text_feature() for role in self.inputs if role in self.columns}
+        if self.labels is None:
+            return found
+        kind: Any = datasets.Value("float32")
+        if self.labels.problem_type == "single_label_classification":
+            kind = datasets.ClassLabel(names=self.labels.names)
+        elif self.labels.problem_type == "multi_label_classification":
+            kind = datasets.List(kind)
+        return {**found, "label": kind}
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskRows`."""
+        found: dict[str, Any] = {
+            role: text_of(row, self.columns[role], role)
+            for role in self.inputs
+            if role in self.columns
+        }
+        if self.labels is not None:
+            column = self.columns["label"]
+            value = (
+                row.get(column) if isinstance(column, str) else [row.get(name) for name in column]
+            )
+            found["label"] = self.labels.encode(value)
+        return found
+
+
+def find_pair(available: Sequence[str]) -> dict[str, str]:
+    """Text and text_pair where the data has two columns that usually are such a pair."""
+    for first, second in PAIRS:
+        if first in available and second in available:
+            return {"text": first, "text_pair": second}
+    return {}
 
 
 class SequenceClassification(Task):
@@ -19,12 +122,32 @@ class SequenceClassification(Task):
     A class, a number, or one number a label.
     """
 
-    name = "sequence-classification"
+    name = ClassificationRows.task
+    rows = ClassificationRows
     head = "ForSequenceClassification"
-    columns = ("text", "text_pair", "label")
     labelled = True
     main_metric = "accuracy"
     pipeline_tag = "text-classification"
+    reads = (("text",),)
+    words = ("text", "text_pair")
+    line_column = "text"
+    usage = 'bertlite.classify("A text.", "FOLDER OR HUB NAME")'
+
+    def rows_of_words(self, words):
+        texts, pairs = words.get("text", []), words.get("text_pair")
+        if pairs is None:
+            return super().rows_of_words(words)
+        if len(pairs) != len(texts):
+            raise ValueError(
+                f"--text_pair must be as many as --text, {len(texts)}, got {len(pairs)}"
+            )
+        return [{"text": text, "text_pair": pair} for text, pair in zip(texts, pairs, strict=True)]
+
+    def head_fields(self, labels, problem_type):
+        fields = super().head_fields(labels, problem_type)
+        if not labels and problem_type == "regression":
+            fields["num_labels"] = 1
+        return {**fields, "problem_type": problem_type or SINGLE}
 
     def encode(self, rows, tokenizer, model, options):
         limit = self.limit(model, tokenizer, options)

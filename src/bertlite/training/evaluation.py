@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..data.sources import open_sources
+from ..data.sources import Opening, open_sources
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
@@ -41,7 +41,7 @@ def infer_task(model: Any) -> str:
         if task.head != SEQ2SEQ and any(name.endswith(task.head) for name in names):
             return task.name
     if writes:
-        return "translation"
+        return next(task.name for task in TASKS.values() if task.head == SEQ2SEQ)
     raise ValueError(
         f"task must be given: it cannot be told from the architectures {names} of {model!r:.80}"
     )
@@ -84,7 +84,7 @@ def evaluate(
         raise ValueError("test must name a file to measure on, or dataset a data set, got neither")
     loaded, tokenizer = load("evaluate", model, tokenizer, chosen.head)
     if test is None:
-        test = test_split(data_options, chosen.name)
+        test = test_split(data_options)
     data = data_options.prepare(
         chosen.name, test=test, dataset=None, **model_labels(chosen, loaded, data_options)
     )
@@ -96,9 +96,9 @@ def evaluate(
     return {**figures, "bad_rows": data.problems.total} if data.problems else figures
 
 
-def test_split(options: DataOptions, task: str) -> Any:
+def test_split(options: DataOptions) -> Any:
     """The test split of the data set that `options` name; a ValueError where it has none."""
-    splits = open_sources(options.dataset, task=task, config=options.dataset_config)
+    splits = open_sources(options.dataset, Opening(config=options.dataset_config))
     if "test" not in splits:
         came = f"{options.dataset!s:.80} has {' and '.join(splits)}"
         raise ValueError(
@@ -112,16 +112,13 @@ def model_labels(task: Task, model: Any, options: DataOptions) -> dict[str, Any]
     if not task.labelled:
         return {}
     config = model.config
-    found: dict[str, Any] = {
-        "problem_type": options.problem_type or getattr(config, "problem_type", None)
-    }
-    if found["problem_type"] != "regression" and not options.labels:
+    found: dict[str, Any] = {}
+    kind = options.problem_type or getattr(config, "problem_type", None)
+    if task.rows.has_problem_type:
+        found["problem_type"] = kind
+    if kind != "regression" and not options.labels:
         found["labels"] = [config.id2label[number] for number in range(config.num_labels)]
-    return (
-        found
-        if task.name == "sequence-classification"
-        else {key: found[key] for key in found if key == "labels"}
-    )
+    return found
 
 
 def predict(
@@ -162,32 +159,10 @@ def _answers(
     """Predict `CHUNK` rows at a time, so that a file of any size fits in memory."""
     chunk: list[Row] = []
     for number, row in enumerate(rows):
-        check_columns(task, row, number)
+        task.check_row(row, number)
         chunk.append(row)
         if len(chunk) == CHUNK:
             yield from task.predict(chunk, model, tokenizer, options, **run)
             chunk = []
     if chunk:
         yield from task.predict(chunk, model, tokenizer, options, **run)
-
-
-NEEDED = {
-    "sequence-classification": ("text",),
-    "token-classification": ("tokens", "text"),
-    "question-answering": ("question", "context"),
-    "multiple-choice": ("question", "choices"),
-    "translation": ("source",),
-    "summarization": ("source",),
-}
-
-
-def check_columns(task: Task, row: Row, number: int) -> None:
-    """Refuse, with a ValueError, a row without what the task reads."""
-    needed = NEEDED[task.name]
-    lacking = [name for name in needed if row.get(name) is None]
-    enough = len(lacking) < len(needed) if task.name == "token-classification" else not lacking
-    if not enough:
-        raise ValueError(
-            f"rows must have {' and '.join(needed)} for {task.name}, got {sorted(row)} in row "
-            f"{number}"
-        )

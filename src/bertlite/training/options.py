@@ -74,11 +74,12 @@ class DataOptions:
     def prepare(self, task: str, **changes: Any):
         """The checked rows, as `bertlite.data.prepare` gives them; errors as there."""
         from ..data import prepare
+        from ..tasks.registry import task_named
 
         names = [each.name for each in dataclasses.fields(self) if each.name != "shuffle_buffer"]
         given = {name: getattr(self, name) for name in names}
         given.update(columns=self.column_map(), labels=list(self.labels) or None)
-        return prepare(task, **{**given, **changes})
+        return prepare(task_named(task).rows, **{**given, **changes})
 
 
 def named_data(value: Any) -> Any:

@@ -1,14 +1,34 @@
-"""Translation and summarisation, by an encoder-decoder."""
+"""Tasks of an encoder-decoder, which reads a text and writes another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
-from .. import metrics
-from ..tasks.base import Task, TaskOptions
-from . import summarize, translate
-from .loading import SEQ2SEQ, position_limit, roomy_limit
-from .long_texts import find_leads
+from ..data.rows import TaskRows, text_feature, text_of
+from ..inference.loading import SEQ2SEQ, position_limit, roomy_limit
+from ..inference.long_texts import find_leads
+from .base import Task, TaskOptions
+
+
+class PairRows(TaskRows):
+    """`source`, `target`: a text, and the one that is to be written."""
+
+    required = ("source",)
+    target = "target"
+    inputs = ("source",)
+    parallel = True
+
+    def features(self) -> dict[str, Any]:
+        """See `TaskRows`."""
+        return {role: text_feature() for role in self.needed(self.require_labels)}
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskRows`."""
+        return {
+            role: text_of(row, self.columns[role], role)
+            for role in self.needed(self.require_labels)
+        }
 
 
 class Writing(Task):
@@ -16,7 +36,9 @@ class Writing(Task):
 
     head = SEQ2SEQ
     arguments_class = Seq2SeqTrainingArguments
-    columns = ("source", "target")
+    reads = (("source",),)
+    words = ("text",)
+    line_column = "source"
     max_target_length = 256
     function: Any
 
@@ -89,47 +111,3 @@ def as_labels(ids: list[int], tokenizer: Any, config: Any, longest: int) -> list
     ids = ids[1:] if ids and ids[0] in starts and ids[0] != eos else ids
     ids = ids[:-1] if ids and ids[-1] == eos else ids
     return [*ids[: longest - 1], eos]
-
-
-class Translation(Writing):
-    """From one language to another; figures are BLEU and chrF of sacrebleu.
-
-    chrF chooses the best checkpoint: it needs no words, and so sees every script, and a model that
-    has learnt little.
-    """
-
-    name = "translation"
-    main_metric = "chrf"
-    pipeline_tag = "translation"
-    function = translate
-
-    def score(self, rows, predictions, model):
-        texts, references = (
-            [each["text"] for each in predictions],
-            [[row["target"]] for row in rows],
-        )
-        given = {"predictions": texts, "references": references}
-        found = {
-            "bleu": metrics.load("sacre_bleu").compute(**given),
-            "chrf": metrics.load("chrf").compute(**given),
-        }
-        return {
-            **{name: each["score"] for name, each in found.items()},
-            **{f"{name}_signature": each["signature"] for name, each in found.items()},
-        }
-
-
-class Summarization(Writing):
-    """From a text to a short one; figures are ROUGE."""
-
-    name = "summarization"
-    main_metric = "rougeL"
-    pipeline_tag = "summarization"
-    max_target_length = 128
-    function = summarize
-
-    def score(self, rows, predictions, model):
-        texts, references = [each["text"] for each in predictions], [row["target"] for row in rows]
-        found = metrics.load("rouge").compute(predictions=texts, references=references)
-        tokenizer = found.pop("tokenizer")
-        return {**found, "rouge_tokenizer": tokenizer}
