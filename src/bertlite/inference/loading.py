@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
@@ -80,10 +81,24 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
         raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
 
 
+def check_device(device: Any) -> None:
+    """Refuse, with a ValueError, a device that torch does not know or cannot use here."""
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch can use here, got {str(device)!r}: {reason}"
+        ) from error
+
+
 def load(
     function: str, model: Any, tokenizer: Any, head: str, device: Any = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model and tokenizer to use; arguments and errors as in `load_model` and `load_tokenizer`."""
+    check_device(device)
     model = load_model(function, model, head, device)
     fast = head not in (SEQ2SEQ, BASE)
     return model, load_tokenizer(function, model, tokenizer, fast=fast, keep=True)

@@ -29,7 +29,13 @@ SAME_LANGUAGES = {
     **dict.fromkeys(("jpn", "japanese"), "ja"),
     **dict.fromkeys(("kor", "korean"), "ko"),
     **dict.fromkeys(("tha", "thai"), "th"),
-    "lao": "lo", "khm": "km", "mya": "my", "bur": "my", "bod": "bo", "tib": "bo", "dzo": "dz",
+    "lao": "lo",
+    "khm": "km",
+    "mya": "my",
+    "bur": "my",
+    "bod": "bo",
+    "tib": "bo",
+    "dzo": "dz",
 }
 # What a letter's script says of the language.
 SCRIPTS = {

@@ -96,6 +96,12 @@ class TaskOptions:
         default=None,
         metadata={"help": "longest text written (default: source + 50 tokens; summaries 128)"},
     )
+    top_k: int | None = field(
+        default=None,
+        metadata={
+            "help": "prediction: give the so many best labels or answers with their scores too"
+        },
+    )
     prediction_batch_size: int = field(
         default=32, metadata={"help": "rows a forward pass when predicting"}
     )
@@ -108,7 +114,7 @@ class TaskOptions:
             "num_beams",
             "max_new_tokens",
         )
-        names += ("max_answer_length", "prediction_batch_size")
+        names += ("max_answer_length", "prediction_batch_size", "top_k")
         check_counts(1, **{name: getattr(self, name) for name in names})
         check_counts(0, doc_stride=self.doc_stride)
         check_number("threshold", self.threshold, 0, 1)
@@ -174,6 +180,10 @@ class Task(ABC):
         self, rows: Sequence[Row], predictions: Sequence[Row], model: Any
     ) -> dict[str, float]:
         """The figures of predictions that `predict` made of labelled rows."""
+
+    def report(self, rows: Sequence[Row], predictions: Sequence[Row], model: Any) -> dict[str, Any]:
+        """What `metrics.class_report` says of predictions; {} where a task has no classes."""
+        return {}
 
     def check_row(self, row: Row, number: int) -> None:
         """Refuse, with a ValueError, a row that lacks what `predict` reads."""
