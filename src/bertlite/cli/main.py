@@ -22,7 +22,7 @@ COMMANDS = {
     "evaluate": ("bertlite.cli.evaluate", "measure a trained model on labelled rows"),
     "predict": ("bertlite.cli.predict", "a trained model's answers to texts or to a file of rows"),
     "tokenizer": (
-        "bertlite.tokenization.training",
+        "bertlite.cli.tokenizer",
         "train a tokenizer of your own: WordPiece or BPE",
     ),
     "pretrain": ("bertlite.cli.pretrain", "pretrain a BERT on raw text of your own"),
