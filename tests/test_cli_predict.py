@@ -221,10 +221,7 @@ def test_a_device_that_is_not_there_is_named(models, capsys):
 
 def test_figures_of_each_class(models, tmp_path, capsys):
     """Against counting by hand, on the screen and as a picture."""
-    texts = [
-        f"the cat {word}"
-        for word in ["sat", "on", "a", "mat", "in", "paris", "london", "anna", "went"]
-    ]
+    texts = [f"the cat {word}" for word in WORDS[:9]]
     truth = [CLASSES[place % 3] for place in range(9)]
     rows = [{"text": text, "label": label} for text, label in zip(texts, truth, strict=True)]
     file, picture = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "confusion.png"

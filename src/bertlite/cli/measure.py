@@ -1,6 +1,7 @@
 """What the commands `bertlite evaluate` and `bertlite predict` share."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def command_parser(
 
 
 def check_output(output: str | None) -> None:
-    """Refuse, with a ValueError and before any work, a folder as the file to write to."""
-    if output is not None and Path(output).is_dir():
+    """Refuse, with a ValueError and before any work, what is no file that can be written."""
+    if output is None:
+        return
+    path = Path(output)
+    if path.is_dir():
         raise ValueError(f"--output must be a file to write to, got the folder {output}")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(
+            f"--output must be a file in a folder that can be written, got {output} and {above}"
+        )

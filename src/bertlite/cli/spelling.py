@@ -18,3 +18,20 @@ def _option_with_dashes(word: str) -> str:
         return word
     name, equals, value = word.partition("=")
     return f"{name.replace('_', '-')}{equals}{value}"
+
+
+def with_underscores(argv: list[str]) -> list[str]:
+    """The same with underscores, which the fields of dataclasses have.
+
+    >>> with_underscores(["rows.csv", "--output-dir=my-run", "--top-k", "2"])
+    ['rows.csv', '--output_dir=my-run', '--top_k', '2']
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [*map(_option_with_underscores, argv[:end]), *argv[end:]]
+
+
+def _option_with_underscores(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}"
