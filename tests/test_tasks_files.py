@@ -117,7 +117,10 @@ def test_questions_that_nobody_has_answered(base, tmp_path, capsys):
     (tmp_path / "a.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
     words = ["--train", tmp_path / "a.json", "--output_dir", tmp_path / "out", *QUIET]
     command("finetune", "question-answering", "--model", base, *words)
-    del asked["answers"]
+    asked["id"] = "q1"
+    (tmp_path / "a.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    assert answers(capsys, tmp_path / "out", tmp_path / "a.json")[0]["id"] == "q1"
+    del asked["answers"], asked["id"]
     (tmp_path / "a.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
     (found,) = answers(capsys, tmp_path / "out", tmp_path / "a.json")
     assert found["id"] == "0"

@@ -121,11 +121,15 @@ def figure_table(figures: dict[str, dict[str, float]]) -> str:
     rows = [f"| | {' | '.join(splits)} |", f"| --- |{' --- |' * len(splits)}"]
     for name in figures[splits[0]]:
         values = (figures[split].get(name) for split in splits)
-        rows.append(
-            f"| {name} | "
-            f"{' | '.join('-' if value is None else f'{value:.4f}' for value in values)} |"
-        )
+        rows.append(f"| {name} | {' | '.join(shown(value) for value in values)} |")
     return "\n".join(rows)
+
+
+def shown(value: float | str | None) -> str:
+    """A figure, or what it was measured by, such as sacrebleu's signature."""
+    if isinstance(value, str):
+        return f"`{value.replace('|', ', ')}`"  # a bar would begin the next column
+    return "-" if value is None else f"{value:.4f}"
 
 
 def front_matter(folder: Path, task: Task, figures: dict[str, dict[str, float]]) -> ModelCardData:
@@ -144,6 +148,7 @@ def front_matter(folder: Path, task: Task, figures: dict[str, dict[str, float]])
         )
         for split in ("validation", "test")
         for metric, value in figures.get(split, {}).items()
+        if not isinstance(value, str)
     ]
     return ModelCardData(
         library_name="transformers",

@@ -79,6 +79,13 @@ class TaskOptions:
         default=None,
         metadata={"help": "tokens of a target text in training (default: 256; summaries 128)"},
     )
+    source_prefix: str = field(
+        default="",
+        metadata={
+            "help": "put before each source text, such as 'summarize: ', or the target's code, "
+            "such as '>>deu<<', of a model that knows several languages"
+        },
+    )
     num_beams: int | None = field(
         default=None, metadata={"help": "beams of the search (default: the model's, or 4)"}
     )
@@ -88,6 +95,12 @@ class TaskOptions:
     max_new_tokens: int | None = field(
         default=None,
         metadata={"help": "longest text written (default: source + 50 tokens; summaries 128)"},
+    )
+    top_k: int | None = field(
+        default=None,
+        metadata={
+            "help": "prediction: give the so many best labels or answers with their scores too"
+        },
     )
     prediction_batch_size: int = field(
         default=32, metadata={"help": "rows a forward pass when predicting"}
@@ -101,7 +114,7 @@ class TaskOptions:
             "num_beams",
             "max_new_tokens",
         )
-        names += ("max_answer_length", "prediction_batch_size")
+        names += ("max_answer_length", "prediction_batch_size", "top_k")
         check_counts(1, **{name: getattr(self, name) for name in names})
         check_counts(0, doc_stride=self.doc_stride)
         check_number("threshold", self.threshold, 0, 1)
@@ -166,6 +179,10 @@ class Task(ABC):
         self, rows: Sequence[Row], predictions: Sequence[Row], model: Any
     ) -> dict[str, float]:
         """The figures of predictions that `predict` made of labelled rows."""
+
+    def report(self, rows: Sequence[Row], predictions: Sequence[Row], model: Any) -> dict[str, Any]:
+        """What `metrics.class_report` says of predictions; {} where a task has no classes."""
+        return {}
 
     def check_row(self, row: Row, number: int) -> None:
         """Refuse, with a ValueError, a row that lacks what `predict` reads."""

@@ -180,6 +180,7 @@ class QuestionAnswering(Task):
             [row["context"] for row in rows],
             model,
             tokenizer,
+            top_k=options.top_k or 1,
             max_length=options.max_length or self.max_length,
             doc_stride=self.stride(options),
             max_answer_length=options.max_answer_length,
@@ -190,7 +191,10 @@ class QuestionAnswering(Task):
             show_progress=show_progress,
         )
         ids = [{"id": row["id"]} if "id" in row else {} for row in rows]
-        return [{**name, **each} for name, each in zip(ids, found, strict=True)]
+        answers = [
+            {**each[0], "candidates": each} if isinstance(each, list) else each for each in found
+        ]
+        return [{**name, **each} for name, each in zip(ids, answers, strict=True)]
 
     def score(self, rows, predictions, model):
         # Numbers stand for the ids: those of a file need not be unique.

@@ -13,7 +13,8 @@ from ..data.labelled_rows import LabelledRows
 from ..data.rows import text_feature, text_of
 from ..inference import classify
 from ..inference.sequence_classification import encode
-from .base import Task
+from ..metrics.class_report import class_report
+from .base import Task, TaskOptions
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 # Names of two columns that are a pair of texts.
@@ -188,37 +189,79 @@ class SequenceClassification(Task):
 
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         texts, pairs = texts_of(rows)
+        every = options.top_k is not None and kind_of(model) != "regression"
         found = classify(
             texts,
             model,
             tokenizer,
             text_pair=pairs,
-            threshold=options.threshold,
+            threshold=0.0 if every else options.threshold,
+            top_k=model.config.num_labels if every else None,
             max_length=options.max_length,
             doc_stride=self.stride(options),
             batch_size=options.prediction_batch_size,
             device=device,
             show_progress=show_progress,
         )
+        if every:
+            return [with_scores(each, kind_of(model), options) for each in found]
         return [each if isinstance(each, dict) else {"labels": each} for each in found]
 
     def score(self, rows, predictions, model):
-        kind, labels = model.config.problem_type, [row["label"] for row in rows]
-        if kind == SINGLE or (kind is None and model.config.num_labels > 1):
-            chosen = [model.config.label2id[each["label"]] for each in predictions]
-            return single_label_figures(chosen, labels)
+        kind, labels = kind_of(model), [row["label"] for row in rows]
+        if kind == SINGLE:
+            return single_label_figures(chosen_classes(predictions, model), labels)
         if kind == MULTI:
-            marks = np.zeros((len(rows), model.config.num_labels), dtype=int)
-            for row, each in zip(marks, predictions, strict=True):
-                row[[model.config.label2id[label["label"]] for label in each["labels"]]] = 1
+            marks = chosen_marks(predictions, model)
             return multi_label_figures(marks, np.asarray(labels).round().astype(int))
         scores = [[part["score"] for part in each.get("labels", [each])] for each in predictions]
         return regression_figures(
             np.asarray(scores), np.asarray(labels, dtype=float).reshape(len(rows), -1)
         )
 
+    def report(self, rows, predictions, model):
+        kind, labels = kind_of(model), [row["label"] for row in rows]
+        names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        if kind == SINGLE:
+            return class_report(labels, chosen_classes(predictions, model), names)
+        if kind == MULTI:
+            truth = np.asarray(labels).round().astype(int)
+            return class_report(truth, chosen_marks(predictions, model), names)
+        return {}
+
     def best_metric(self, problem_type):
         return {MULTI: "f1_micro", "regression": "pearsonr"}.get(problem_type or SINGLE, "accuracy")
+
+
+def kind_of(model: Any) -> str:
+    """The model's problem type, also where its config leaves it to the number of outputs."""
+    return model.config.problem_type or (SINGLE if model.config.num_labels > 1 else "regression")
+
+
+def with_scores(found: list[dict], kind: str, options: TaskOptions) -> dict[str, Any]:
+    """The answer to a row, with the scores of its best labels.
+
+    Args:
+        found: every label with its score, best first.
+    """
+    scores = {each["label"]: each["score"] for each in found[: options.top_k]}
+    if kind == MULTI:
+        given = [each for each in found if each["score"] >= options.threshold]
+        return {"labels": given, "scores": scores}
+    return {**found[0], "scores": scores}
+
+
+def chosen_classes(predictions: Sequence[dict], model: Any) -> list[int]:
+    """Numbers of the predicted classes."""
+    return [model.config.label2id[each["label"]] for each in predictions]
+
+
+def chosen_marks(predictions: Sequence[dict], model: Any) -> np.ndarray:
+    """`(N, L)` marks, 1 for each label that was given."""
+    marks = np.zeros((len(predictions), model.config.num_labels), dtype=int)
+    for row, each in zip(marks, predictions, strict=True):
+        row[[model.config.label2id[label["label"]] for label in each["labels"]]] = 1
+    return marks
 
 
 def texts_of(rows) -> tuple[list[str], list[str] | None]:

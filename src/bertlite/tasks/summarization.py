@@ -39,4 +39,6 @@ class Summarization(Writing):
 
     def score(self, rows, predictions, model):
         texts, references = [each["text"] for each in predictions], [row["target"] for row in rows]
-        return metrics.load("rouge").compute(predictions=texts, references=references)
+        found = metrics.load("rouge").compute(predictions=texts, references=references)
+        tokenizer = found.pop("tokenizer")
+        return {**found, "rouge_tokenizer": tokenizer}

@@ -16,6 +16,7 @@ from ..data.problems import BadRow
 from ..data.rows import items_of, text_feature, text_of
 from ..inference import tag
 from ..inference.windows import EncodedText, cut_windows
+from ..metrics.class_report import class_report
 from .base import Task
 
 IGNORED = -100
@@ -174,6 +175,12 @@ class TokenClassification(Task):
             "f1"
         ]
         return {"overall_f1": f1, "overall_accuracy": accuracy}
+
+    def report(self, rows, predictions, model):
+        names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        truth = [number for row in rows for number in row["tags"]]
+        chosen = [model.config.label2id[tag] for each in predictions for tag in each["tags"]]
+        return class_report(truth, chosen, names)
 
 
 def label_windows(text: EncodedText, tags: list[int]) -> list[dict]:

@@ -7,6 +7,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
 from ..data.rows import TaskRows, text_feature, text_of
 from ..inference.loading import SEQ2SEQ, position_limit, roomy_limit
+from ..inference.long_texts import find_leads
 from .base import Task, TaskOptions
 
 
@@ -49,8 +50,9 @@ class Writing(Task):
         return roomy_limit("max_source_length", model, tokenizer, options.max_source_length or 512)
 
     def encode(self, rows, tokenizer, model, options):
+        leads = find_leads(tokenizer, [row["source"] for row in rows], options.source_prefix)
         sources = tokenizer(
-            [row["source"] for row in rows],
+            [lead + words for lead, words in leads],
             truncation=True,
             max_length=self.source_limit(model, tokenizer, options),
         )
@@ -81,6 +83,7 @@ class Writing(Task):
             tokenizer,
             return_scores=True,
             max_source_length=self.source_limit(model, tokenizer, options),
+            source_prefix=options.source_prefix,
             batch_size=options.prediction_batch_size,
             device=device,
             show_progress=show_progress,

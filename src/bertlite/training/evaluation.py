@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..data.sources import open_sources
+from ..data.sources import open_source, open_sources
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
@@ -30,9 +30,8 @@ def infer_task(model: Any) -> str:
     Raises:
         ValueError: the folder is not there, or its architecture is of no task.
     """
-    run = Path(str(model), RUN_FILE)
-    if run.is_file():
-        return json.loads(run.read_text(encoding="utf-8"))["task"]
+    if record := run_record(model):
+        return record["task"]
     if isinstance(model, str | os.PathLike):
         config = read_config("", os.fspath(model))
         names, writes = config.get("architectures") or [], config.get("is_encoder_decoder", False)
@@ -48,14 +47,6 @@ def infer_task(model: Any) -> str:
     )
 
 
-def remembered_columns(model: Any) -> dict[str, Any]:
-    """The columns that the model's run read, by their roles; none where it has no record."""
-    run = Path(str(model), RUN_FILE)
-    if not run.is_file():
-        return {}
-    return json.loads(run.read_text(encoding="utf-8")).get("columns") or {}
-
-
 def evaluate(
     model: Any,
     *,
@@ -63,8 +54,9 @@ def evaluate(
     task: str | None = None,
     tokenizer: Any = None,
     device: Any = None,
+    per_class: bool = False,
     **options: Any,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Measure a trained model on labelled rows.
 
     Args:
@@ -73,11 +65,14 @@ def evaluate(
         task: a name of `TASKS`; None: told from the model.
         tokenizer: a tokenizer or its folder; None: the model's.
         device: where to run; None: where the model is.
+        per_class: whether the figures of each class and the confusion matrix are given too, as of
+            `bertlite.metrics.class_report`.
         options: fields of `DataOptions`, but for those of training, and of `TaskOptions`.
 
     Returns:
-        The figures; `examples`, how many rows they are of; `bad_rows`, how many were left out, if
-        any.
+        The figures, and what they were measured by; `examples`, how many rows they are of;
+        `bad_rows`, how many were left out, if any. Columns that were named in training are found
+        again where the rows have them.
 
     Raises:
         ValueError: no rows, bad rows, labels that the model does not know, a model of another kind.
@@ -94,6 +89,7 @@ def evaluate(
     loaded, tokenizer = load("evaluate", model, tokenizer, chosen.head)
     if test is None:
         test = test_split(data_options, chosen)
+    data_options = with_remembered(data_options, model, test, chosen)
     data = data_options.prepare(
         chosen.name,
         test=test,
@@ -102,11 +98,47 @@ def evaluate(
         **model_labels(chosen, loaded, data_options),
     )
     rows = list(data.test)
-    figures = {
-        **chosen.measure(rows, loaded, tokenizer, task_options, device=device),
-        "examples": len(rows),
-    }
-    return {**figures, "bad_rows": data.problems.total} if data.problems else figures
+    found = chosen.predict(rows, loaded, tokenizer, task_options, device=device)
+    figures = {**chosen.score(rows, found, loaded), "examples": len(rows)}
+    if data.problems:
+        figures["bad_rows"] = data.problems.total
+    return {**figures, **chosen.report(rows, found, loaded)} if per_class else figures
+
+
+def remembered_columns(model: Any) -> dict[str, Any]:
+    """The columns that a folder's record of its training names, by their roles."""
+    record = run_record(model)
+    named = record.get("columns") or record.get("data", {}).get("columns") or {}
+    if not isinstance(named, dict):
+        named = dict(entry.split("=", 1) for entry in named if "=" in entry)
+    return named
+
+
+def run_record(model: Any) -> dict[str, Any]:
+    """The record of the run that made a folder; {} where there is none."""
+    if not isinstance(model, str | os.PathLike):
+        return {}
+    file = Path(model, RUN_FILE)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> DataOptions:
+    """The options, with the languages of the model's training where parallel text has them."""
+    data = run_record(model).get("data", {})
+    names = ("source_language", "target_language")
+    earlier = {name: data.get(name) for name in names}
+    if any(getattr(options, name) for name in names) or not any(earlier.values()):
+        return options
+    how = task.rows.opening(require_labels=True)
+    try:
+        source = open_source(
+            test,
+            split="test",
+            how=dataclasses.replace(how, languages=tuple(earlier.values())),
+        )
+    except ValueError:  # files of other names: `prepare` says what it needs
+        return options
+    return options if source.sides is None else dataclasses.replace(options, **earlier)
 
 
 def test_split(options: DataOptions, task: Task) -> Any:
