@@ -36,7 +36,6 @@ import bertlite
 from bertlite.cli.demo import package_folder, read_reviews, split_reviews
 from bertlite.data import prepare
 from bertlite.tasks import TASKS, TaskOptions
-from bertlite.training.starting import head_fields
 from bertlite.training.trainer import encode_rows
 
 
@@ -113,7 +112,7 @@ def prepared(name: str, seed: int, given: argparse.Namespace, data, tokenizer) -
     """
     task, options = TASKS[RUNS[name].task], TaskOptions(max_length=given.max_length)
     set_seed(seed)
-    fields = head_fields(task, data.labels, data.problem_type)
+    fields = task.head_fields(data.labels, data.problem_type)
     model = getattr(bertlite, f"BertLite{task.head}").from_pretrained(weights(), **fields)
     features = encode_rows(task, data.train, tokenizer, model, options)
     arguments = SimpleNamespace(

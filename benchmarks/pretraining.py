@@ -202,7 +202,7 @@ def loss(arguments) -> None:
         read_documents,
     )
     from bertlite.pretraining.token_store import is_held_out, write_token_store
-    from bertlite.tokenization.training import train_wordpiece
+    from bertlite.tokenization import train_wordpiece
 
     torch.set_num_threads(arguments.threads)
     documents = list(islice(read_documents([arguments.data]), arguments.documents))

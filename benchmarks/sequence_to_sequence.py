@@ -42,7 +42,7 @@ from transformers import (
 import bertlite
 from bertlite import TransformerLiteConfig, TransformerLiteForConditionalGeneration
 from bertlite.inference import summarize, translate
-from bertlite.tokenization.training import train_joint_bpe
+from bertlite.tokenization import train_joint_bpe
 from bertlite.training import (
     CheckpointAveraging,
     TokenBatchCollator,

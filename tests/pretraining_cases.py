@@ -21,7 +21,7 @@ from bertlite.pretraining import (
     write_token_store,
 )
 from bertlite.pretraining.documents import sentences_of
-from bertlite.tokenization.training import train_wordpiece
+from bertlite.tokenization import train_wordpiece
 
 MODULES = (
     "argparse",

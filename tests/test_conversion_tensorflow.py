@@ -337,3 +337,24 @@ def test_a_failed_write_leaves_the_folder_as_it_was(monkeypatch, tmp_path):
     assert torch.equal(
         again.embeddings.word_embeddings.weight, model.embeddings.word_embeddings.weight
     )
+
+
+def test_the_chinese_vocabulary_goes_both_ways(tmp_path, capsys):
+    """Its line U+2028 goes from a BERT folder to TensorFlow and back to the byte."""
+    lines = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "中", "文"]
+    content = "".join(f"{line}\n" for line in lines).encode()
+    sizes = {**CONFIG, "vocab_size": len(lines)}
+    folder = tmp_path / "bert"
+    transformers.BertForPreTraining(transformers.BertConfig(**sizes)).save_pretrained(folder)
+    (folder / "vocab.txt").write_bytes(content)
+    assert main([str(folder), str(tmp_path / "google")]) == 0
+    assert (tmp_path / "google" / "vocab.txt").read_bytes() == content
+    assert main([str(tmp_path / "google"), str(tmp_path / "lite"), "--keep_accents"]) == 0
+    assert "lower case, since the vocabulary has no capital letters; accents kept" in (
+        capsys.readouterr().out
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "lite")
+    assert (tokenizer.convert_tokens_to_ids(["中", "文"]), len(tokenizer)) == ([6, 7], 8)
+    assert main([str(tmp_path / "lite"), str(tmp_path / "back")]) == 0
+    assert (tmp_path / "back" / "vocab.txt").read_bytes() == content
+    assert "this tokenizer keeps them" in capsys.readouterr().out

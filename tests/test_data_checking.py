@@ -92,7 +92,7 @@ BAD = [
 @pytest.mark.parametrize("streaming", [False, True])
 def test_bad_rows(task, change, message, streaming, as_lines):
     """Line 3 of a file with an empty line 2, which counts as a line. Line 4 comes after it."""
-    last = {**GOOD[task], "id": "4"}
+    last = {**GOOD[task], "id": "4", **({"label": 1} if task == CLASSIFICATION else {})}
     path = as_lines([GOOD[task], b"", {**GOOD[task], **change}, last])
     with pytest.raises(ValueError, match=f"(?s)1 bad row.*data.jsonl line 3: {message}"):
         list(prepare(task, path, streaming=streaming).train)
@@ -111,7 +111,7 @@ def test_broken_lines(as_lines):
         b'{"text": ',
         b"[1]",
     ]
-    path = as_lines([good, *broken, {**good, "text": "\ufffd?"}])
+    path = as_lines([good, *broken, {"text": "\ufffd?", "label": 1}])
     data = prepare(CLASSIFICATION, path, on_bad_row="skip")
     assert data.problems.counts == {"broken UTF-8": 2, "broken JSON": 1, "not a JSON object": 1}
     assert data.train["text"][:] == ["a film", "\ufffd?"], (
@@ -359,9 +359,9 @@ def test_columns_that_are_missing_or_ambiguous(task, row, columns, message):
 
 
 def test_columns_that_are_given():
-    rows = [{"text": "not this", "title": "this", "y": "a"}]
+    rows = [{"text": "not this", "title": "this", "y": label} for label in "ab"]
     data = prepare(CLASSIFICATION, rows, columns={"text": "title", "label": "y"})
-    assert list(data.train) == [{"text": "this", "label": 0}]
+    assert list(data.train) == [{"text": "this", "label": 0}, {"text": "this", "label": 1}]
 
 
 def test_limits_below_one():

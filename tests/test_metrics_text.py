@@ -1,4 +1,4 @@
-"""SQuAD, BLEU, chrF and ROUGE against the libraries that they wrap and numbers worked out by hand."""
+"""SQuAD, BLEU, chrF and ROUGE against the libraries that they wrap and hand-worked numbers."""
 
 import doctest
 import math
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bertlite import metrics
-from bertlite.metrics import squad
+from bertlite.metrics import languages, squad
+from bertlite.metrics.languages import UnicodeTokenizer, bleu_tokenizer
 from bertlite.metrics.squad import normalize_answer
 
 SQUAD_PREDICTION = {"id": "a", "prediction_text": "x"}
@@ -259,9 +260,98 @@ def test_rouge_agrees_with_rouge_score():
         compute("rouge", ["a"], ["a"], rouge_types=["rouge"])
 
 
-def test_rouge_of_another_script_needs_a_tokenizer():
-    assert compute("rouge", ["привет мир"], ["привет мир"])["rouge1"] == 0.0
-    assert compute("rouge", ["привет мир"], ["привет мир"], tokenizer=str.split)["rouge1"] == 1.0
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "rouge1", "rouge_l"),
+    [
+        # Words between spaces: 2 of 3 and 2 of 3 are shared, in one order.
+        ("кот видит дом", "кот ест дом", 2 / 3, 2 / 3),
+        ("القطة على السجادة", "القطة تحت السجادة", 2 / 3, 2 / 3),
+        ("η γάτα κάθεται", "Η γάτα τρέχει", 2 / 3, 2 / 3),
+        # Vowel signs belong to their letters: "बिल्ली" is one word. 2 of 4, 2 of 3.
+        ("बिल्ली चटाई पर है", "बिल्ली है यहाँ", 4 / 7, 4 / 7),
+        # A letter each where no spaces stand between words: 3 shared of 4 and of 4; in order, 2.
+        ("猫坐垫上", "猫上垫下", 3 / 4, 2 / 4),
+        # แ ม ว นั่ ง against แ ม ว ยื น: 3 of 5.
+        ("แมวนั่ง", "แมวยืน", 3 / 5, 3 / 5),
+        # One composed, one of a letter and a combining mark: the same word.
+        ("cafe\u0301 Bär", "Café BÄR", 1, 1),
+    ],
+)
+def test_rouge_of_other_scripts_by_hand(hypothesis, reference, rouge1, rouge_l):
+    made = compute("rouge", [hypothesis], [reference])
+    assert (made["rouge1"], made["rougeL"]) == pytest.approx((rouge1, rouge_l))
+    assert made["tokenizer"] == "unicode"
+
+
+@pytest.mark.parametrize("stemmed", [False, True])
+def test_ascii_text_has_the_tokens_of_rouge_score(stemmed):
+    from nltk.stem.porter import PorterStemmer
+    from rouge_score.tokenize import tokenize
+
+    text = "The dogs' running_shoes: 3.5 m/s, e.g. WEREN'T bought -- (again)\n  or\tso."
+    expected = tokenize(text, PorterStemmer() if stemmed else None)
+    assert UnicodeTokenizer(use_stemmer=stemmed).tokenize(text) == expected
+
+
+def test_the_tokenizer_of_rouge_can_be_chosen():
+    text = ["привет мир"]
+    published = compute("rouge", text, text, tokenizer="rouge_score")
+    assert (published["rouge1"], published["tokenizer"]) == (0.0, "rouge_score")
+    assert compute("rouge", text, text, tokenizer=str.split)["tokenizer"] == "split"
+    with pytest.raises(ValueError, match="tokenizer must be one of .*got 'words'"):
+        compute("rouge", text, text, tokenizer="words")
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("zh-CN", "", ["zh"]),
+        ("cmn_Hans", "", ["zh"]),
+        ("Japanese", "", ["ja-mecab", "flores200", "char"]),
+        (None, "猫が好きです", ["ja-mecab", "flores200", "char"]),
+        (None, "猫坐在垫子上", ["zh"]),
+        (None, "用 Windows 打开文件", ["zh"]),
+        ("target", "고양이가 매트 위에", ["ko-mecab", "flores200", "char"]),
+        (None, "แมวนั่งบนเสื่อ", ["flores200", "char"]),
+        ("de", "Die Katze sitzt.", ["13a"]),
+        (None, "кот сидит", ["13a"]),
+        (None, "The sign for cat is 猫, as every learner of the language knows.", ["13a"]),
+        (None, "", ["13a"]),
+    ],
+)
+def test_the_language_chooses_the_tokenizer_of_bleu(language, text, expected):
+    """The first of sacrebleu's that is installed, which no test may ask to be."""
+    assert bleu_tokenizer(language, [text]) in expected
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference"),
+    [
+        ("猫坐在红色垫子上", "猫坐在蓝色垫子上"),
+        ("แมวนั่งบนเสื่อ", "แมวนอนบนเสื่อ"),
+        ("猫が好きです", "犬が好きです"),
+    ],
+)
+def test_bleu_sees_text_without_spaces(hypothesis, reference):
+    import sacrebleu
+
+    made = compute("sacre_bleu", [hypothesis], [reference])
+    expected = sacrebleu.corpus_bleu([hypothesis], [[reference]], tokenize=made["tokenize"])
+    assert made["score"] == pytest.approx(expected.score)
+    assert made["score"] > 20
+    assert f"tok:{made['tokenize']}" in made["signature"]
+    blind = compute("sacre_bleu", [hypothesis], [reference], tokenize="13a", smooth_method="none")
+    assert blind["score"] == 0
+    with pytest.raises(ValueError, match="tokenize must be one of .*got 'moses'"):
+        compute("sacre_bleu", ["a"], ["a"], tokenize="moses")
+
+
+def test_chinese_bleu_by_hand():
+    """Of "猫坐垫上" in "猫坐床上": 3 of 4 letters, 1 of 3 pairs, no longer run: add 1 to each."""
+    made = compute("sacre_bleu", ["猫坐垫上"], ["猫坐床上"], smooth_method="add-k", smooth_value=1)
+    assert (made["counts"], made["totals"]) == ([3, 1 + 1, 1, 1], [4, 3 + 1, 2 + 1, 1 + 1])
+    expected = 100 * (3 / 4 * 2 / 4 * 1 / 3 * 1 / 2) ** (1 / 4)
+    assert made["score"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["sacre_bleu", "chrf", "rouge"])
@@ -277,7 +367,7 @@ def test_text_metrics_refuse_what_is_no_text(name):
 # Examples
 
 
-@pytest.mark.parametrize("module", [metrics, squad])
+@pytest.mark.parametrize("module", [languages, metrics, squad])
 def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted

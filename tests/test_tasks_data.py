@@ -409,7 +409,7 @@ def test_translation_starts_from_transformers_bert(tmp_path, capsys):
         for value in weights.values()
     )
     found = measured(tmp_path / "out", capsys, "--test", file, "--max_new_tokens", "4")
-    assert set(found) == {"bleu", "chrf", "examples"}
+    assert set(found) == {"bleu", "chrf", "bleu_signature", "chrf_signature", "examples"}
 
 
 def test_no_answer_by_its_threshold(base, tmp_path, capsys):

@@ -10,7 +10,6 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tasks_cases import LABELS
 
 from bertlite.inference import tag
-from bertlite.inference.writing import as_labels
 from bertlite.tasks import TASKS, TaskOptions
 from bertlite.tasks.multiple_choice import GroupedChoices
 from bertlite.tasks.sequence_classification import (
@@ -18,6 +17,7 @@ from bertlite.tasks.sequence_classification import (
     regression_figures,
     single_label_figures,
 )
+from bertlite.tasks.writing import as_labels
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,14 @@ import unicodedata
 import pytest
 from transformers import AutoTokenizer, BertTokenizer, BertTokenizerLegacy, PreTrainedTokenizerFast
 
-from bertlite.tokenization.training import (
-    main,
+from bertlite.cli.spelling import with_dashes
+from bertlite.cli.tokenizer import main
+from bertlite.tokenization import (
     measure,
     read_texts,
     train_joint_bpe,
     train_wordpiece,
+    vocabulary_size,
 )
 
 TEXTS = [
@@ -156,6 +158,44 @@ def test_measures_by_hand():
     )
 
 
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("strip", [True, False, None])
+def test_accents_apart_from_case(lower, strip, tmp_path):
+    """None is BERT's: accents go where case goes."""
+    trained = train_wordpiece(
+        ["Schön schön"] * 5, vocab_size=150, lowercase=lower, strip_accents=strip
+    )
+    word = "schön" if lower else "Schön"
+    strips = lower if strip is None else strip
+    expected = [word.replace("ö", "o") if strips else word]
+    assert reloaded(trained, tmp_path).tokenize("Schön") == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "size"),
+    [
+        (["film", "rice"], 7),
+        (["film", "film", "rice"], 8),
+        (["", "film", "", "rice"], 9),
+        (["film", "rice", "", ""], 7),
+        (["film", "\u2028", "rice"], 8),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_rows_that_a_table_needs(lines, size, end, tmp_path):
+    """For a `vocab.txt` as transformers reads it, whose ids may lie beyond `len(tokenizer)`."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (tmp_path / "vocab.txt").write_bytes(
+        "".join(f"{line}{end}" for line in special + lines).encode()
+    )
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert vocabulary_size(tokenizer) == size
+    assert max(tokenizer("film rice")["input_ids"]) < size
+    tokenizer.add_tokens(["<new>"])
+    assert vocabulary_size(tokenizer) == tokenizer.convert_tokens_to_ids("<new>") + 1
+
+
 def test_training_twice_gives_the_same():
     for train in (train_joint_bpe, train_wordpiece):
         assert train(TEXTS, vocab_size=320).get_vocab() == train(TEXTS, vocab_size=320).get_vocab()
@@ -279,6 +319,28 @@ def test_no_texts():
             train_joint_bpe(texts, vocab_size=300)
     with pytest.raises(ValueError, match="vocab_size must be above 259"):
         train_joint_bpe(TEXTS, vocab_size=200)
+
+
+def test_command_keeps_accents_and_takes_both_spellings(tmp_path):
+    (tmp_path / "train.txt").write_text("Schön ist es\n" * 9)
+    command = ["train", "wordpiece", str(tmp_path / "train.txt"), "--vocab_size=150"]
+    assert main([*command, "--keep_accents", f"--output_dir={tmp_path / 'a_b'}"]) == 0
+    assert AutoTokenizer.from_pretrained(tmp_path / "a_b").tokenize("Schön") == ["schön"]
+    for more in (["--cased"], ["--strip-accents"], ["--limit-alphabet", "9"]):
+        command = ["train", "bpe", str(tmp_path / "train.txt"), "--output-dir", "x", *more]
+        with pytest.raises(ValueError, match=f"{more[0]}.*must be given with wordpiece only"):
+            main(command)
+
+
+def test_options_in_dashes():
+    words = ["a_b.txt", "--output_dir=x_y", "--max_steps", "--", "--as_it_is"]
+    assert with_dashes(words) == [
+        "a_b.txt",
+        "--output-dir=x_y",
+        "--max-steps",
+        "--",
+        "--as_it_is",
+    ]
 
 
 def test_command_refuses_before_reading(tmp_path):

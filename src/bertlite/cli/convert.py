@@ -6,28 +6,40 @@ import sys
 from pathlib import Path
 
 from ..conversion.names import HEADS
+from .spelling import with_dashes
+from .tokenizer import add_accent_options
 
-DESCRIPTION = """Read Google's original TensorFlow BERT (bert_model.ckpt.*, bert_config.json, vocab.txt) and write a
-bertlite folder with its tokenizer; or read a bertlite or BERT folder and write such a checkpoint, with the original
-names. The direction follows from what SOURCE is. Every variable is accounted for: one that is unknown, missing or of
-another shape is an error that names it. An optimizer's variables (adam_m, adam_v, global_step, ...) are passed over.
+DESCRIPTION = """\
+Read Google's original TensorFlow BERT (bert_model.ckpt.*, bert_config.json, vocab.txt) and write a
+bertlite folder with its tokenizer; or read a bertlite or BERT folder and write such a checkpoint,
+with the original names. The direction follows from what SOURCE is. Every variable is accounted
+for: one that is unknown, missing or of another shape is an error that names it. An optimizer's
+variables (adam_m, adam_v, global_step, ...) are passed over.
 TensorFlow is needed for it: pip install "bertlite[tensorflow]"
 """
 # TensorFlow's own lines on processors, drivers and rounding, which do not matter where nothing is
 # computed.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
-EPILOG = """examples:
-  bertlite convert uncased_L-12_H-768_A-12 out/bert-base               Google's release to a bertlite folder
-  bertlite convert uncased_L-12_H-768_A-12 out/encoder --head none     the same without the pretraining heads
-  bertlite convert mrpc/model.ckpt-343 out/mrpc --config uncased_L-12_H-768_A-12/bert_config.json \\
+EPILOG = """\
+examples:
+  bertlite convert uncased_L-12_H-768_A-12 out/bert-base
+      Google's release to a bertlite folder
+  bertlite convert uncased_L-12_H-768_A-12 out/encoder --head none
+      the same without the pretraining heads
+  bertlite convert mrpc/model.ckpt-343 out/mrpc \\
+      --config uncased_L-12_H-768_A-12/bert_config.json \\
       --vocab uncased_L-12_H-768_A-12/vocab.txt --labels different same
-                                                                       a classifier that run_classifier.py trained
+      a classifier that run_classifier.py trained
   bertlite convert ner/model.ckpt-900 out/ner --head token-classification
-  bertlite convert out/bert-base out/google                            back: out/google/bert_model.ckpt.*
+  bertlite convert out/bert-base out/google
+      back: out/google/bert_model.ckpt.*
 
-A classifier's output_weights say neither what they classify nor the labels' names: --head and --labels do.
-Lower case: a vocabulary with capital letters keeps case; one without puts text in lower case, unless the folder's name
-says `cased`. The command says which it chose; --cased or --uncased decides.
+A classifier's output_weights say neither what they classify nor the labels' names: --head and
+--labels do.
+Lower case: a vocabulary with capital letters keeps case; one without puts text in lower case,
+unless the folder's name says `cased`. The command says which it chose; --cased or --uncased
+decides. Accents go where case goes, as in Google's code, unless --keep-accents or --strip-accents
+says otherwise.
 """
 
 
@@ -39,7 +51,7 @@ def main(argv: list[str]) -> int:
     """
     from ..conversion.files import is_tensorflow
 
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser().parse_args(with_dashes(argv))
     check(arguments)
     reads = is_tensorflow(arguments.source) if arguments.to is None else arguments.to == "bertlite"
     for name, value in QUIET.items():
@@ -96,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=None,
         help="it puts text in lower case",
     )
+    add_accent_options(parser)
     add(
         "--labels",
         nargs="+",
@@ -156,7 +169,10 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
     fields, unread = read_config(config)
     if unread:
         say(f"{config.name}: not read, as in Google's code: {', '.join(unread)}")
-    vocabulary = read_vocabulary(vocab, fields["vocab_size"])
+    vocabulary, without = read_vocabulary(vocab, fields["vocab_size"])
+    if without:
+        lines = ", ".join(map(str, without[:10]))
+        say(f"{vocab.name}: blank or repeated lines, whose ids no text has: {lines}")
     lower, reason = decide_case(vocabulary, vocab.parent, arguments.lower)
     loaded = load(
         open_checkpoint(prefix),
@@ -168,11 +184,20 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
     for line in describe(loaded.account):
         say(line)
     loaded.model.config.pad_token_id = vocabulary["[PAD]"]
-    say(f"tokenizer: {'lower case, accents taken away' if lower else 'case kept'}, since {reason}")
+    strip = lower if arguments.strip_accents is None else arguments.strip_accents
+    say(
+        f"tokenizer: {'lower case' if lower else 'case kept'}, since {reason}; accents "
+        f"{'taken away' if strip else 'kept'}"
+    )
     output = Path(arguments.output)
     with whole_folder(output) as folder:
         loaded.model.save_pretrained(folder)
-        make_tokenizer(vocabulary, lower, fields["max_position_embeddings"]).save_pretrained(folder)
+        make_tokenizer(
+            vocabulary,
+            lower,
+            fields["max_position_embeddings"],
+            strip_accents=arguments.strip_accents,
+        ).save_pretrained(folder)
     say(f"{type(loaded.model).__name__} and tokenizer: {output}")
     return 0
 
@@ -186,9 +211,10 @@ def to_tensorflow(arguments: argparse.Namespace) -> int:
     from ..conversion.writing import load_folder, save_tensorflow_checkpoint
 
     source = Path(arguments.source)
-    for name in ("config", "vocab", "lower", "labels"):
+    options = {"lower": "cased and --uncased", "strip_accents": "strip-accents and --keep-accents"}
+    for name in ("config", "vocab", "lower", "strip_accents", "labels"):
         if getattr(arguments, name) is not None:
-            option = {"lower": "cased and --uncased"}.get(name, name)
+            option = options.get(name, name)
             raise ValueError(
                 f"--{option} are for reading a TensorFlow checkpoint, and {source} is none"
             )
@@ -208,9 +234,7 @@ def to_tensorflow(arguments: argparse.Namespace) -> int:
     if tokenizer is None:
         say(f"no vocab.txt was written: {source} has no tokenizer")
     else:
-        lower = getattr(tokenizer, "do_lower_case", None)
-        if lower is not None:
-            say(f"tokenizer: Google's code needs --do_lower_case={bool(lower)}")
+        say_case(tokenizer)
     if "pooler" not in HEADS[head_of(type(model))][1]:
         say(
             "no pooler was written: this head has none, and Google's, which starts it anew, does "
@@ -218,3 +242,18 @@ def to_tensorflow(arguments: argparse.Namespace) -> int:
         )
     say(f"{type(model).__name__}: {prefix}.index, .meta and .data, with bert_config.json")
     return 0
+
+
+def say_case(tokenizer) -> None:
+    """What Google's code must be told of a tokenizer, and what it cannot be told."""
+    lower = getattr(tokenizer, "do_lower_case", None)
+    if lower is None:
+        return
+    say(f"tokenizer: Google's code needs --do_lower_case={bool(lower)}")
+    strip = getattr(tokenizer, "strip_accents", None)
+    if strip not in (None, bool(lower)):
+        say(
+            "tokenizer: Google's code takes accents away where, and only where, it puts text in "
+            f"lower case; this tokenizer {'takes them away' if strip else 'keeps them'}, and "
+            "splits such words otherwise"
+        )

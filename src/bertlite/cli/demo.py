@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hub.model_card import versions, write_model_card
+from .spelling import with_dashes
 
 LABELS = {0: "negative", 1: "positive"}
 MAX_LENGTH = 128  # tokens of a review; the longest has 78
@@ -51,7 +52,7 @@ The output folder then holds the model (safetensors), the tokenizer, metrics.jso
 
 def main(argv: list[str]) -> int:
     """Run the demo; see `bertlite demo --help`. A ValueError refuses bad input before any work."""
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser().parse_args(with_dashes(argv))
     check(arguments)
     start = time.perf_counter()
     splits = split_reviews(

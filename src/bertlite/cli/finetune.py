@@ -52,7 +52,10 @@ def main(argv: list[str]) -> int:
     task = task_named(name)
     kinds = [RunOptions, DataOptions, TaskOptions, ModelOptions, task.arguments_class]
     parser = make_parser(
-        f"bertlite finetune {name}", "Every option, with its default in the library.", kinds
+        f"bertlite finetune {name}",
+        "Every option, with the default that is used.",
+        kinds,
+        {**task.arguments(), "save_strategy": "epoch"},
     )
     if every:
         say(parser.format_help())

@@ -1,12 +1,20 @@
 """The command line of the tasks: options by `HfArgumentParser`, from words and from files."""
 
 import argparse
-import difflib
-import json
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
+
+from .option_files import is_option_file, read_options
+from .option_names import similar
+from .spelling import with_underscores
+
+__all__ = ["OptionParser", "is_option_file", "make_parser", "parse_given", "read_options"]
+
+
+MAPPINGS = ("columns", "config_overrides")
 
 
 class OptionParser(HfArgumentParser):
@@ -19,31 +27,44 @@ class OptionParser(HfArgumentParser):
 
         Of an unknown option, with those whose names are like it.
         """
-        words = [word.split("=")[0] for word in message.split() if word.startswith("--")]
-        near: list[str] = []
+        hint = ""
         if message.startswith("unrecognized"):
             options = [name for action in self._actions for name in action.option_strings[:1]]
-            for word in words:
-                name = word.replace("-", "_").strip("_")
-                near += [
-                    option for option in options if name in option or option.strip("-") in name
-                ]
-                near += difflib.get_close_matches(word, options, 2)
-        hint = f"; is {' or '.join(dict.fromkeys(near[:4]))} meant?" if near else ""
+            hint = similar(message.split(), options)
         raise ValueError(f"{message}{hint}")
 
 
-def make_parser(prog: str, description: str, kinds: list[Any]) -> OptionParser:
-    """A parser of one command's options."""
-    return OptionParser(
+class DefaultsInHelp(argparse.HelpFormatter):
+    """Adds the default to the help of an option that has one and does not speak of it itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        silent = action.default in (None, argparse.SUPPRESS, []) or not action.option_strings
+        if not text or silent or "default:" in text.lower() or "%(default)" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+def make_parser(
+    prog: str, description: str, kinds: list[Any], defaults: Mapping[str, Any] | None = None
+) -> OptionParser:
+    """A parser of one command's options.
+
+    Args:
+        defaults: those that are used where they are not the dataclasses' own, for the help.
+    """
+    parser = OptionParser(
         kinds,
         prog=prog,
         usage="%(prog)s [options]",
         description=description,
         allow_abbrev=False,
         add_help=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsInHelp,
     )
+    for action in parser._actions:
+        action.default = (defaults or {}).get(action.dest, action.default)
+    return parser
 
 
 def parse_given(
@@ -56,52 +77,70 @@ def parse_given(
     Raises:
         ValueError: a file that cannot be read, or an option that is none.
     """
-    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
-    for action in actions.values():
-        action.default, action.required = argparse.SUPPRESS, False
+    actions: dict[str, argparse.Action] = {}
+    for action in parser._actions:
+        if action.dest != "help":
+            action.default, action.required = argparse.SUPPRESS, False
+            actions.setdefault(action.dest, action)  # not --no_x, which comes behind --x
     from_file = {} if file is None else read_options(file)
     unknown = sorted(set(from_file) - set(actions))
     if unknown:
-        raise ValueError(f"{file}: options must be those of --help-all, got {', '.join(unknown)}")
+        hint = similar([f"--{name}" for name in unknown], [f"--{name}" for name in actions])
+        raise ValueError(
+            f"{file}: options must be those of --help-all, got {', '.join(unknown)}{hint}"
+        )
     # YAML reads 1e-4 as text: it is converted as the command line's words are.
     converted = {name: convert(parser, actions[name], value) for name, value in from_file.items()}
-    given = vars(parser.parse_args(argv, argparse.Namespace()))
+    given = vars(parser.parse_args(with_underscores(argv), argparse.Namespace()))
     return {**converted, **given}
 
 
 def convert(parser: Any, action: argparse.Action, value: Any) -> Any:
-    """A value of a file as the command line would give it."""
+    """A value of a file as the command line would give it.
+
+    Raises:
+        ValueError: a value of another kind than the option takes.
+    """
+    if value is None or isinstance(value, dict) and takes_mapping(parser, action.dest):
+        return value
+    if action.nargs in ("+", "*"):
+        values = value if isinstance(value, list) else [value]
+        return [convert_one(parser, action, each) for each in values]
+    return convert_one(parser, action, value)
+
+
+def convert_one(parser: Any, action: argparse.Action, value: Any) -> Any:
+    """A single value; errors as of `convert`."""
     if isinstance(value, str) and action.type is not None:
-        value = parser._get_value(action, value)
-    if action.choices is not None and value is not None and value not in action.choices:
+        try:
+            value = parser._get_value(action, value)
+        except argparse.ArgumentError as error:
+            raise ValueError(str(error).removeprefix("argument ")) from error
+    wanted = {int: int, float: (int, float), str: str}.get(action.type)  # type: ignore[call-overload]
+    right = wanted is None or isinstance(value, wanted) and not isinstance(value, bool)
+    if (
+        isinstance(value, list | dict)
+        or not right
+        or (is_flag(action) and value not in (True, False))
+    ):
+        kind = "true or false" if is_flag(action) else getattr(action.type, "__name__", "one value")
+        raise ValueError(f"{action.dest} must be {kind}, got {value!r}")
+    if action.choices is not None and value not in action.choices:
         raise ValueError(f"{action.dest} must be one of {list(action.choices)}, got {value!r}")
     return value
 
 
-def read_options(file: str) -> dict[str, Any]:
-    """A YAML or JSON file of options.
-
-    Raises:
-        ValueError: no such file, or it holds no mapping.
-    """
-    path = Path(file)
-    if not path.is_file():
-        raise ValueError(f"options must be in a YAML or JSON file, got {file}, which is none")
-    text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix == ".json":
-            found = json.loads(text)
-        else:
-            import yaml
-
-            found = yaml.safe_load(text)
-    except Exception as error:
-        raise ValueError(f"{file}: no valid YAML or JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: must hold names and values, got {type(found).__name__}")
-    return found
+def is_flag(action: argparse.Action) -> bool:
+    """Whether an option is one of true and false."""
+    return action.const is True or action.const is False
 
 
-def is_option_file(word: str) -> bool:
-    """Whether a word of the command line names a file of options."""
-    return word.endswith((".yaml", ".yml", ".json"))
+def takes_mapping(parser: Any, name: str) -> bool:
+    """Whether an option of a file may hold names and values."""
+    return any(name in mappings_of(kind) for kind in parser.dataclass_types)
+
+
+def mappings_of(kind: Any) -> list[str]:
+    """The fields of a dataclass of options that may be a dict: ours, and those of the library."""
+    own = [each.name for each in dataclasses.fields(kind) if each.name in MAPPINGS]
+    return [*own, *getattr(kind, "_VALID_DICT_FIELDS", ())]

@@ -214,7 +214,7 @@ def load_tokenizer(name: str):
 
 def get_tokenizer(arguments: argparse.Namespace, output: Path):
     """The tokenizer that the run has; or one trained on the training text, and measured."""
-    from bertlite.tokenization.training import measure, train_wordpiece
+    from bertlite.tokenization import measure, train_wordpiece
 
     if (output / "tokenizer.json").exists():
         return load_tokenizer(str(output))

@@ -261,7 +261,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    from bertlite.tokenization.training import BERT_SPECIAL_TOKENS
+    from bertlite.tokenization.wordpiece import BERT_SPECIAL_TOKENS
 
     least: dict[str, float] = dict.fromkeys(
         ("max_steps", "tokens_per_batch", "batches_per_update", "save_steps"), 1

@@ -4,6 +4,7 @@ Its prefix, `bert_config.json`, `vocab.txt`; and TensorFlow itself.
 """
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -32,6 +33,7 @@ FIELDS = [
     "initializer_range",
 ]
 ACTIVATIONS = ("gelu", "linear", "relu", "tanh")  # that Google's code knows
+LINE_SEPARATOR = "\u2028"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -130,24 +132,31 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
     return {name: found[name] for name in FIELDS if name in found}, sorted(set(found) - set(FIELDS))
 
 
-def read_vocabulary(path: Path, vocab_size: int) -> dict[str, int]:
-    """Token to id, a line a token, as Google's `load_vocab` reads it.
+def read_vocabulary(path: Path, vocab_size: int) -> tuple[dict[str, int], list[int]]:
+    """Token to id, a line a token, with the ids that Google's `load_vocab` gives.
+
+    Only line feeds and carriage returns end a line: Google's Chinese vocabulary has one that is
+    U+2028. A blank line takes up an id all the same, and of two equal lines the later one is the
+    token's, as in Google's code; the id that is then no token's gets the name `[unusedN]`, so that
+    the tokenizer counts as many tokens as the file has lines. Blank lines at the end are none.
+
+    Returns:
+        The vocabulary, and the numbers of the lines that are no token, from 1.
 
     Raises:
         ValueError: no such file, more tokens than the model knows, or one of the special tokens
             missing.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            tokens = [line.strip() for line in file]
+        with path.open(encoding="utf-8-sig") as file:
+            tokens = [line.strip() or line.rstrip("\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path}: expected Google's vocab.txt, got {error}; give its path as vocab"
         ) from error
-    while tokens and not tokens[-1]:  # blank lines at the end are no tokens
+    while tokens and not tokens[-1].strip(" \t"):
         tokens.pop()
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    missing = [token for token in SPECIAL if token not in vocabulary]
+    missing = [token for token in SPECIAL if token not in tokens]
     if missing:
         raise ValueError(
             f"{path}: a BERT vocabulary must hold {', '.join(SPECIAL)}, got none of "
@@ -156,7 +165,22 @@ def read_vocabulary(path: Path, vocab_size: int) -> dict[str, int]:
     if len(tokens) > vocab_size:
         limit = f"vocab_size = {vocab_size} lines (bert_config.json)"
         raise ValueError(f"{path}: must hold at most {limit}, got {len(tokens)}")
-    return vocabulary
+    vocabulary = {token: number for number, token in enumerate(tokens) if token}
+    named = name_every_id(vocabulary, len(tokens))
+    return named, [number + 1 for number, token in enumerate(named) if token not in vocabulary]
+
+
+def name_every_id(vocabulary: dict[str, int], count: int) -> dict[str, int]:
+    """A vocabulary with a token for each id below `count`, in their order.
+
+    `[unusedN]` where there is none.
+    """
+    tokens = {number: token for token, number in vocabulary.items()}
+    for number in set(range(count)) - set(tokens):
+        free = itertools.count(number, count)  # no two places share any of these numbers
+        names = (f"[unused{place}]" for place in free)
+        tokens[number] = next(name for name in names if name not in vocabulary)
+    return {tokens[number]: number for number in range(count)}
 
 
 def decide_case(
@@ -189,21 +213,30 @@ def decide_case(
 
 
 def make_tokenizer(
-    vocabulary: dict[str, int], do_lower_case: bool, max_length: int
+    vocabulary: dict[str, int],
+    do_lower_case: bool,
+    max_length: int,
+    *,
+    strip_accents: bool | None = None,
 ) -> BertTokenizer:
     """The library's BERT tokenizer over the vocabulary.
 
-    Lower case takes the accents away too, as in Google's code.
+    Lower case takes the accents away too, as in Google's code, unless `strip_accents` says.
     """
-    return BertTokenizer(vocab=vocabulary, do_lower_case=do_lower_case, model_max_length=max_length)
+    return BertTokenizer(
+        vocab=vocabulary,
+        do_lower_case=do_lower_case,
+        strip_accents=strip_accents,
+        model_max_length=max_length,
+    )
 
 
 def vocabulary_lines(tokenizer: Any) -> list[str]:
     """The lines of `vocab.txt`, in the order of the ids.
 
     Raises:
-        ValueError: a tokenizer that Google's code cannot be: no WordPiece, ids with gaps, or a
-            token with white space.
+        ValueError: a tokenizer that Google's code cannot be: no WordPiece, or a token that a line
+            cannot hold, since Google's reader takes white space away around it.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     kind = type(getattr(backend, "model", tokenizer)).__name__
@@ -211,17 +244,23 @@ def vocabulary_lines(tokenizer: Any) -> list[str]:
         raise ValueError(
             f"tokenizer: vocab.txt is for WordPiece, got {kind} ({type(tokenizer).__name__})"
         )
-    lines = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if [number for _, number in lines] != list(range(len(lines))):
-        raise ValueError(
-            "tokenizer: vocab.txt needs the ids 0, 1, 2, ... without a gap, got others"
-        )
-    bad: Sequence[str] = [token for token, _ in lines if not token or token != token.strip()]
+    vocabulary = tokenizer.get_vocab()
+    # What `tokenizers` reads from the line U+2028 of Google's Chinese vocabulary, and from blank
+    # lines. Google's reader makes the same of that line.
+    blank = vocabulary.pop("", None)
+    count = 1 + max(vocabulary.values())
+    if blank is not None and blank < count:
+        vocabulary.setdefault(LINE_SEPARATOR, blank)
+    bad: Sequence[str] = [
+        token
+        for token in vocabulary
+        if token != token.strip() and (token.strip() or not token.strip("\r\n"))
+    ]
     if bad:
         raise ValueError(
             f"tokenizer: vocab.txt cannot hold tokens with white space around them, got {bad[0]!r}"
         )
-    return [token for token, _ in lines]
+    return list(name_every_id(vocabulary, count))
 
 
 def google_config(config: BertLiteConfig) -> dict[str, Any]:

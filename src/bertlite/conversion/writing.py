@@ -42,7 +42,7 @@ def save_tensorflow_checkpoint(
             has no name for.
         ImportError: TensorFlow is missing.
 
-    >>> save_tensorflow_checkpoint(model, "out/bert_model.ckpt", tokenizer=tokenizer)  # doctest: +SKIP
+    >>> save_tensorflow_checkpoint(model, "out/bert_model.ckpt")  # doctest: +SKIP
     """
     target = Path(prefix)
     if target.is_dir() or str(prefix).endswith(("/", os.sep)):
@@ -128,7 +128,7 @@ def to_array(tensor: torch.Tensor, variable: Variable) -> np.ndarray:
 
 
 def write_variables(arrays: dict[str, np.ndarray], prefix: Path) -> None:
-    """Write the three files of a checkpoint, as the Saver of TensorFlow 1 does, which Google used."""
+    """Write the three files of a checkpoint, as TensorFlow 1's Saver does, which Google used."""
     tensorflow = import_tensorflow()
     compat = tensorflow.compat.v1
     with (

@@ -1,144 +1,107 @@
-"""Which column plays which role: found by the usual names, or given."""
+"""Which column plays which role: found by the usual names, or given.
 
-from collections.abc import Iterable, Mapping
+Capitals do not count, nor whether a space, a dash or an underscore stands in a name.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-# Role: the names it is known by. The role's own name, first, wins over the others; two others are
-# ambiguous.
-CLASSIFICATION: dict[str, tuple[str, ...]] = {
-    "text": (
-        "text",
-        "sentence",
-        "review",
-        "content",
-        "tweet",
-        "comment",
-        "document",
-        "body",
-        "message",
-        "question",
-        "utterance",
-        "headline",
-    ),
-    "label": (
-        "label",
-        "labels",
-        "class",
-        "category",
-        "sentiment",
-        "target",
-        "score",
-        "stars",
-        "rating",
-        "intent",
-        "emotion",
-        "polarity",
-    ),
-}
-PAIRS = (
-    ("text", "text_pair"),
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("question", "sentence"),
-    ("query", "passage"),
-    ("sentence_A", "sentence_B"),
-)
-NAMES: dict[str, dict[str, tuple[str, ...]]] = {
-    "sequence-classification": CLASSIFICATION,
-    "token-classification": {
-        "tokens": ("tokens", "words", "token", "word"),
-        "tags": ("tags", "ner_tags", "labels", "label", "pos_tags", "upos", "chunk_tags", "tag"),
-    },
-    "question-answering": {
-        "question": ("question", "query"),
-        "context": ("context", "passage", "paragraph", "document", "text"),
-        "answers": ("answers", "answer"),
-        "id": ("id", "qid", "question_id"),
-    },
-    "multiple-choice": {
-        "question": ("question", "sent1", "ctx", "premise", "sentence", "question_stem"),
-        "choices": ("choices", "endings", "options"),
-        "label": ("label", "answerKey", "answer", "gold", "correct"),
-        "context": ("context", "article", "passage", "premise"),
-        "start": ("start", "sent2"),
-    },
-    "translation": {
-        "translation": ("translation",),
-        "source": ("source", "src", "input"),
-        "target": ("target", "tgt", "reference", "output"),
-    },
-    "summarization": {
-        "source": ("source", "document", "text", "article", "dialogue", "content", "body", "input"),
-        "target": (
-            "target",
-            "summary",
-            "highlights",
-            "abstract",
-            "synopsis",
-            "title",
-            "headline",
-            "output",
-        ),
-    },
-}
 
 
 def find_columns(
-    task: str, available: Iterable[str], given: Mapping[str, Any] | None, *, needed: Iterable[str]
+    task: str,
+    names: Mapping[str, tuple[str, ...]],
+    available: Iterable[str],
+    given: Mapping[str, Any] | None,
+    *,
+    roles: Iterable[str],
 ) -> dict[str, Any]:
     """Column of each role.
 
     Args:
-        task: one of `NAMES`.
+        task: its name, for messages.
+        names: role → the names that its column usually has, the role's own first.
         available: names of the data's columns.
         given: role → column as the caller wants it (or several, as a list or with commas between);
             the other roles are found.
-        needed: roles that must be found; those that are not needed are left out where no column has
-            their name.
+        roles: that are looked for; those of which no column has the name are left out.
 
     Returns:
         role → name of the column (or a list of columns, where a list was given).
 
     Raises:
-        ValueError: a role or a column that does not exist, a needed one that is not found, or two
-            that could be meant.
+        ValueError: a role or a column that does not exist, or two that could be
+            meant.
     """
     available = list(available)
     listed = f"the columns are {', '.join(available)}"
-    names = NAMES[task]
     chosen = dict(given or {})
-    known = {*names, *(["text_pair"] if task == "sequence-classification" else [])}
     for role, column in chosen.items():
-        if isinstance(column, str) and column not in available and "," in column:
-            column = chosen[role] = [name.strip() for name in column.split(",")]
-        if role not in known:
+        if role not in names:
             raise ValueError(
-                f"columns: the roles of {task} are {', '.join(sorted(known))}, got {role!r}"
+                f"columns: the roles of {task} are {', '.join(sorted(names))}, got {role!r}"
             )
-        for name in [column] if isinstance(column, str) else column:
-            if name not in available:
-                raise ValueError(
-                    f"columns: {role} must be a column of the data, got {name!r}; {listed}"
-                )
-    if task == "sequence-classification" and "text" not in chosen and "text_pair" not in chosen:
-        chosen.update(find_pair(available))
+        if not isinstance(column, str | list | tuple):
+            column = str(column)  # a data frame may number its columns
+        if isinstance(column, str) and "," in column and not matching(column, available):
+            column = [name.strip() for name in column.split(",")]
+        if isinstance(column, str):
+            chosen[role] = one_column(role, column, available, listed)
+        else:
+            chosen[role] = [one_column(role, str(name), available, listed) for name in column]
     taken = {column for column in chosen.values() if isinstance(column, str)}
-    for role in needed:
+    for role in roles:
         if role not in chosen and (column := find(role, names[role], available, taken, listed)):
             chosen[role] = column
             taken.add(column)
     return chosen
 
 
-def find_pair(available: list[str]) -> dict[str, str]:
-    """Text and text_pair where the data has two columns that usually are such a pair."""
-    for first, second in PAIRS:
-        if first in available and second in available:
-            return {"text": first, "text_pair": second}
-    return {}
+def with_remembered(
+    given: Mapping[str, Any] | None,
+    remembered: Mapping[str, Any] | None,
+    available: Sequence[str],
+    roles: Iterable[str],
+) -> dict[str, Any]:
+    """The columns that are given, and those of an earlier run for these roles where all are there.
+
+    A given column is not taken for another role.
+    """
+    found = dict(given or {})
+    for role in roles:
+        column = (remembered or {}).get(role)
+        names = [column] if isinstance(column, str) else column or []
+        there = names and all(matching(name, available) for name in names)
+        if role not in found and there and column not in found.values():
+            found[role] = column
+    return found
+
+
+def key_of(name: str) -> str:
+    """A column's name without what is written now one way, now another: capitals, spaces, marks.
+
+    >>> key_of(" Text-Pair") == key_of("text_pair")
+    True
+    """
+    return re.sub(r"[\s_-]+", "_", name.strip("\ufeff \t").casefold())
+
+
+def matching(name: str, available: Iterable[str]) -> list[str]:
+    """The columns of this name: that one, or else those that differ in capitals and the like."""
+    available = list(available)
+    if name in available:
+        return [name]
+    return [column for column in available if key_of(column) == key_of(name)]
+
+
+def one_column(role: str, name: str, available: list[str], listed: str) -> str:
+    """The column that is meant; a ValueError where there is none, or more than one."""
+    found = matching(name, available)
+    if len(found) > 1:
+        raise ValueError(f"columns: {role} could be {' or '.join(found)}; {listed}")
+    if not found:
+        raise ValueError(f"columns: {role} must be a column of the data, got {name!r}; {listed}")
+    return found[0]
 
 
 def find(
@@ -149,18 +112,24 @@ def find(
     Raises:
         ValueError: several are, and none has the role's own name.
     """
-    found = [name for name in names if name in available and name not in taken]
-    if len(found) > 1 and found[0] != role:
+    found = [
+        column for name in names for column in matching(name, available) if column not in taken
+    ]
+    found = list(dict.fromkeys(found))
+    sure = found and key_of(found[0]) == key_of(role)
+    if len(found) > 1 and (not sure or key_of(found[1]) == key_of(role)):
         hint = f'say which with columns={{"{role}": …}} (--columns {role}=…)'
         raise ValueError(f"columns: {role} could be {' or '.join(found)}; {hint}; {listed}")
     return found[0] if found else None
 
 
-def missing(role: str, task: str, available: Iterable[str], more: str = "") -> ValueError:
-    """The error for a role that no column plays."""
-    usual = ", ".join(NAMES[task].get(role, (role,)))
+def missing(
+    role: str, names: Iterable[str], available: Iterable[str], hint: str = ""
+) -> ValueError:
+    """The error for a role that no column plays; `names` are those that its column usually has."""
+    usual = ", ".join(names)
     return ValueError(
         f"columns: no column for {role} was found (usual names: {usual}); say which with "
         f'columns={{"{role}": …}} '
-        f"(--columns {role}=…); the columns are {', '.join(available)}{more}"
+        f"(--columns {role}=…); the columns are {', '.join(available)}{hint}"
     )

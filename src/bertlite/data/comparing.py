@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .problems import shown
@@ -61,6 +61,16 @@ def label_warnings(counts: dict[str, Counter[str]], names: list[str] | None) -> 
             f"tags have I- but never B- for {', '.join(lost)}: entities of IOB2 begin with B-"
         )
     return found
+
+
+def spelling_warnings(readers: Mapping[str, TaskRows]) -> list[str]:
+    """Labels that were taken for one of another spelling."""
+    return [
+        f"{split}: label {value!r} is taken as {name!r} ({count:,} ×)"
+        for split, reader in readers.items()
+        if reader.labels is not None
+        for (value, name), count in reader.labels.taken.items()
+    ]
 
 
 def digests(dataset: Any, reader: TaskRows) -> Iterable[bytes]:

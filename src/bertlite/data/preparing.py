@@ -4,28 +4,21 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
-from .comparing import class_counts, duplicate_warnings, label_warnings
+from .comparing import class_counts, duplicate_warnings, label_warnings, spelling_warnings
+from .decisions import column_words, label_words, row_words
+from .label_checks import check_several
 from .problems import BadRow, Problems
-from .row_reader import make_reader
-from .rows import TaskRows
-from .sources import Source, open_source, open_sources
+from .rows import TaskRows, Wanted
+from .sources import Opening, Source, open_source, open_sources
+from .text_files import checked_encoding
 
 logger = logging.get_logger(__name__)
-
-TASKS = (
-    "sequence-classification",
-    "token-classification",
-    "question-answering",
-    "multiple-choice",
-    "translation",
-    "summarization",
-)
 
 
 @dataclass
@@ -42,6 +35,9 @@ class TaskData:
         problems: the report of bad rows, made to be printed. When streaming, it grows as rows are
             read.
         warnings: what is odd about the splits, one sentence each; they were logged as well.
+        columns: role → column as found or given; `prepare` takes them as `remembered_columns`.
+        decisions: what was decided, one sentence each; `str(data)` has them with the rows.
+        counts: how many rows (tokens in token classification) of each split have each label.
     """
 
     task: str
@@ -52,6 +48,32 @@ class TaskData:
     problem_type: str | None = None
     problems: Problems = field(default_factory=Problems)
     warnings: list[str] = field(default_factory=list)
+    columns: dict[str, Any] = field(default_factory=dict)
+    decisions: list[str] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """What was decided, in lines for the screen."""
+        return "\n".join([f"task: {self.task}", *self.decisions, *self.rows()])
+
+    def rows(self) -> list[str]:
+        """A sentence for each split: its rows, and those that were left out, by reason."""
+        return [
+            f"{split}: {row_words(length(rows), split, self.problems)}"
+            for split, rows in self.splits.items()
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """What is to be remembered of the data, as JSON can hold it."""
+        return {
+            "columns": self.columns,
+            "labels": self.labels,
+            "label_counts": self.counts,
+            "rows": {split: length(rows) for split, rows in self.splits.items()},
+            "left_out": {split: dict(kinds) for split, kinds in self.problems.by_split.items()},
+            "decisions": self.decisions,
+            "warnings": self.warnings,
+        }
 
     @property
     def splits(self) -> dict[str, Any]:
@@ -61,7 +83,7 @@ class TaskData:
 
 
 def prepare(
-    task: str,
+    task: str | type[TaskRows],
     train: Any = None,
     validation: Any = None,
     test: Any = None,
@@ -77,6 +99,8 @@ def prepare(
     max_eval_examples: int | None = None,
     source_language: str | None = None,
     target_language: str | None = None,
+    encoding: str | None = None,
+    remembered_columns: Mapping[str, Any] | None = None,
     require_labels: bool = True,
 ) -> TaskData:
     """Read, check and convert a task's data.
@@ -93,18 +117,20 @@ def prepare(
     - translation, summarization: `source`, `target`
 
     Args:
-        task: one of the above.
-        train: rows to learn from: a path (CSV, TSV, JSON, JSON lines, Parquet, CoNLL, SQuAD; with
-            .gz, .bz2 or .xz too), a pattern, a list of paths, two text files with equally many
-            lines (translation, summarization), the name of a data set of the hub (`name` or
-            `name:split`), a `datasets.Dataset` or a list of dictionaries.
+        task: one of the above, or the class of its rows.
+        train: rows to learn from: a path (CSV, TSV, JSON, JSON lines, Parquet, spreadsheets,
+            CoNLL, CoNLL-U, SQuAD; the texts with .gz, .bz2 or .xz too), a pattern, a list of paths,
+            two text files with equally many lines (translation, summarization), the name of a data
+            set of the hub (`name` or `name:split`), a `datasets.Dataset`, a data frame, a list of
+            dictionaries or a dictionary of columns.
         validation: likewise.
         test: likewise.
         dataset: in place of these, a data set with splits of its own: of the hub, a folder with
             files named `train.…`, `validation.…` and `test.…`, one saved by `datasets` or laid out
             as the hub's are, or a `DatasetDict`.
         dataset_config: its configuration, on the hub.
-        columns: role → column, for those that are not found by their usual names. Roles are the
+        columns: role → column, for those that are not found by their usual names; capitals do not
+            count. Roles are the
             canonical columns; multiple-choice has `context` and `start` as well. A list of 0/1
             columns as `label` (or their names with commas between) is multi-label.
         on_bad_row: "stop": one error that names the first ten bad rows and counts all, before
@@ -115,13 +141,16 @@ def prepare(
             each counts for itself.
         labels: known label names, in the order of their numbers; None: found in train (or the first
             split there is).
-        problem_type: known type; None: lists are multi-label, numbers that are not all whole are
-            regression, anything else is single-label.
+        problem_type: known type; None: as `label_kinds.find_labels` says: lists are multi-label,
+            numbers that are not all whole are regression, anything else is single-label, and what
+            is doubtful is refused.
         max_train_examples: the first so many good rows of train.
         max_eval_examples: the first so many good rows of validation and of test.
-        source_language: key of the source in a `translation` column, or a column's name; None: the
-            first key.
-        target_language: likewise of the target; None: the second key.
+        source_language: key of the source in a `translation` column, a column's name, or an ending
+            of a text file's; None: the first key, or what the names of two files say.
+        target_language: likewise of the target; None: the other one.
+        encoding: of text files; None: UTF-8, or UTF-16 where a file begins with its mark.
+        remembered_columns: `TaskData.columns` of an earlier run, for roles that are not given.
         require_labels: False leaves labels, answers and targets out, for prediction.
 
     Returns:
@@ -129,79 +158,89 @@ def prepare(
 
     Raises:
         ValueError: an argument is wrong, a file cannot be read, a column is missing or ambiguous, a
-            split has no good row, or there are bad rows and `on_bad_row` is "stop".
+            split has no good row, there are bad rows and `on_bad_row` is "stop", or labels are
+            doubtful.
     """
     limits = {
         "train": max_train_examples,
         "validation": max_eval_examples,
         "test": max_eval_examples,
     }
-    check(task, limits)
-    data = TaskData(task, problems=Problems(on_bad_row))
+    check_limits(limits)
+    if encoding is not None:
+        checked_encoding(encoding)
+    kind = rows_of(task)
+    data = TaskData(kind.task, problems=Problems(on_bad_row, may_skip=require_labels))
     given = {"train": train, "validation": validation, "test": test}
-    sources = open_all(task, given, dataset, config=dataset_config, streaming=streaming)
-    options: dict[str, Any] = {
-        "columns": columns,
-        "languages": (source_language, target_language),
-        "labels": labels,
-        "problem_type": problem_type,
-        "require_labels": require_labels,
-    }
-    reader: TaskRows | None = None
+    languages = (source_language, target_language)
+    how = kind.opening(require_labels)
+    how = replace(
+        how, config=dataset_config, streaming=streaming, encoding=encoding, languages=languages
+    )
+    sources = open_all(given, dataset, how)
+    wanted = Wanted(columns, languages, labels, problem_type, require_labels)
+    wanted = replace(wanted, remembered=remembered_columns)
+    readers: dict[str, TaskRows] = {}
     for split, source in sources.items():
-        if reader is not None and reader.labels is not None:
-            options["found"] = reader.labels
-        reader = make_reader(task, source, **options)
+        reader = readers[split] = kind.open(source, wanted)
+        wanted = reader.hold(wanted)
         make = stream if streaming else write
         setattr(data, split, make(source, reader, data.problems, split, limits[split]))
-    assert reader is not None
     data.problems.raise_if_any()
     for split, rows in () if streaming else data.splits.items():
         if not len(rows):
             raise ValueError(
                 f"{split} must have at least one good row, got none of {sources[split].name}"
             )
-    finish(data, reader, streaming)
+    finish(data, sources, readers, streaming)
     return data
 
 
-def check(task: str, limits: Mapping[str, int | None]) -> None:
-    """Refuse an unknown task and limits below 1."""
-    if task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+def rows_of(task: str | type[TaskRows]) -> type[TaskRows]:
+    """The class of a task's rows.
+
+    The one place of this room that looks up to the tasks, and only when it is called by a name.
+
+    Raises:
+        ValueError: there is no task of this name.
+    """
+    if not isinstance(task, str):
+        return task
+    from ..tasks.registry import task_named
+
+    return task_named(task).rows
+
+
+def check_limits(limits: Mapping[str, int | None]) -> None:
+    """Refuse limits below 1."""
     for split, limit in limits.items():
         if limit is not None and limit < 1:
             name = "max_train_examples" if split == "train" else "max_eval_examples"
             raise ValueError(f"{name} must be at least 1, got {limit}")
 
 
-def open_all(
-    task: str, given: Mapping[str, Any], dataset: Any, *, config: str | None, streaming: bool
-) -> dict[str, Source]:
+def open_all(given: Mapping[str, Any], dataset: Any, how: Opening) -> dict[str, Source]:
     """The splits in the order train, validation, test.
 
-    Those given, and the rest from the whole data set.
+    Those given, and the rest from the whole data set. Of parallel text, the sides of the first
+    split hold for the others.
 
     Raises:
         ValueError: there is nothing at all.
     """
-    whole = (
-        {}
-        if dataset is None
-        else open_sources(dataset, task=task, config=config, streaming=streaming)
-    )
+    whole = {} if dataset is None else open_sources(dataset, how)
     for split, data in given.items():
         if data is not None:
-            whole[split] = open_source(
-                data, split=split, task=task, config=config, streaming=streaming
-            )
+            whole[split] = source = open_source(data, split=split, how=how)
+            if source.sides is not None and not any(how.languages):
+                how = replace(how, languages=source.sides)
     if not whole:
         raise ValueError("train, validation, test or dataset must be given, got none of them")
     return {split: whole[split] for split in given if split in whole}
 
 
 def good_rows(
-    source: Source, reader: TaskRows, problems: Problems, limit: int | None
+    source: Source, reader: TaskRows, problems: Problems, limit: int | None, split: str = ""
 ) -> Iterator[dict[str, Any]]:
     """Canonical rows; bad ones go into the report."""
     count = 0
@@ -213,7 +252,7 @@ def good_rows(
                 raise row
             good = reader.read(row)
         except BadRow as bad:
-            problems.add(where, bad)
+            problems.add(where, bad, split)
             continue
         count += 1
         yield good
@@ -231,7 +270,7 @@ def write(
     path = str(Path(folder) / f"{split}.arrow")
     features = datasets.Features(reader.features())
     with ArrowWriter(path=path, features=features) as writer:
-        rows = good_rows(source, reader, problems, limit)
+        rows = good_rows(source, reader, problems, limit, split)
         for row in logging.tqdm(rows, desc=f"checking {split}", unit=" rows", delay=2):
             writer.write(row)
         writer.finalize()
@@ -250,35 +289,78 @@ def stream(
     features = datasets.Features(reader.features())
     shards = {"parts": list(source.parts)}
     common = {"name": source.name, "reader": reader, "problems": problems, "limit": limit}
+    common["split"] = split
     return datasets.IterableDataset.from_generator(
         stream_rows, features=features, gen_kwargs={**shards, **common}
     )
 
 
 def stream_rows(
-    parts: list[Any], name: str, reader: TaskRows, problems: Problems, limit: int | None
+    parts: list[Any],
+    name: str,
+    reader: TaskRows,
+    problems: Problems,
+    limit: int | None,
+    split: str,
 ) -> Iterator[dict[str, Any]]:
     """Good rows of some files; the first bad one is an error where bad rows stop the work."""
     reader.restart()
-    for row in good_rows(Source(name, tuple(parts)), reader, problems, limit):
+    for row in good_rows(Source(name, tuple(parts)), reader, problems, limit, split):
         problems.raise_if_any()
         yield row
     problems.raise_if_any()
 
 
-def finish(data: TaskData, reader: TaskRows, streaming: bool) -> None:
-    """Fill in labels and problem type, and warn of what is odd."""
-    if reader.labels is not None:
-        data.labels = reader.labels.names
-        if data.task == "sequence-classification":
-            data.problem_type = reader.labels.problem_type
+def finish(
+    data: TaskData,
+    sources: Mapping[str, Source],
+    readers: Mapping[str, TaskRows],
+    streaming: bool,
+) -> None:
+    """Fill in labels, problem type and what was decided, and warn of what is odd.
+
+    Raises:
+        ValueError: the labels are a single class.
+    """
+    first = next(iter(readers.values()))
+    data.columns = dict(first.columns)
+    data.decisions = [note for source in sources.values() for note in source.notes]
+    data.decisions.append(f"columns: {column_words(first.columns)}")
+    counts = {}
     if not streaming:
-        counts = {split: class_counts(rows, reader) for split, rows in data.splits.items()}
-        data.warnings = [
-            *label_warnings(counts, data.labels),
-            *duplicate_warnings(data.splits, reader),
-        ]
+        counts = {split: class_counts(rows, readers[split]) for split, rows in data.splits.items()}
+        data.counts = {split: dict(each) for split, each in counts.items()}
+    if (labels := first.labels) is not None:
+        data.labels = labels.names
+        data.problem_type = labels.problem_type if first.has_problem_type else None
+        if labels.problem_type == "single_label_classification":
+            check_several(labels.names, first.columns.get(first.target))
+        if first.has_problem_type:
+            data.decisions.append(f"kind of task: {labels.problem_type}")
+        if streaming and labels.names:
+            data.decisions.append(f"labels: {', '.join(labels.names)}")
+        data.decisions += labels.notes
+        data.warnings += labels.warnings
+        for split, rows in () if streaming else data.splits.items():
+            data.decisions.append(
+                f"labels of {split}: {label_words(rows, readers[split], counts[split])}"
+            )
+    if not streaming:
+        data.warnings += label_warnings(counts, data.labels)
+        data.warnings += spelling_warnings(readers)
+        data.warnings += duplicate_warnings(data.splits, first)
+    say(data)
+
+
+def say(data: TaskData) -> None:
+    """Log what was decided, what is odd, and what was left out."""
+    logger.info(str(data))
     for warning in data.warnings:
         logger.warning(warning)
     if data.problems:
         logger.warning(f"left out: {data.problems}")
+
+
+def length(rows: Any) -> int | None:
+    """How many rows a split has; None where it streams."""
+    return len(rows) if hasattr(rows, "__len__") else None

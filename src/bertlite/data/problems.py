@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 NAMED = 10  # rows that a report names one by one
 ON_BAD_ROW = ("stop", "skip")
+BROKEN = "broken UTF-8"  # the kind of a row with bytes that are not of the encoding
 
 
 class BadRow(ValueError):
@@ -52,11 +53,15 @@ class Problems:
         on_bad_row: "stop" or "skip".
         counts: how many rows had each kind of fault.
         examples: the first ten, each with its place, its fault and what it holds.
+        by_split: `counts` of each split.
+        may_skip: whether rows can be left out: of a prediction, each row has its answer.
     """
 
     on_bad_row: str = "stop"
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+    by_split: dict[str, Counter[str]] = field(default_factory=dict)
+    may_skip: bool = True
 
     def __post_init__(self):
         if self.on_bad_row not in ON_BAD_ROW:
@@ -69,9 +74,10 @@ class Problems:
         """Bad rows in all."""
         return sum(self.counts.values())
 
-    def add(self, where: str, bad: BadRow) -> None:
+    def add(self, where: str, bad: BadRow, split: str = "") -> None:
         """Count a bad row, and keep it as an example while there are few."""
         self.counts[bad.kind] += 1
+        self.by_split.setdefault(split, Counter())[bad.kind] += 1
         if len(self.examples) < NAMED:
             self.examples.append(f"{where}: {bad}")
 
@@ -97,7 +103,9 @@ class Problems:
             ValueError: the first ten bad rows with their places, and the total by kind.
         """
         if self and self.on_bad_row == "stop":
-            raise ValueError(
-                f'{self}.\nCorrect them, or leave them out with on_bad_row="skip" (--on_bad_row '
-                "skip)"
-            )
+            advice = "Correct them"
+            if self.may_skip:
+                advice += ', or leave them out with on_bad_row="skip" (--on_bad_row skip)'
+            if BROKEN in self.counts:
+                advice += "; text in another encoding needs encoding=… (--encoding …), as cp1252"
+            raise ValueError(f"{self}.\n{advice}")

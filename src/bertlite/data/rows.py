@@ -1,40 +1,48 @@
-"""From a row as it stands in the data to the canonical row of its task, or to a `BadRow`.
+"""What a task's rows are.
 
-One class a task. Each is made with the columns of one split, and its `read(row)` checks and
-converts a row.
+From a row as it stands in the data to the canonical row of its task, or to a `BadRow`. Each task
+has a class of its own, beside what else is known of it in `bertlite.tasks`. An object of it is made
+for one split by `open`, which finds the columns; its `read(row)` checks and converts a row.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
-from .labels import Labels, is_missing
-from .problems import BadRow, has_surrogates, shown
+from .cells import parse_cell
+from .columns import find_columns, missing, with_remembered
+from .labels import Labels
+from .problems import BROKEN, BadRow, has_surrogates, shown
+from .sources import Opening, Source
 
 
-def text_of(row: Mapping[str, Any], column: str, role: str) -> str:
-    """A text that is there, is not blank, and is UTF-8.
+@dataclass(frozen=True)
+class Wanted:
+    """What the caller says of the rows; the rest is found in them.
 
-    Raises:
-        BadRow: it is not so.
+    Attributes:
+        columns: role → column.
+        languages: of source and target.
+        labels: known label names.
+        problem_type: known type.
+        require_labels: whether canonical rows have labels.
+        found: labels of an earlier split, which then hold here too.
+        remembered: role → column as in an earlier run; used where the data have that column, and
+            nothing else is said.
     """
-    value = row.get(column)
-    if value is None or value != value:
-        raise BadRow("missing value", f"{role} ({column})")
-    if not isinstance(value, str):
-        if isinstance(value, (bool, list, dict, tuple)):
-            raise BadRow("not a text", f"{role} ({column}) is {shown(value)}")
-        value = str(value)
-    if not value.strip():
-        raise BadRow("empty text", f"{role} ({column})")
-    if has_surrogates(value):
-        raise BadRow("broken UTF-8", f"{role} ({column}) is {shown(value)}")
-    return value
+
+    columns: Mapping[str, Any] | None = None
+    languages: tuple[str | None, str | None] = (None, None)
+    labels: Sequence[str] | None = None
+    problem_type: str | None = None
+    require_labels: bool = True
+    found: Labels | None = None
+    remembered: Mapping[str, Any] | None = None
 
 
 @dataclass
 class TaskRows:
-    """Base of the classes below.
+    """Base of the tasks' rows.
 
     Attributes:
         columns: role → column.
@@ -46,8 +54,83 @@ class TaskRows:
     labels: Labels | None = None
     require_labels: bool = True
 
-    inputs: ClassVar[tuple[str, ...]] = ()  # canonical columns that a model reads
+    task: ClassVar[str]  # its name, for messages
+    # Role: the names that its column is known by. The role's own name, first, wins over the others;
+    # two others are ambiguous.
+    names: ClassVar[Mapping[str, tuple[str, ...]]]
+    required: ClassVar[tuple[str, ...]]  # roles whose columns must be there
+    target: ClassVar[str]  # the role that is learned; not needed without labels
+    optional: ClassVar[tuple[str, ...]] = ()  # roles that are looked for, and may be missing
+    inputs: ClassVar[tuple[str, ...]]  # canonical columns that a model reads
     label: ClassVar[str | None] = None  # canonical column that holds numbers of classes
+    has_problem_type: ClassVar[bool] = False  # whether labels may be numbers, or several a row
+    line_column: ClassVar[str | None] = None  # what a line of plain text is, without labels
+    parallel: ClassVar[bool] = False  # whether two text files, line by line, are rows
+    plain_suffix: ClassVar[str | None] = None  # of the format that a .txt file then has
+
+    @classmethod
+    def open(cls, source: Source, wanted: Wanted) -> Self:
+        """The reader of one split.
+
+        Args:
+            source: the split's rows; looked at to find columns and labels.
+            wanted: what is known of them.
+
+        Raises:
+            ValueError: a column is missing or ambiguous, or labels cannot be found.
+        """
+        available = source.columns()
+        needed = cls.needed(wanted.require_labels)
+        columns = cls.find_columns(source, available, wanted)
+        for role in needed:
+            if role not in columns:
+                hint = cls.hint(role, source)
+                raise missing(role, cls.names.get(role, (role,)), available, hint)
+        labels = cls.find_labels(source, columns, wanted) if wanted.require_labels else None
+        return cls.made_for(source, columns, labels, wanted.require_labels)
+
+    @classmethod
+    def opening(cls, require_labels: bool) -> Opening:
+        """How files with this task's rows are opened."""
+        line_column = None if require_labels else cls.line_column
+        return Opening(cls.parallel, cls.plain_suffix, line_column=line_column)
+
+    def hold(self, wanted: Wanted) -> Wanted:
+        """What the next split must know of this one."""
+        return replace(wanted, found=self.labels)
+
+    @classmethod
+    def needed(cls, require_labels: bool) -> list[str]:
+        """Roles whose columns must be there."""
+        return [*cls.required, *((cls.target,) if require_labels else ())]
+
+    @classmethod
+    def find_columns(
+        cls, source: Source, available: Sequence[str], wanted: Wanted
+    ) -> dict[str, Any]:
+        """Column of each role, of those that are found; errors as of `columns.find_columns`."""
+        roles = [*cls.needed(wanted.require_labels), *cls.optional]
+        given = with_remembered(wanted.columns, wanted.remembered, available, roles)
+        return find_columns(cls.task, cls.names, available, given, roles=roles)
+
+    @classmethod
+    def hint(cls, role: str, source: Source) -> str:
+        """What else may be meant where no column plays a role, for the error."""
+        return ""
+
+    @classmethod
+    def find_labels(
+        cls, source: Source, columns: Mapping[str, Any], wanted: Wanted
+    ) -> Labels | None:
+        """What labels stand for; None where the task has no classes."""
+        return None
+
+    @classmethod
+    def made_for(
+        cls, source: Source, columns: dict[str, Any], labels: Labels | None, require_labels: bool
+    ) -> Self:
+        """The reader, when columns and labels are known."""
+        return cls(columns, labels, require_labels)
 
     def restart(self) -> None:
         """Forget the rows read so far: the same split is read from its start again."""
@@ -72,78 +155,30 @@ def text_feature() -> Any:
     return datasets.Value("string")
 
 
-class ClassificationRows(TaskRows):
-    """`text`, `text_pair` where there is one, `label`."""
+def text_of(row: Mapping[str, Any], column: str, role: str) -> str:
+    """A text that is there, is not blank, and is UTF-8.
 
-    inputs = ("text", "text_pair")
-    label = "label"
-
-    def features(self) -> dict[str, Any]:
-        """See `TaskRows`; the label's type follows the problem type."""
-        import datasets
-
-        found = {role: text_feature() for role in self.inputs if role in self.columns}
-        if self.labels is None:
-            return found
-        kind: Any = datasets.Value("float32")
-        if self.labels.problem_type == "single_label_classification":
-            kind = datasets.ClassLabel(names=self.labels.names)
-        elif self.labels.problem_type == "multi_label_classification":
-            kind = datasets.List(kind)
-        return {**found, "label": kind}
-
-    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """See `TaskRows`."""
-        found: dict[str, Any] = {
-            role: text_of(row, self.columns[role], role)
-            for role in self.inputs
-            if role in self.columns
-        }
-        if self.labels is not None:
-            column = self.columns["label"]
-            value = (
-                row.get(column) if isinstance(column, str) else [row.get(name) for name in column]
-            )
-            found["label"] = self.labels.encode(value)
-        return found
-
-
-class TokenRows(TaskRows):
-    """`tokens`, `tags`."""
-
-    inputs = ("tokens",)
-    label = "tags"
-
-    def features(self) -> dict[str, Any]:
-        """See `TaskRows`."""
-        import datasets
-
-        found = {"tokens": datasets.List(text_feature())}
-        if self.labels is None:
-            return found
-        return {**found, "tags": datasets.List(datasets.ClassLabel(names=self.labels.names))}
-
-    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """See `TaskRows`."""
-        tokens = items_of(row, self.columns["tokens"], "tokens")
-        words = [
-            text_of({"tokens": token}, "tokens", f"token {number}")
-            for number, token in enumerate(tokens, 1)
-        ]
-        if self.labels is None:
-            return {"tokens": words}
-        tags = items_of(row, self.columns["tags"], "tags")
-        if len(tags) != len(tokens):
-            raise BadRow(
-                "tokens and tags of unequal length", f"{len(tokens)} tokens, {len(tags)} tags"
-            )
-        return {"tokens": words, "tags": [self.labels.one(tag) for tag in tags]}
+    Raises:
+        BadRow: it is not so.
+    """
+    value = row.get(column)
+    if value is None or value != value:
+        raise BadRow("missing value", f"{role} ({column})")
+    if not isinstance(value, str):
+        if isinstance(value, (bool, list, dict, tuple)):
+            raise BadRow("not a text", f"{role} ({column}) is {shown(value)}")
+        value = str(value)
+    if not value.strip():
+        raise BadRow("empty text", f"{role} ({column})")
+    if has_surrogates(value):
+        raise BadRow(BROKEN, f"{role} ({column}) is {shown(value)}")
+    return value
 
 
 def items_of(row: Mapping[str, Any], column: str, role: str) -> list[Any]:
     """A list that is not empty.
 
-    A text is taken apart at its spaces, or as JSON where it begins with a bracket.
+    A text is taken apart at its spaces, or as a list where it begins with a bracket.
 
     Raises:
         BadRow: it is missing or empty.
@@ -152,136 +187,10 @@ def items_of(row: Mapping[str, Any], column: str, role: str) -> list[Any]:
     if value is None or (isinstance(value, float) and value != value):
         raise BadRow("missing value", f"{role} ({column})")
     if isinstance(value, str):
-        parsed = parsed_json(value, role) if value.lstrip().startswith("[") else None
+        parsed = parse_cell(value, role) if value.lstrip().startswith("[") else None
         value = parsed if isinstance(parsed, list) else value.split()
     if not isinstance(value, (list, tuple)):
         raise BadRow("not a list", f"{role} ({column}) is {shown(value)}")
     if not value:
         raise BadRow("empty text", f"{role} ({column})")
     return list(value)
-
-
-def parsed_json(text: str, role: str) -> Any:
-    """What a cell with JSON holds.
-
-    Raises:
-        BadRow: it is not JSON.
-    """
-    import json
-
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadRow("broken JSON", f"{role} is {shown(text)}: {error}") from error
-
-
-@dataclass
-class QuestionRows(TaskRows):
-    """`id`, `question`, `context`, `answers` {"text", "answer_start"} (both empty.
-
-    No answer in the context).
-    """
-
-    inputs = ("question", "context")
-    ids: set[str] = field(default_factory=set)
-
-    def restart(self) -> None:
-        """See `TaskRows`."""
-        self.ids.clear()
-
-    def features(self) -> dict[str, Any]:
-        """See `TaskRows`."""
-        import datasets
-
-        found: dict[str, Any] = {role: text_feature() for role in ("id", "question", "context")}
-        if not self.require_labels:
-            return found
-        answers = {
-            "text": datasets.List(text_feature()),
-            "answer_start": datasets.List(datasets.Value("int32")),
-        }
-        return {**found, "answers": answers}
-
-    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """See `TaskRows`. Without an id in the data, the number of the good row is its id."""
-        found: dict[str, Any] = {
-            role: text_of(row, self.columns[role], role) for role in self.inputs
-        }
-        if self.require_labels:
-            found["answers"] = self.answers(row, found["context"])
-        name = (
-            text_of(row, self.columns["id"], "id") if "id" in self.columns else str(len(self.ids))
-        )
-        if name in self.ids:
-            raise BadRow("id stands twice", shown(name))  # the metric knows a question by its id
-        self.ids.add(name)
-        return {"id": name, **found}
-
-    def answers(self, row: Mapping[str, Any], context: str) -> dict[str, list[Any]]:
-        """The answers, each of which stands in the context at its start."""
-        value = row.get(self.columns["answers"])
-        if isinstance(value, str):
-            value = parsed_json(value, "answers")
-        if value is None:
-            raise BadRow("missing value", f"answers ({self.columns['answers']})")
-        if isinstance(value, (list, tuple)) and all(
-            isinstance(answer, Mapping) for answer in value
-        ):
-            value = {key: [answer.get(key) for answer in value] for key in ("text", "answer_start")}
-        if not isinstance(value, Mapping) or not {"text", "answer_start"} <= set(value):
-            raise BadRow("answers are not {text, answer_start}", shown(value))
-        texts, starts = (as_items(value[key]) for key in ("text", "answer_start"))
-        if len(texts) != len(starts):
-            raise BadRow("answers of unequal length", f"{len(texts)} texts, {len(starts)} starts")
-        for text, start in zip(texts, starts, strict=True):
-            check_answer(text, start, context)
-        return {"text": texts, "answer_start": [int(start) for start in starts]}
-
-
-def as_items(value: Any) -> list[Any]:
-    """A list as it is; a single answer as a list of one."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def check_answer(text: Any, start: Any, context: str) -> None:
-    """Raise a BadRow unless the text stands in the context at this character."""
-    if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
-        raise BadRow(
-            "answers are not {text, answer_start}",
-            f"text {shown(text)}, answer_start {shown(start)}",
-        )
-    if not text.strip():
-        raise BadRow("empty text", "answer")
-    if start < 0 or context[start : start + len(text)] != text:
-        there = context[max(start, 0) : max(start, 0) + len(text)]
-        right = context.find(text)
-        hint = f"it stands at {right}" if right >= 0 else "the context does not hold it"
-        raise BadRow(
-            "answer not at answer_start",
-            f"{shown(text)} at {start}, where {shown(there)} is; {hint}",
-        )
-
-
-class PairRows(TaskRows):
-    """`source`, `target`: translation and summarisation."""
-
-    inputs = ("source",)
-
-    def features(self) -> dict[str, Any]:
-        """See `TaskRows`."""
-        return {
-            role: text_feature() for role in ("source", "target")[: 2 if self.require_labels else 1]
-        }
-
-    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """See `TaskRows`."""
-        roles = ("source", "target")[: 2 if self.require_labels else 1]
-        if "translation" in self.columns:
-            column = self.columns["translation"]
-            texts = row.get(column)
-            if not isinstance(texts, Mapping):
-                raise BadRow(
-                    "missing value" if is_missing(texts) else "not one text a language", column
-                )
-            row = texts
-        return {role: text_of(row, self.columns[role], role) for role in roles}

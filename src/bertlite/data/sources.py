@@ -4,22 +4,26 @@ Local files, folders, data sets of the hub, what is in memory; all as one `Sourc
 """
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_conll, read_parallel, suffix_of
-from .problems import BadRow
+from .conll import holds_sentences
+from .formats import LOOKS_LIKE_FILE, READERS, Row, Rows, read_lines
+from .in_memory import is_columns, is_rows, is_table, read_list, read_table, rows_of_columns
+from .parallel import order_pair, pair_up, read_parallel, side_names
+from .problems import BadRow, has_surrogates, shown
+from .text_files import holds_text, suffix_of
 
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
-PARALLEL_TASKS = ("translation", "summarization")
+TABLES = (".tsv", ".tab")  # whose lines may be words as well
 PEEKED = 100  # rows that are looked at to learn the columns
 
 
@@ -31,11 +35,15 @@ class Source:
         name: of the files or of the data set, for messages.
         parts: one call a file; each gives that file's rows with their places.
         features: of `datasets`, where known: they hold the names of labels.
+        notes: what was decided about it, a sentence each.
+        sides: endings of the names of two text files, source and target.
     """
 
     name: str
     parts: tuple[Callable[[], Rows], ...]
     features: Any = None
+    notes: tuple[str, ...] = ()
+    sides: tuple[str, str] | None = None
 
     def __iter__(self) -> Rows:
         for part in self.parts:
@@ -53,7 +61,12 @@ class Source:
         """
         if self.features is not None:
             return list(self.features)
-        names = list(dict.fromkeys(name for row in self.peek() for name in row))
+        names = list(dict.fromkeys(str(name) for row in self.peek() for name in row))
+        if broken := [name for name in names if has_surrogates(name) or "\0" in name]:
+            raise ValueError(
+                f"{self.name} must name its columns in the encoding in which it is read, got "
+                f"{shown(broken[0])}; give encoding=… (--encoding …), such as cp1252"
+            )
         if not names:
             bad = next(
                 (f"; first row: {where}: {row}" for where, row in self if isinstance(row, BadRow)),
@@ -63,50 +76,104 @@ class Source:
         return names
 
 
-def open_source(
-    data: Any, *, split: str, task: str, config: str | None = None, streaming: bool = False
-) -> Source:
+@dataclass(frozen=True)
+class Opening:
+    """How files and data sets are opened.
+
+    Attributes:
+        parallel: whether two text files of equally many lines are rows.
+        plain_suffix: the format of a text file whose ending tells nothing; None: there is no such.
+        config: of a data set of the hub.
+        streaming: read a data set of the hub as it comes, not whole to disk first.
+        encoding: of text files; None: UTF-8, or what their first bytes say.
+        languages: of source and target.
+        line_column: the column that a line of a plain text file is; None: such files are not read.
+    """
+
+    parallel: bool = False
+    plain_suffix: str | None = None
+    config: str | None = None
+    streaming: bool = False
+    encoding: str | None = None
+    languages: tuple[str | None, str | None] = (None, None)
+    line_column: str | None = None
+
+
+def open_source(data: Any, *, split: str, how: Opening) -> Source:
     """A source of one split.
 
     Args:
         data: a path, a list of paths, a pattern such as `data/*.csv`, two text files, the name of a
-            data set of the hub, a `datasets.Dataset` or `IterableDataset`, a list of dictionaries,
-            or a `Source`.
+            data set of the hub, a `datasets.Dataset` or `IterableDataset`, a data frame, a list of
+            dictionaries, a dictionary of columns, or a `Source`.
         split: "train", "validation" or "test".
-        task: decides what a `.txt` file is.
-        config: of the data set of the hub.
-        streaming: read a data set of the hub as it comes, not whole to disk first.
+        how: what the task and the caller say of it.
 
     Raises:
         ValueError: it is none of these, a file is missing, or its format is not known.
     """
-    import datasets
-
+    if isinstance(data, (list, tuple)) and len(data) == 1 and isinstance(data[0], (str, Path)):
+        data = data[0]
     if isinstance(data, Source):
         return data
-    if isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
-        return Source(
-            f"the {split} data set", (partial(read_dataset, data, f"{split} row"),), data.features
-        )
-    if is_rows(data):
-        return Source(f"the {split} rows", (partial(read_list, data, f"{split} row"),))
     if isinstance(data, (str, Path)) and not is_local(str(data)):
-        return hub_source(str(data), config, split, streaming)
+        return hub_source(str(data), split, how)
+    if (held := in_memory(data, split)) is not None:
+        return held
+    return open_files(data, split, how)
+
+
+def in_memory(data: Any, split: str) -> Source | None:
+    """A source of what is in memory; None where that is no rows."""
+    import datasets
+
+    place = f"{split} row"
+    if isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
+        part = partial(read_list, data, place)
+        return Source(f"the {split} data set", (part,), data.features)
+    if is_table(data):
+        return Source(f"the {split} table", (partial(read_table, data, place),))
+    if is_columns(data):
+        data = rows_of_columns(data, split)
+    if is_rows(data):
+        return Source(f"the {split} rows", (partial(read_list, data, place),))
+    return None
+
+
+def open_files(data: Any, split: str, how: Opening) -> Source:
+    """A source of local files; errors as of `open_source`."""
     paths = find_paths(data, split)
-    if (
-        len(paths) == 2
-        and task in PARALLEL_TASKS
-        and not any(suffix_of(path) in READERS for path in paths)
-    ):
-        return Source(" and ".join(path.name for path in paths), (partial(read_parallel, *paths),))
-    return Source(
-        ", ".join(path.name for path in paths), tuple(partial(reader_of(p, task), p) for p in paths)
-    )
+    if how.parallel and len(paths) > 1 and not any(suffix_of(path) in READERS for path in paths):
+        return open_parallel(paths, how, ordered=means_order(data, paths))
+    parts = tuple(reader_of(path, how) for path in paths)
+    notes = (f"{split} is read from {', '.join(path.name for path in paths)}",)
+    return Source(", ".join(path.name for path in paths), parts, notes=notes)
 
 
-def open_sources(
-    dataset: Any, *, task: str, config: str | None = None, streaming: bool = False
-) -> dict[str, Source]:
+def means_order(data: Any, paths: list[Path]) -> bool:
+    """Whether the order of files says which is the source.
+
+    Not that of a pattern, which a shell may have put in the place of a list: it is alphabetical.
+    """
+    if isinstance(data, (str, Path)):
+        return bool(two_files(str(data)))
+    return isinstance(data, tuple) or paths != sorted(paths)
+
+
+def open_parallel(paths: Sequence[Path], how: Opening, *, ordered: bool) -> Source:
+    """A source of text files in pairs; errors as of `parallel.order_pair`."""
+    parts, names, notes = [], [], []
+    sides = None
+    for pair in pair_up(paths):
+        source, target, told = order_pair(pair, how.languages, ordered=ordered)
+        parts.append(partial(read_parallel, source, target, how.encoding))
+        names.append(f"{source.name} and {target.name}")
+        notes.append(f"source is {source.name} and target {target.name}, told {told}")
+        sides = side_names(source)[0], side_names(target)[0]
+    return Source(", ".join(names), tuple(parts), notes=tuple(notes), sides=sides)
+
+
+def open_sources(dataset: Any, how: Opening) -> dict[str, Source]:
     """The splits of a whole data set.
 
     Of the hub, in memory, or a folder with `train.…`, `validation.…`, `test.…`.
@@ -117,17 +184,22 @@ def open_sources(
     found: dict[str, Any]
     if isinstance(dataset, dict):  # DatasetDict and IterableDatasetDict too
         found = dict(dataset)
+    elif not isinstance(dataset, (str, Path)):
+        raise ValueError(
+            "dataset must be a folder, the name of a data set of the hub or a dictionary of "
+            f"splits, got {type(dataset).__name__}; give rows as train"
+        )
     elif Path(dataset).is_dir():
-        found = open_folder(Path(dataset), config, streaming)
+        found = open_folder(Path(dataset), how)
     else:
-        found = dict(load_hub("dataset", str(dataset), config, streaming=streaming))
+        found = dict(load_hub("dataset", str(dataset), how))
     named = usual_splits(found)
     if all(data is None for data in named.values()):
         raise ValueError(
             f"dataset must have a split train, validation or test, got {', '.join(found) or 'none'}"
         )
     return {
-        split: open_source(data, split=split, task=task)
+        split: open_source(data, split=split, how=how)
         for split, data in named.items()
         if data is not None
     }
@@ -141,7 +213,7 @@ def usual_splits(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, Any]:
+def open_folder(folder: Path, how: Opening) -> dict[str, Any]:
     """The splits of a folder.
 
     Saved by `datasets`, files such as `train.csv`, or laid out as a data set of the hub.
@@ -152,21 +224,14 @@ def open_folder(folder: Path, config: str | None, streaming: bool) -> dict[str, 
         loaded = datasets.load_from_disk(folder)
         return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     found: dict[str, Any] = {}
+    usual = {name for names in SPLITS.values() for name in names}
     for path in sorted(folder.iterdir()):
-        if suffix_of(path) in READERS:
-            found.setdefault(path.name.split(".")[0], []).append(path)
-    if config is None and any(data is not None for data in usual_splits(found).values()):
+        split = path.name.split(".")[0]
+        if suffix_of(path) in READERS or (how.parallel and split in usual):
+            found.setdefault(split, []).append(path)
+    if how.config is None and any(data is not None for data in usual_splits(found).values()):
         return found
-    return dict(load_hub("dataset", str(folder), config, streaming=streaming))
-
-
-def is_rows(data: Any) -> bool:
-    """Whether these are dictionaries in memory."""
-    return (
-        isinstance(data, Sequence)
-        and not isinstance(data, str)
-        and all(isinstance(row, dict) for row in data)
-    )
+    return dict(load_hub("dataset", str(folder), how))
 
 
 def is_local(name: str) -> bool:
@@ -200,8 +265,11 @@ def find_paths(data: Any, split: str) -> list[Path]:
         or not all(isinstance(name, (str, Path)) for name in named)
         or not named
     ):
+        came = type(data).__name__
+        if isinstance(named, (list, tuple)) and named:
+            came += f" of {type(named[0]).__name__}"
         raise ValueError(
-            f"{split} must be a path, paths, a data set or dictionaries, got {type(data).__name__}"
+            f"{split} must be a path, paths, a data set, a data frame or dictionaries, got {came}"
         )
     paths: list[Path] = []
     for name in map(str, named):
@@ -217,49 +285,41 @@ def find_paths(data: Any, split: str) -> list[Path]:
     return paths
 
 
-def reader_of(path: Path, task: str) -> Callable[[Path], Rows]:
-    """The reader for a file's format.
+def reader_of(path: Path, how: Opening) -> Callable[[], Rows]:
+    """A call that reads a file, by its format.
 
     Raises:
         ValueError: the format is not known.
     """
     suffix = suffix_of(path)
+    if how.plain_suffix is not None and suffix in TABLES and holds_sentences(path, how.encoding):
+        suffix = how.plain_suffix
     if suffix in READERS:
-        return READERS[suffix]
-    if task == "token-classification" and suffix in (".txt", ""):
-        return read_conll
+        return partial(READERS[suffix], path, how.encoding)
+    if how.plain_suffix is not None and suffix in (".txt", ""):
+        return partial(READERS[how.plain_suffix], path, how.encoding)
+    if how.line_column is not None and holds_text(path):
+        return partial(read_lines, path, how.line_column, how.encoding)
     known = ", ".join(READERS)
-    pair = "; or two text files of equally many lines" if task in PARALLEL_TASKS else ""
+    pair = "; or two text files of equally many lines" if how.parallel else ""
     raise ValueError(
         f"{path} must be of a known format: {known} (or one of these with .gz, .bz2 or .xz){pair}"
     )
 
 
-def read_list(rows: Sequence[Row], place: str) -> Rows:
-    """Dictionaries in memory, numbered from 1."""
-    for number, row in enumerate(rows, start=1):
-        yield f"{place} {number}", row
-
-
-def read_dataset(dataset: Any, place: str) -> Iterator[tuple[str, Row | BadRow]]:
-    """Rows of a data set, numbered from 1."""
-    for number, row in enumerate(dataset, start=1):
-        yield f"{place} {number}", row
-
-
-def hub_source(name: str, config: str | None, split: str, streaming: bool) -> Source:
+def hub_source(name: str, split: str, how: Opening) -> Source:
     """One split of a data set of the hub; `name:split` chooses another than the usual one."""
     name, _, chosen = name.partition(":")
-    found = load_hub(split, name, config, streaming=streaming)
+    found = load_hub(split, name, how)
     for candidate in [chosen] if chosen else SPLITS[split]:
         if candidate in found:
-            return open_source(found[candidate], split=split, task="")
+            return open_source(found[candidate], split=split, how=how)
     raise ValueError(
         f"{split}: {name} must have a split {chosen or split}, it has {', '.join(found)}"
     )
 
 
-def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -> Any:
+def load_hub(argument: str, name: str, how: Opening) -> Any:
     """All splits of a data set of the hub, or of a folder that is laid out as one.
 
     Args:
@@ -272,7 +332,7 @@ def load_hub(argument: str, name: str, config: str | None, *, streaming: bool) -
     import datasets
 
     try:
-        return datasets.load_dataset(name, config, streaming=streaming)
+        return datasets.load_dataset(name, how.config, streaming=how.streaming)
     except (
         Exception
     ) as error:  # the hub's client raises many kinds: missing, gated, offline, no such config

@@ -51,14 +51,6 @@ All arguments stand in `run_arguments.json`.
 Measured on the rows named above only. Other subjects, languages and lengths were not, and neither was whether scores
 are calibrated. Licences of data and starting weights are to be added by whoever publishes this model.
 """
-FUNCTIONS = {
-    "sequence-classification": 'bertlite.classify("A text.", "FOLDER OR HUB NAME")',
-    "token-classification": 'bertlite.tag("A text.", "FOLDER OR HUB NAME")',
-    "question-answering": 'bertlite.answer("A question?", "A text.", "FOLDER OR HUB NAME")',
-    "multiple-choice": 'bertlite.BertLiteForMultipleChoice.from_pretrained("FOLDER OR HUB NAME")',
-    "translation": 'bertlite.translate("A text.", "FOLDER OR HUB NAME")',
-    "summarization": 'bertlite.summarize("A text.", "FOLDER OR HUB NAME")',
-}
 
 
 def write_card(
@@ -86,9 +78,9 @@ def write_card(
         name=folder.resolve().name,
         task=task.name,
         model_class=type(model).__name__,
-        use=f"import bertlite\n\n{FUNCTIONS[task.name]}",
+        use=f"import bertlite\n\n{task.usage}",
         figures=figure_table(figures),
-        data="\n".join(f"- {name}: `{Path(str(value)).name}`" for name, value in sources.items()),
+        data="\n".join(f"- {name}: {file_names(value)}" for name, value in sources.items()),
         start=f"`{Path(run['model']).name}`"
         if run["model"]
         else f"random weights, {run['recipe']['config_preset']}",
@@ -111,6 +103,16 @@ def write_card(
     return path
 
 
+def file_names(value: Any) -> str:
+    """The names of a file, or of several, without their folders.
+
+    >>> file_names(["data/a.csv", "data/b.csv"])
+    '`a.csv`, `b.csv`'
+    """
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(f"`{Path(str(each)).name}`" for each in values)
+
+
 def figure_table(figures: dict[str, dict[str, float]]) -> str:
     """A table with a column for each split that was measured."""
     splits = [name for name in ("validation", "test") if name in figures]
@@ -119,11 +121,15 @@ def figure_table(figures: dict[str, dict[str, float]]) -> str:
     rows = [f"| | {' | '.join(splits)} |", f"| --- |{' --- |' * len(splits)}"]
     for name in figures[splits[0]]:
         values = (figures[split].get(name) for split in splits)
-        rows.append(
-            f"| {name} | "
-            f"{' | '.join('-' if value is None else f'{value:.4f}' for value in values)} |"
-        )
+        rows.append(f"| {name} | {' | '.join(shown(value) for value in values)} |")
     return "\n".join(rows)
+
+
+def shown(value: float | str | None) -> str:
+    """A figure, or what it was measured by, such as sacrebleu's signature."""
+    if isinstance(value, str):
+        return f"`{value.replace('|', ', ')}`"  # a bar would begin the next column
+    return "-" if value is None else f"{value:.4f}"
 
 
 def front_matter(folder: Path, task: Task, figures: dict[str, dict[str, float]]) -> ModelCardData:
@@ -142,6 +148,7 @@ def front_matter(folder: Path, task: Task, figures: dict[str, dict[str, float]])
         )
         for split in ("validation", "test")
         for metric, value in figures.get(split, {}).items()
+        if not isinstance(value, str)
     ]
     return ModelCardData(
         library_name="transformers",

@@ -5,6 +5,7 @@ Texts to vectors, in batches by token budget, tokenised in a thread while the mo
 Shapes: `B` batch, `T` length, `E` hidden size.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,20 +16,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from .batching import evaluating
+from .embedding_recipe import EmbeddingRecipe, read_recipe
+from .loading import BASE, check_counts, load, position_limit
+from .pooling import POOLINGS, pool
+
 BLOCK = (
     1024  # texts tokenised at a time: enough to sort well by length, little enough to start at once
 )
-POOLINGS = ("mean", "cls", "max")
-
-
-def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """`(B, T, E)` and `(B, T)` to one vector a row, `(B, E)`, from real tokens only."""
-    real = attention_mask.bool()[..., None]  # (B, T, 1)
-    if pooling == "cls":
-        return hidden_states[:, 0]
-    if pooling == "max":
-        return hidden_states.masked_fill(~real, -torch.inf).amax(1)
-    return hidden_states.masked_fill(~real, 0).sum(1) / real.sum(1)
 
 
 def batches_by_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -110,16 +105,14 @@ def ahead(items: Iterator, depth: int = 4) -> Iterator:
 
 
 def check_options(
-    texts, pooling: str, output: str, batch_tokens: int, max_length: int | None
+    texts: Any, pooling: str | None, output: str, batch_tokens: int, max_length: int | None
 ) -> list[str]:
     """The texts as a list; a ValueError for what cannot be encoded, before anything is computed."""
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
+    if pooling is not None and pooling not in POOLINGS:
+        raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, got {pooling!r}")
     if output not in ("numpy", "torch"):
         raise ValueError(f"output must be 'numpy' or 'torch', got {output!r}")
-    for name, value in (("batch_tokens", batch_tokens), ("max_length", max_length)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_counts(1, batch_tokens=batch_tokens, max_length=max_length)
     texts = [texts] if isinstance(texts, str) else list(texts)
     for place, text in enumerate(texts):
         if not isinstance(text, str):
@@ -132,58 +125,110 @@ def check_options(
 def encode(
     texts: str | Sequence[str],
     model: Any,
-    tokenizer=None,
+    tokenizer: Any = None,
     *,
-    pooling: str = "mean",
-    normalize: bool = True,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
     max_length: int | None = None,
     batch_tokens: int = 2048,
     output: str = "numpy",
+    device: torch.device | str | int | None = None,
     show_progress: bool = False,
 ) -> np.ndarray | torch.Tensor:
     """One vector for each text, in the order given.
 
     `(texts, E)` in fp32, or `(E,)` for a single string.
 
-    With the defaults, the vectors of a sentence-transformers model with mean pooling and a norm,
-    such as MiniLM.
+    Of a folder of sentence-transformers (one with a `modules.json`) the vectors are those that its
+    files ask for: its length, pooling, layers, norm and prompts. Of any other, the mean over tokens
+    at length 1. A text has the same vector alone and among others, whatever they are.
 
     Args:
         texts: a string or strings.
-        model: an encoder, with or without a head, optimised or not; of an encoder-decoder, its
-            encoder is used.
+        model: a folder, a hub name, or a loaded encoder, with or without a head, optimised or not;
+            of an encoder-decoder, its encoder is used.
         tokenizer: its tokenizer; None: the one beside the model's weights.
         pooling: "mean" over real tokens, "cls" for the first one, "max" for the largest of each
-            channel.
-        normalize: scale each vector to length 1.
-        max_length: tokens a text is cut to; None: as many as tokenizer and model take.
+            channel, "mean_sqrt_len" for the sum over the root of the length, "weighted_mean" for
+            the mean with rising weights, "last" for the last one; None: the folder's, or "mean".
+        normalize: scale each vector to length 1; None: as the folder says, or yes.
+        prompt: put before each text; None: the folder's default, if it has one.
+        prompt_name: or the name of one of the folder's prompts.
+        max_length: tokens a text is cut to; None: the folder's, or as many as tokenizer and model
+            take.
         batch_tokens: real tokens computed at a time.
         output: "numpy" or "torch".
+        device: where to run; None: where the model is.
         show_progress: a bar over the texts.
 
     Raises:
-        ValueError: an unknown option, or a text that is no string.
+        ValueError: an unknown option, a text that is no string, no such model, or a folder whose
+            vectors are made in a way that is not known here.
     """
     rows = check_options(texts, pooling, output, batch_tokens, max_length)
-    if tokenizer is None:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
-    limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    recipe = recipe_of(model)
+    before = recipe.prompt(prompt, prompt_name)
+    if isinstance(model, str | os.PathLike):
+        model = os.path.join(model, recipe.folder) if recipe.folder else os.fspath(model)
+    model, tokenizer = load("encode", model, tokenizer, BASE, device)
+    skipped = 0 if recipe.include_prompt or not before else prompt_tokens(tokenizer, before)
+    rows = [(before + row).lower() if recipe.lower_case else before + row for row in rows]
+    length = position_limit(model, tokenizer, max_length or recipe.max_length)
+    poolings = recipe.poolings if pooling is None else (pooling,)
+    normalize = recipe.normalize if normalize is None else normalize
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
-    vectors = torch.empty(len(rows), model.config.hidden_size)
-    batches = ahead(tokenized(rows, tokenizer, min(max_length or limit, limit), batch_tokens))
+    vectors = torch.empty(len(rows), width(recipe, poolings, model.config.hidden_size))
+    batches = ahead(tokenized(rows, tokenizer, length, batch_tokens))
     with (
+        evaluating(model, device) as place_of_work,
         torch.inference_mode(),
         tqdm(total=len(rows), disable=not show_progress, unit="text") as progress,
     ):
         for places, batch in batches:
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            batch = {name: tensor.to(place_of_work) for name, tensor in batch.items()}
             hidden_states = encoder(**batch).last_hidden_state  # (B, T, E)
-            pooled = pool(hidden_states, batch["attention_mask"], pooling).float()
-            vectors[places] = (
-                nn.functional.normalize(pooled, dim=-1) if normalize else pooled
-            ).cpu()
+            pooled = pool(hidden_states, batch["attention_mask"], poolings, skipped).cpu()
+            vectors[places] = finished(pooled, recipe, normalize)
             progress.update(len(places))
     made = vectors[0] if isinstance(texts, str) else vectors
     return made.numpy() if output == "numpy" else made
+
+
+def recipe_of(model: Any) -> EmbeddingRecipe:
+    """What the folder says that a model is, or was loaded from; errors as in `read_recipe`."""
+    if isinstance(model, str | os.PathLike):
+        return read_recipe(model)
+    source = getattr(getattr(model, "config", None), "_name_or_path", "")
+    return read_recipe(source, offline=True) if source else EmbeddingRecipe()
+
+
+def prompt_tokens(tokenizer: Any, prompt: str) -> int:
+    """Tokens of a prompt at the start of a row, special ones before it included."""
+    ids = tokenizer(prompt)["input_ids"]
+    return len(ids) - (1 if ids and ids[-1] in tokenizer.all_special_ids else 0)
+
+
+def width(recipe: EmbeddingRecipe, poolings: Sequence[str], hidden_size: int) -> int:
+    """Numbers of a vector; a ValueError where the folder's layers do not fit what is pooled."""
+    found = len(poolings) * hidden_size
+    for layer in recipe.layers:
+        linear = layer[0]
+        if linear.in_features != found:
+            raise ValueError(
+                f"pooling must give the {linear.in_features} numbers that the folder's layers "
+                f"read, got {found} of {', '.join(poolings)}"
+            )
+        found = linear.out_features
+    return found
+
+
+def finished(pooled: torch.Tensor, recipe: EmbeddingRecipe, normalize: bool) -> torch.Tensor:
+    """`(B, E)` through the folder's layers, and to length 1 where that is wanted.
+
+    Row by row: the product of many rows differs, in its last bits, from that of one.
+    """
+    for layer in recipe.layers:
+        pooled = torch.stack([layer(row) for row in pooled])
+    return nn.functional.normalize(pooled, dim=-1) if normalize else pooled

@@ -5,18 +5,25 @@ Texts, numbers, the model, its tokenizer.
 
 import math
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..models import modeling_bertlite
 from ..models.configuration import BertLiteConfig, TransformerLiteConfig
-from ..models.modeling_transformerlite import TransformerLiteForConditionalGeneration
+from ..models.modeling_transformerlite import (
+    TransformerLiteForConditionalGeneration,
+    TransformerLiteModel,
+)
+from .loaded_models import LOADING, MODELS, TOKENIZERS, local_folder, version_of
 
 SEQ2SEQ = "ForSeq2SeqLM"  # the ending of the Auto class that loads models that write text
+BASE = "Model"  # that of a model without a head, of which the encoder alone is used
 NO_LIMIT = 10**6  # tokens a row, for models whose positions do not end
 
 
@@ -74,24 +81,40 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
         raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
 
 
+def check_device(device: Any) -> None:
+    """Refuse, with a ValueError, a device that torch does not know or cannot use here."""
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch can use here, got {str(device)!r}: {reason}"
+        ) from error
+
+
 def load(
-    function: str, model: Any, tokenizer: Any, head: str
+    function: str, model: Any, tokenizer: Any, head: str, device: Any = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model and tokenizer to use; arguments and errors as in `load_model` and `load_tokenizer`."""
-    model = load_model(function, model, head)
-    return model, load_tokenizer(function, model, tokenizer, fast=head != SEQ2SEQ)
+    check_device(device)
+    model = load_model(function, model, head, device)
+    fast = head not in (SEQ2SEQ, BASE)
+    return model, load_tokenizer(function, model, tokenizer, fast=fast, keep=True)
 
 
-def load_model(function: str, model: Any, head: str) -> nn.Module:
+def load_model(function: str, model: Any, head: str, device: Any = None) -> nn.Module:
     """The model to use: loaded from a folder or the hub, or as it is where an object was given.
 
     A BERT or Marian folder is loaded with bertlite's classes, any other with the library's Auto
-    class.
+    class. A folder that was loaded a moment ago, and whose files are the same, is not loaded again.
 
     Args:
         function: who asks, for the errors.
         model: a folder, a hub name, or a model.
         head: the ending of the class that can do the task, such as "ForQuestionAnswering".
+        device: where a model that is loaded here is put.
 
     Raises:
         ValueError: no such model, one with another head, or weights that the task needs are not in
@@ -102,19 +125,31 @@ def load_model(function: str, model: Any, head: str) -> nn.Module:
         return model
     source = os.fspath(model)
     config = read_config(function, source)
+
+    def make() -> nn.Module:
+        loaded = load_from(function, source, config, head)
+        return loaded if device is None else loaded.to(device)
+
+    return MODELS.get((version_of(local_folder(source)), head, str(device)), make)
+
+
+def load_from(function: str, source: str, config: dict[str, Any], head: str) -> nn.Module:
+    """A model from a folder or the hub; arguments and errors as in `load_model`."""
     found = config.get("architectures") or []
-    if found and head != SEQ2SEQ and not any(name.endswith(head) for name in found):
+    if found and head not in (SEQ2SEQ, BASE) and not any(name.endswith(head) for name in found):
         raise ValueError(
             f"{function}: model must be a ...{head}, got {' and '.join(found)} in {source}"
         )
     loaded, info = model_class(function, source, config, head).from_pretrained(
         source, output_loading_info=True
     )
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"]))
+    missing = sorted(info["missing_keys"])
+    if head == BASE:  # its pooler is not used
+        missing = [name for name in missing if "pooler." not in name]
+    if missing:
         raise ValueError(
-            f"{function}: {source} holds no trained {head}: {missing} would be random; fine-tune "
-            "it first"
+            f"{function}: {source} holds no trained {head}: {', '.join(missing)} would be random; "
+            "fine-tune it first"
         )
     return loaded
 
@@ -142,6 +177,8 @@ def model_class(function: str, source: str, config: dict[str, Any], head: str) -
     Ours for the families that we read, else the library's Auto class.
     """
     family = config.get("model_type")
+    if head == BASE and family in TransformerLiteConfig.accepted_model_types:
+        return TransformerLiteModel
     writes = head == SEQ2SEQ
     ours, other = (
         (TransformerLiteConfig, BertLiteConfig)
@@ -168,7 +205,12 @@ def check_head(function: str, model: Any, head: str) -> None:
     """Refuse, with a ValueError, an object that is no model or has another head."""
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     came = type(model).__name__
-    if head == SEQ2SEQ:
+    if head == BASE:
+        if not hasattr(model, "config"):
+            raise ValueError(
+                f"{function}: model must be a folder, a hub name or a model, got {came}"
+            )
+    elif head == SEQ2SEQ:
         config = getattr(model, "config", None)
         if not (getattr(config, "is_encoder_decoder", False) and hasattr(model, "generate")):
             raise ValueError(
@@ -181,13 +223,14 @@ def check_head(function: str, model: Any, head: str) -> None:
 
 
 def load_tokenizer(
-    function: str, model: Any, tokenizer: Any, *, fast: bool
+    function: str, model: Any, tokenizer: Any, *, fast: bool, keep: bool = False
 ) -> PreTrainedTokenizerBase:
     """The tokenizer given, or that of the folder which the model was loaded from.
 
     Args:
         fast: whether character offsets are needed, which only tokenizers of the `tokenizers`
             library know.
+        keep: whether it is kept for the next call, which whoever hands it on must not ask for.
 
     Raises:
         ValueError: there is none, it has no vocabulary, or it knows no offsets.
@@ -198,12 +241,7 @@ def load_tokenizer(
             f"{function}: tokenizer must be given with a model that was not loaded from a folder"
         )
     if isinstance(source, str | os.PathLike):
-        try:
-            source = AutoTokenizer.from_pretrained(source)
-        except (OSError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{function}: no tokenizer can be loaded from {source}: {error}"
-            ) from error
+        source = tokenizer_from(function, os.fspath(source), keep)
     if not isinstance(source, PreTrainedTokenizerBase):
         raise ValueError(
             f"{function}: tokenizer must be a folder, a hub name or a tokenizer, got {source!r:.80}"
@@ -219,6 +257,23 @@ def load_tokenizer(
             f"{function}: tokenizer must know character offsets, {type(source).__name__} does not"
         )
     return source
+
+
+def tokenizer_from(function: str, source: str, keep: bool) -> Any:
+    """The tokenizer of a folder or hub name, one a thread; a ValueError where there is none."""
+
+    def make() -> Any:
+        try:
+            return AutoTokenizer.from_pretrained(source)
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{function}: no tokenizer can be loaded from {source}: {error}"
+            ) from error
+
+    if not keep:
+        with LOADING:
+            return make()
+    return TOKENIZERS.get((version_of(local_folder(source)), threading.get_ident()), make)
 
 
 def roomy_limit(

@@ -75,7 +75,7 @@ def answer(
     check_counts(0, doc_stride=doc_stride)
     check_number("null_score_diff_threshold", null_score_diff_threshold)
     options = RunOptions(batch_size, device, show_progress)
-    model, tokenizer = load("answer", model, tokenizer, "ForQuestionAnswering")
+    model, tokenizer = load("answer", model, tokenizer, "ForQuestionAnswering", device)
     encoded = cut_windows(
         tokenizer,
         questions,
@@ -115,8 +115,10 @@ def paired_texts(question: Any, context: Any) -> tuple[list[str], list[str], boo
     if one_context and not one_question:
         contexts = contexts * len(questions)
     if len(questions) != len(contexts):
-        expected = f"as many contexts as questions, got {len(questions)} questions and {len(contexts)} contexts"
-        raise ValueError(f"question and context must be {expected}")
+        raise ValueError(
+            "question and context must be as many contexts as questions, got "
+            f"{len(questions)} questions and {len(contexts)} contexts"
+        )
     return questions, contexts, one_question and one_context
 
 

@@ -78,7 +78,7 @@ def classify(
     check_counts(0, doc_stride=doc_stride)
     check_number("threshold", threshold, 0, 1)
     options = RunOptions(batch_size, device, show_progress)
-    model, tokenizer = load("classify", model, tokenizer, "ForSequenceClassification")
+    model, tokenizer = load("classify", model, tokenizer, "ForSequenceClassification", device)
     limit = position_limit(model, tokenizer, max_length)
     encoded = encode(tokenizer, first, None if second is None else second[0], limit, doc_stride)
     logits = run_windows(model, tokenizer, encoded, options, description="Classifying")

@@ -36,6 +36,8 @@ def translate(
     *,
     on_too_long: str = "truncate",
     max_source_length: int | None = None,
+    source_prefix: str = "",
+    keep_lines: bool = True,
     return_scores: bool = False,
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
@@ -57,6 +59,10 @@ def translate(
             cuts it and warns, naming the text; "error" refuses it; "split" translates it in parts,
             by sentences, and joins them.
         max_source_length: tokens of a source; None: as many as model and tokenizer can take.
+        source_prefix: put before each text, and before each part of one that is split, such as
+            "translate English to German: " or ">>deu<<".
+        keep_lines: whether each line of a text is translated by itself, so that the translation has
+            the same lines; False: a text is one whole, whose lines are space to most tokenizers.
         return_scores: whether to return dicts with scores.
         batch_size: texts a forward pass.
         device: where to run; None: where the model is.
@@ -69,18 +75,27 @@ def translate(
     Returns:
         For each text its translation; with `return_scores` a dict of `text` and `score`: the
         log-probability that the model gives the translation, divided by its length in tokens to the
-        power `length_penalty` (the mean over the parts of a text that was split). With
+        power `length_penalty` (the mean over the lines of a text, and the parts of one that was
+        split). With
         `num_return_sequences` above 1, a list of them, best first under beam search. For one
         string, its result alone.
 
     Raises:
-        ValueError: an empty text, a text that is too long where that is an error, a model that is
-            no encoder-decoder, numbers out of range.
+        ValueError: an empty text, a text that is too long where that is an error, a code such as
+            >>deu<< that the tokenizer does not know, a model that is no encoder-decoder, numbers
+            out of range.
     """
     options = RunOptions(batch_size, device, show_progress)
     too_long = TooLong("translate", on_too_long, ("truncate", "error", "split"))
     request = Request(
-        too_long, max_source_length, return_scores, generate_kwargs, fast, beyond_source=50
+        too_long,
+        max_source_length,
+        return_scores,
+        generate_kwargs,
+        fast,
+        source_prefix=source_prefix,
+        keep_lines=keep_lines,
+        beyond_source=50,
     )
     return write(texts, model, tokenizer, request, options)
 
@@ -92,6 +107,7 @@ def summarize(
     *,
     on_too_long: str = "truncate",
     max_source_length: int | None = None,
+    source_prefix: str = "",
     return_scores: bool = False,
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
@@ -108,6 +124,7 @@ def summarize(
         on_too_long: "truncate" cuts a text that is too long and warns, naming it; "error" refuses
             it.
         max_source_length: tokens of a source; None: as many as model and tokenizer can take.
+        source_prefix: put before each text, such as "summarize: ".
         return_scores: whether to return dicts with scores.
         batch_size: texts a forward pass.
         device: where to run; None: where the model is.
@@ -126,7 +143,13 @@ def summarize(
     options = RunOptions(batch_size, device, show_progress)
     too_long = TooLong("summarize", on_too_long, ("truncate", "error"))
     request = Request(
-        too_long, max_source_length, return_scores, generate_kwargs, fast, at_most=128
+        too_long,
+        max_source_length,
+        return_scores,
+        generate_kwargs,
+        fast,
+        source_prefix=source_prefix,
+        at_most=128,
     )
     return write(texts, model, tokenizer, request, options)
 
@@ -140,6 +163,8 @@ class Request:
     return_scores: bool
     generate_kwargs: dict[str, Any]
     fast: bool = False
+    source_prefix: str = ""
+    keep_lines: bool = False
     beyond_source: int | None = None  # tokens that the text may have more than its source
     at_most: int | None = None  # tokens that the text may have
 
@@ -149,6 +174,8 @@ class Request:
             name: self.generate_kwargs[name] for name in names if name in self.generate_kwargs
         }
         check_counts(1, max_source_length=self.max_source_length, **counts)
+        if not isinstance(self.source_prefix, str):
+            raise ValueError(f"source_prefix must be a string, got {self.source_prefix!r}")
         taken = sorted(set(TAKEN) & set(self.generate_kwargs))
         if taken:
             raise ValueError(
@@ -196,7 +223,7 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
     """Check, load, encode, generate, and put the parts of each text together."""
     sources, single = as_texts("texts", texts)
     function = request.too_long.function
-    model, tokenizer = load(function, model, tokenizer, SEQ2SEQ)
+    model, tokenizer = load(function, model, tokenizer, SEQ2SEQ, options.device)
     decoding = Decoding.of(model, request.generate_kwargs)
     if decoding.num_return_sequences > 1 and request.too_long.action == "split":
         raise ValueError(
@@ -204,7 +231,19 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
             f"{decoding.num_return_sequences}"
         )
     limit = position_limit(model, tokenizer, request.max_source_length)
-    rows = encode_sources(tokenizer, sources, limit, request.too_long)
+    rows = encode_sources(
+        tokenizer,
+        sources,
+        limit,
+        request.too_long,
+        source_prefix=request.source_prefix,
+        by_line=request.keep_lines,
+    )
+    if decoding.num_return_sequences > 1 and len(rows) > len(sources):
+        raise ValueError(
+            "num_return_sequences must be 1 where texts have several lines and keep_lines is "
+            f"True, got {decoding.num_return_sequences}"
+        )
     written = generate_rows(model, tokenizer, rows, request, decoding, options)
     parts: list[list[int]] = [[] for _ in sources]
     for number, row in enumerate(rows):
@@ -216,7 +255,7 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
         else:
             joined = "".join(
                 written[number][0]["text"] + rows[number].separator for number in numbers
-            ).rstrip()
+            )
             score = sum(written[number][0]["score"] for number in numbers) / len(numbers)
             found = [{"text": joined, "score": score}]
         given = found if request.return_scores else [each["text"] for each in found]

@@ -66,7 +66,7 @@ def tag(
     check_counts(1, max_length=max_length)
     check_counts(0, doc_stride=doc_stride)
     options, ignored = RunOptions(batch_size, device, show_progress), set(ignore_labels)
-    model, tokenizer = load("tag", model, tokenizer, "ForTokenClassification")
+    model, tokenizer = load("tag", model, tokenizer, "ForTokenClassification", device)
     encoded = cut_windows(
         tokenizer,
         sentences,

@@ -3,6 +3,7 @@
 from datasets import Features, List, Value
 
 from bertlite.metrics.base import OfflineMetric, string_lists, strings
+from bertlite.metrics.languages import bleu_tokenizer
 
 
 class SacreBleu(OfflineMetric):
@@ -32,7 +33,8 @@ class SacreBleu(OfflineMetric):
         smooth_method: str = "exp",
         smooth_value: float | None = None,
         lowercase: bool = False,
-        tokenize: str = "13a",
+        tokenize: str | None = None,
+        language: str | None = None,
         effective_order: bool = False,
     ):
         """Compute BLEU.
@@ -42,18 +44,28 @@ class SacreBleu(OfflineMetric):
                 match.
             smooth_value: of "floor" and "add-k".
             lowercase: whether case counts for nothing.
-            tokenize: sacrebleu's tokenizer, such as "13a", "intl", "zh" or "char".
+            tokenize: sacrebleu's tokenizer, such as "13a", "intl", "zh" or "char"; None: that of
+                the language, which is "13a" for languages with spaces between words.
+            language: of the references, as a code or name; None: told from their script.
             effective_order: stop at the longest n-gram that matches; for scores of single
                 sentences.
 
         Returns:
             `score`, `counts`, `totals`, `precisions`, `bp` (brevity penalty), `sys_len`, `ref_len`,
-            and `signature`, which is to be reported with the score.
+            `tokenize`, the tokenizer's name, and `signature`, which is to be reported with the
+            score.
+
+        Raises:
+            ValueError: an unknown tokenizer.
         """
         try:
             from sacrebleu.metrics import BLEU
         except ImportError as error:
             raise ImportError("BLEU needs sacrebleu: pip install 'bertlite[metrics]'") from error
+        if tokenize is None:
+            tokenize = bleu_tokenizer(language, (text for row in references for text in row))
+        if tokenize not in BLEU.TOKENIZERS:
+            raise ValueError(f"tokenize must be one of {sorted(BLEU.TOKENIZERS)}, got {tokenize!r}")
         bleu = BLEU(
             lowercase=lowercase,
             force=True,  # no notice about text that looks tokenised
@@ -66,6 +78,7 @@ class SacreBleu(OfflineMetric):
         fields = ("score", "counts", "totals", "precisions", "bp", "sys_len", "ref_len")
         return {
             **{name: getattr(result, name) for name in fields},
+            "tokenize": tokenize,
             "signature": str(bleu.get_signature()),
         }
 

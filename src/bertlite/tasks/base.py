@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from ..data.rows import TaskRows
 from ..inference.loading import check_counts, check_number, roomy_limit
 
 Row = dict[str, Any]
@@ -78,6 +79,13 @@ class TaskOptions:
         default=None,
         metadata={"help": "tokens of a target text in training (default: 256; summaries 128)"},
     )
+    source_prefix: str = field(
+        default="",
+        metadata={
+            "help": "put before each source text, such as 'summarize: ', or the target's code, "
+            "such as '>>deu<<', of a model that knows several languages"
+        },
+    )
     num_beams: int | None = field(
         default=None, metadata={"help": "beams of the search (default: the model's, or 4)"}
     )
@@ -87,6 +95,12 @@ class TaskOptions:
     max_new_tokens: int | None = field(
         default=None,
         metadata={"help": "longest text written (default: source + 50 tokens; summaries 128)"},
+    )
+    top_k: int | None = field(
+        default=None,
+        metadata={
+            "help": "prediction: give the so many best labels or answers with their scores too"
+        },
     )
     prediction_batch_size: int = field(
         default=32, metadata={"help": "rows a forward pass when predicting"}
@@ -100,7 +114,7 @@ class TaskOptions:
             "num_beams",
             "max_new_tokens",
         )
-        names += ("max_answer_length", "prediction_batch_size")
+        names += ("max_answer_length", "prediction_batch_size", "top_k")
         check_counts(1, **{name: getattr(self, name) for name in names})
         check_counts(0, doc_stride=self.doc_stride)
         check_number("threshold", self.threshold, 0, 1)
@@ -113,8 +127,11 @@ class Task(ABC):
     """One task; a subclass says what its rows, features and figures are."""
 
     name: str
+    rows: type[TaskRows]  # how `bertlite.data` reads and checks them
     head: str  # the ending of the class that does the task, as in `inference.loading.load`
-    columns: tuple[str, ...]  # of the rows of `bertlite.data`
+    reads: tuple[tuple[str, ...], ...]  # columns of which `predict` needs these, or these
+    words: tuple[str, ...]  # options of the command line that rows can be given by
+    usage: str  # a line of Python that asks a trained model, for its card
     labelled = False  # whether the model has a class for each label of the data
     main_metric: str  # by which the best checkpoint is chosen
     arguments_class: type[TrainingArguments] = TrainingArguments
@@ -162,6 +179,36 @@ class Task(ABC):
         self, rows: Sequence[Row], predictions: Sequence[Row], model: Any
     ) -> dict[str, float]:
         """The figures of predictions that `predict` made of labelled rows."""
+
+    def report(self, rows: Sequence[Row], predictions: Sequence[Row], model: Any) -> dict[str, Any]:
+        """What `metrics.class_report` says of predictions; {} where a task has no classes."""
+        return {}
+
+    def check_row(self, row: Row, number: int) -> None:
+        """Refuse, with a ValueError, a row that lacks what `predict` reads."""
+        if any(all(row.get(name) is not None for name in names) for names in self.reads):
+            return
+        needed = " or ".join(" and ".join(names) for names in self.reads)
+        raise ValueError(
+            f"rows must have {needed} for {self.name}, got {sorted(row)} in row {number}"
+        )
+
+    def rows_of_words(self, words: dict[str, list[str]]) -> list[Row]:
+        """Rows of what stands on the command line, by the options' names.
+
+        Raises:
+            ValueError: a question is missing, or as many of one as of the other.
+        """
+        return [{str(self.rows.line_column): text} for text in words.get("text", [])]
+
+    def head_fields(self, labels: list[str] | None, problem_type: str | None) -> dict[str, Any]:
+        """The fields of a config that say what its head's outputs mean."""
+        if not self.labelled or not labels:
+            return {}
+        return {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
 
     def measure(
         self,

@@ -2,12 +2,122 @@
 2.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from .. import metrics
+from ..data.cells import parse_cell
+from ..data.problems import BadRow, shown
+from ..data.rows import TaskRows, text_feature, text_of
 from ..inference import answer
 from ..inference.windows import EncodedText, cut_windows
 from .base import Task
+
+
+@dataclass
+class QuestionRows(TaskRows):
+    """`id`, `question`, `context`, `answers` {"text", "answer_start"}.
+
+    Both empty: the context holds no answer.
+    """
+
+    task = "question-answering"
+    names: ClassVar = {
+        "question": ("question", "query"),
+        "context": ("context", "passage", "paragraph", "document", "text"),
+        "answers": ("answers", "answer"),
+        "id": ("id", "qid", "question_id"),
+    }
+    required = ("question", "context")
+    target = "answers"
+    optional = ("id",)
+    inputs = ("question", "context")
+    ids: set[str] = field(default_factory=set)
+
+    def restart(self) -> None:
+        """See `TaskRows`."""
+        self.ids.clear()
+
+    def features(self) -> dict[str, Any]:
+        """See `TaskRows`."""
+        import datasets
+
+        found: dict[str, Any] = {role: text_feature() for role in ("id", "question", "context")}
+        if not self.require_labels:
+            return found
+        answers = {
+            "text": datasets.List(text_feature()),
+            "answer_start": datasets.List(datasets.Value("int32")),
+        }
+        return {**found, "answers": answers}
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskRows`. Without an id in the data, the number of the good row is its id."""
+        found: dict[str, Any] = {
+            role: text_of(row, self.columns[role], role) for role in self.inputs
+        }
+        if self.require_labels:
+            found["answers"] = self.answers(row, found["context"])
+        name = (
+            text_of(row, self.columns["id"], "id") if "id" in self.columns else str(len(self.ids))
+        )
+        if name in self.ids:
+            raise BadRow("id stands twice", shown(name))  # the metric knows a question by its id
+        self.ids.add(name)
+        return {"id": name, **found}
+
+    def answers(self, row: Mapping[str, Any], context: str) -> dict[str, list[Any]]:
+        """The answers, each of which stands in the context at its start."""
+        value = row.get(self.columns["answers"])
+        if isinstance(value, str):
+            value = parse_cell(value, "answers")
+        if value is None:
+            raise BadRow("missing value", f"answers ({self.columns['answers']})")
+        if isinstance(value, (list, tuple)) and all(
+            isinstance(answer, Mapping) for answer in value
+        ):
+            value = {key: [answer.get(key) for answer in value] for key in ("text", "answer_start")}
+        if not isinstance(value, Mapping) or not {"text", "answer_start"} <= set(value):
+            raise BadRow("answers are not {text, answer_start}", shown(value))
+        texts, starts = (as_items(value[key]) for key in ("text", "answer_start"))
+        starts = [as_whole(start) for start in starts]
+        if len(texts) != len(starts):
+            raise BadRow("answers of unequal length", f"{len(texts)} texts, {len(starts)} starts")
+        for text, start in zip(texts, starts, strict=True):
+            check_answer(text, start, context)
+        return {"text": texts, "answer_start": [int(start) for start in starts]}
+
+
+def as_items(value: Any) -> list[Any]:
+    """A list as it is; a single answer as a list of one."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def as_whole(number: Any) -> Any:
+    """3.0, as a table with gaps writes it, as 3; anything else as it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def check_answer(text: Any, start: Any, context: str) -> None:
+    """Raise a BadRow unless the text stands in the context at this character."""
+    if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
+        raise BadRow(
+            "answers are not {text, answer_start}",
+            f"text {shown(text)}, answer_start {shown(start)}",
+        )
+    if not text.strip():
+        raise BadRow("empty text", "answer")
+    if start < 0 or context[start : start + len(text)] != text:
+        there = context[max(start, 0) : max(start, 0) + len(text)]
+        right = context.find(text)
+        hint = f"it stands at {right}" if right >= 0 else "the context does not hold it"
+        raise BadRow(
+            "answer not at answer_start",
+            f"{shown(text)} at {start}, where {shown(there)} is; {hint}",
+        )
 
 
 class QuestionAnswering(Task):
@@ -16,13 +126,29 @@ class QuestionAnswering(Task):
     Empty lists: no answer).
     """
 
-    name = "question-answering"
+    name = QuestionRows.task
+    rows = QuestionRows
     head = "ForQuestionAnswering"
-    columns = ("id", "question", "context", "answers")
     main_metric = "f1"
     max_length = 384
     doc_stride = 128
     pipeline_tag = "question-answering"
+    reads = (("question", "context"),)
+    words = ("question", "text")
+    usage = 'bertlite.answer("A question?", "A text.", "FOLDER OR HUB NAME")'
+
+    def rows_of_words(self, words):
+        texts, questions = words.get("text", []), words.get("question", [])
+        questions = questions * len(texts) if len(questions) == 1 else questions
+        texts = texts * len(questions) if len(texts) == 1 else texts
+        if not texts or len(questions) != len(texts):
+            raise ValueError(
+                f"--question must be one, or as many as --text, got {len(questions)} and "
+                f"{len(texts)}"
+            )
+        return [
+            {"question": one, "context": other} for one, other in zip(questions, texts, strict=True)
+        ]
 
     def encode(self, rows, tokenizer, model, options):
         encoded = cut_windows(
@@ -54,6 +180,7 @@ class QuestionAnswering(Task):
             [row["context"] for row in rows],
             model,
             tokenizer,
+            top_k=options.top_k or 1,
             max_length=options.max_length or self.max_length,
             doc_stride=self.stride(options),
             max_answer_length=options.max_answer_length,
@@ -64,7 +191,10 @@ class QuestionAnswering(Task):
             show_progress=show_progress,
         )
         ids = [{"id": row["id"]} if "id" in row else {} for row in rows]
-        return [{**name, **each} for name, each in zip(ids, found, strict=True)]
+        answers = [
+            {**each[0], "candidates": each} if isinstance(each, list) else each for each in found
+        ]
+        return [{**name, **each} for name, each in zip(ids, answers, strict=True)]
 
     def score(self, rows, predictions, model):
         # Numbers stand for the ids: those of a file need not be unique.

@@ -1,11 +1,12 @@
 """The tasks by their names."""
 
-from ..inference.writing import Summarization, Translation
 from .base import Task
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .sequence_classification import SequenceClassification
+from .summarization import Summarization
 from .token_classification import TokenClassification
+from .translation import Translation
 
 TASKS: dict[str, Task] = {
     task.name: task

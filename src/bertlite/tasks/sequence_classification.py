@@ -1,16 +1,134 @@
 """Classes or scores of texts and of pairs of texts: one label, several labels, or numbers."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from transformers import DataCollatorWithPadding
 
 from .. import metrics
+from ..data.columns import matching, with_remembered
+from ..data.labelled_rows import LabelledRows
+from ..data.rows import text_feature, text_of
 from ..inference import classify
 from ..inference.sequence_classification import encode
-from .base import Task
+from ..metrics.class_report import class_report
+from .base import Task, TaskOptions
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+# Names of two columns that are a pair of texts.
+PAIRS = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+    ("query", "passage"),
+    ("sentence_A", "sentence_B"),
+)
+
+
+class ClassificationRows(LabelledRows):
+    """`text`, `text_pair` where there is one, `label`."""
+
+    task = "sequence-classification"
+    names: ClassVar = {
+        "text": (
+            "text",
+            "sentence",
+            "review",
+            "content",
+            "tweet",
+            "comment",
+            "document",
+            "body",
+            "message",
+            "question",
+            "utterance",
+            "headline",
+        ),
+        "text_pair": ("text_pair",),
+        "label": (
+            "label",
+            "labels",
+            "class",
+            "category",
+            "sentiment",
+            "target",
+            "score",
+            "stars",
+            "rating",
+            "intent",
+            "emotion",
+            "polarity",
+        ),
+    }
+    required = ("text",)
+    target = "label"
+    inputs = ("text", "text_pair")
+    label = "label"
+    has_problem_type = True
+    line_column = "text"
+
+    @classmethod
+    def find_columns(cls, source, available, wanted):
+        """See `TaskRows`; two columns that usually are a pair are one."""
+        roles = ("text", "text_pair")
+        given = with_remembered(wanted.columns, wanted.remembered, available, roles)
+        if not set(roles) & set(given):
+            given.update(find_pair(available))
+        return super().find_columns(source, available, replace(wanted, columns=given))
+
+    @classmethod
+    def hint(cls, role, source):
+        """See `TaskRows`: several columns that hold 0 and 1 are labels that a row may have."""
+        rows = source.peek()
+        marks = [
+            name
+            for name in (rows[0] if role == cls.target and rows else ())
+            if {str(row.get(name)) for row in rows} <= {"0", "1", "0.0", "1.0", "True", "False"}
+        ]
+        return f"; is label={','.join(marks)} meant?" if len(marks) > 1 else ""
+
+    def features(self) -> dict[str, Any]:
+        """See `TaskRows`; the label's type follows the problem type."""
+        import datasets
+
+        found = {role: text_feature() for role in self.inputs if role in self.columns}
+        if self.labels is None:
+            return found
+        kind: Any = datasets.Value("float32")
+        if self.labels.problem_type == "single_label_classification":
+            kind = datasets.ClassLabel(names=self.labels.names)
+        elif self.labels.problem_type == "multi_label_classification":
+            kind = datasets.List(kind)
+        return {**found, "label": kind}
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskRows`."""
+        found: dict[str, Any] = {
+            role: text_of(row, self.columns[role], role)
+            for role in self.inputs
+            if role in self.columns
+        }
+        if self.labels is not None:
+            column = self.columns["label"]
+            value = (
+                row.get(column) if isinstance(column, str) else [row.get(name) for name in column]
+            )
+            found["label"] = self.labels.encode(value)
+        return found
+
+
+def find_pair(available: Sequence[str]) -> dict[str, str]:
+    """Text and text_pair where the data has two columns that usually are such a pair."""
+    for first, second in PAIRS:
+        if matching(first, available) and matching(second, available):
+            return {"text": first, "text_pair": second}
+    return {}
 
 
 class SequenceClassification(Task):
@@ -19,12 +137,31 @@ class SequenceClassification(Task):
     A class, a number, or one number a label.
     """
 
-    name = "sequence-classification"
+    name = ClassificationRows.task
+    rows = ClassificationRows
     head = "ForSequenceClassification"
-    columns = ("text", "text_pair", "label")
     labelled = True
     main_metric = "accuracy"
     pipeline_tag = "text-classification"
+    reads = (("text",),)
+    words = ("text", "text_pair")
+    usage = 'bertlite.classify("A text.", "FOLDER OR HUB NAME")'
+
+    def rows_of_words(self, words):
+        texts, pairs = words.get("text", []), words.get("text_pair")
+        if pairs is None:
+            return super().rows_of_words(words)
+        if len(pairs) != len(texts):
+            raise ValueError(
+                f"--text_pair must be as many as --text, {len(texts)}, got {len(pairs)}"
+            )
+        return [{"text": text, "text_pair": pair} for text, pair in zip(texts, pairs, strict=True)]
+
+    def head_fields(self, labels, problem_type):
+        fields = super().head_fields(labels, problem_type)
+        if not labels and problem_type == "regression":
+            fields["num_labels"] = 1
+        return {**fields, "problem_type": problem_type or SINGLE}
 
     def encode(self, rows, tokenizer, model, options):
         limit = self.limit(model, tokenizer, options)
@@ -52,37 +189,79 @@ class SequenceClassification(Task):
 
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         texts, pairs = texts_of(rows)
+        every = options.top_k is not None and kind_of(model) != "regression"
         found = classify(
             texts,
             model,
             tokenizer,
             text_pair=pairs,
-            threshold=options.threshold,
+            threshold=0.0 if every else options.threshold,
+            top_k=model.config.num_labels if every else None,
             max_length=options.max_length,
             doc_stride=self.stride(options),
             batch_size=options.prediction_batch_size,
             device=device,
             show_progress=show_progress,
         )
+        if every:
+            return [with_scores(each, kind_of(model), options) for each in found]
         return [each if isinstance(each, dict) else {"labels": each} for each in found]
 
     def score(self, rows, predictions, model):
-        kind, labels = model.config.problem_type, [row["label"] for row in rows]
-        if kind == SINGLE or (kind is None and model.config.num_labels > 1):
-            chosen = [model.config.label2id[each["label"]] for each in predictions]
-            return single_label_figures(chosen, labels)
+        kind, labels = kind_of(model), [row["label"] for row in rows]
+        if kind == SINGLE:
+            return single_label_figures(chosen_classes(predictions, model), labels)
         if kind == MULTI:
-            marks = np.zeros((len(rows), model.config.num_labels), dtype=int)
-            for row, each in zip(marks, predictions, strict=True):
-                row[[model.config.label2id[label["label"]] for label in each["labels"]]] = 1
+            marks = chosen_marks(predictions, model)
             return multi_label_figures(marks, np.asarray(labels).round().astype(int))
         scores = [[part["score"] for part in each.get("labels", [each])] for each in predictions]
         return regression_figures(
             np.asarray(scores), np.asarray(labels, dtype=float).reshape(len(rows), -1)
         )
 
+    def report(self, rows, predictions, model):
+        kind, labels = kind_of(model), [row["label"] for row in rows]
+        names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        if kind == SINGLE:
+            return class_report(labels, chosen_classes(predictions, model), names)
+        if kind == MULTI:
+            truth = np.asarray(labels).round().astype(int)
+            return class_report(truth, chosen_marks(predictions, model), names)
+        return {}
+
     def best_metric(self, problem_type):
         return {MULTI: "f1_micro", "regression": "pearsonr"}.get(problem_type or SINGLE, "accuracy")
+
+
+def kind_of(model: Any) -> str:
+    """The model's problem type, also where its config leaves it to the number of outputs."""
+    return model.config.problem_type or (SINGLE if model.config.num_labels > 1 else "regression")
+
+
+def with_scores(found: list[dict], kind: str, options: TaskOptions) -> dict[str, Any]:
+    """The answer to a row, with the scores of its best labels.
+
+    Args:
+        found: every label with its score, best first.
+    """
+    scores = {each["label"]: each["score"] for each in found[: options.top_k]}
+    if kind == MULTI:
+        given = [each for each in found if each["score"] >= options.threshold]
+        return {"labels": given, "scores": scores}
+    return {**found[0], "scores": scores}
+
+
+def chosen_classes(predictions: Sequence[dict], model: Any) -> list[int]:
+    """Numbers of the predicted classes."""
+    return [model.config.label2id[each["label"]] for each in predictions]
+
+
+def chosen_marks(predictions: Sequence[dict], model: Any) -> np.ndarray:
+    """`(N, L)` marks, 1 for each label that was given."""
+    marks = np.zeros((len(predictions), model.config.num_labels), dtype=int)
+    for row, each in zip(marks, predictions, strict=True):
+        row[[model.config.label2id[label["label"]] for label in each["labels"]]] = 1
+    return marks
 
 
 def texts_of(rows) -> tuple[list[str], list[str] | None]:

@@ -3,14 +3,88 @@
 Shapes: `N` tokens of a sentence.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
 from transformers import DataCollatorForTokenClassification
 
 from .. import metrics
+from ..data.labelled_rows import LabelledRows
+from ..data.labels import Labels, class_names_of, complete_tags
+from ..data.problems import BadRow
+from ..data.rows import items_of, text_feature, text_of
 from ..inference import tag
 from ..inference.windows import EncodedText, cut_windows
+from ..metrics.class_report import class_report
 from .base import Task
 
 IGNORED = -100
+
+
+class TokenRows(LabelledRows):
+    """`tokens`, `tags`."""
+
+    task = "token-classification"
+    names: ClassVar = {
+        "tokens": ("tokens", "words", "token", "word"),
+        "tags": ("tags", "ner_tags", "labels", "label", "pos_tags", "upos", "chunk_tags", "tag"),
+    }
+    required = ("tokens",)
+    target = "tags"
+    inputs = ("tokens",)
+    label = "tags"
+    plain_suffix = ".conll"
+    line_column = "text"
+    order = staticmethod(complete_tags)
+
+    @classmethod
+    def find_labels(cls, source, columns, wanted):
+        """See `LabelledRows`; tags that the data set names need not be looked for."""
+        found = wanted.found
+        names = class_names_of((source.features or {}).get(columns["tags"]))
+        if found is not None:
+            return replace(found, class_names=names, notes=[], warnings=[])
+        if wanted.labels or names:
+            return Labels(list(wanted.labels or names or ()), class_names=names)
+        single = replace(wanted, problem_type="single_label_classification")
+        return super().find_labels(source, columns, single)
+
+    @classmethod
+    def label_values(cls, source, column):
+        """See `LabelledRows`: the tag of every token."""
+        for _, row in source:
+            if isinstance(row, BadRow):
+                continue
+            try:
+                yield from items_of(row, column, "tags")
+            except BadRow:
+                continue
+
+    def features(self) -> dict[str, Any]:
+        """See `TaskRows`."""
+        import datasets
+
+        found = {"tokens": datasets.List(text_feature())}
+        if self.labels is None:
+            return found
+        return {**found, "tags": datasets.List(datasets.ClassLabel(names=self.labels.names))}
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskRows`."""
+        tokens = items_of(row, self.columns["tokens"], "tokens")
+        words = [
+            text_of({"tokens": token}, "tokens", f"token {number}")
+            for number, token in enumerate(tokens, 1)
+        ]
+        if self.labels is None:
+            return {"tokens": words}
+        tags = items_of(row, self.columns["tags"], "tags")
+        if len(tags) != len(tokens):
+            raise BadRow(
+                "tokens and tags of unequal length", f"{len(tokens)} tokens, {len(tags)} tags"
+            )
+        return {"tokens": words, "tags": [self.labels.one(tag) for tag in tags]}
 
 
 class TokenClassification(Task):
@@ -19,12 +93,15 @@ class TokenClassification(Task):
     A row with `text` instead can be predicted, not learned from.
     """
 
-    name = "token-classification"
+    name = TokenRows.task
+    rows = TokenRows
     head = "ForTokenClassification"
-    columns = ("tokens", "tags")
     labelled = True
     main_metric = "overall_f1"
     pipeline_tag = "token-classification"
+    reads = (("tokens",), ("text",))
+    words = ("text",)
+    usage = 'bertlite.tag("A text.", "FOLDER OR HUB NAME")'
 
     def encode(self, rows, tokenizer, model, options):
         encoded = cut_windows(
@@ -98,6 +175,12 @@ class TokenClassification(Task):
             "f1"
         ]
         return {"overall_f1": f1, "overall_accuracy": accuracy}
+
+    def report(self, rows, predictions, model):
+        names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        truth = [number for row in rows for number in row["tags"]]
+        chosen = [model.config.label2id[tag] for each in predictions for tag in each["tags"]]
+        return class_report(truth, chosen, names)
 
 
 def label_windows(text: EncodedText, tags: list[int]) -> list[dict]:

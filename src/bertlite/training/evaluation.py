@@ -1,12 +1,13 @@
 """A trained model's figures on labelled rows, and its answers to rows without labels."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..data.sources import open_sources
+from ..data.sources import open_source, open_sources
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
@@ -29,9 +30,8 @@ def infer_task(model: Any) -> str:
     Raises:
         ValueError: the folder is not there, or its architecture is of no task.
     """
-    run = Path(str(model), RUN_FILE)
-    if run.is_file():
-        return json.loads(run.read_text(encoding="utf-8"))["task"]
+    if record := run_record(model):
+        return record["task"]
     if isinstance(model, str | os.PathLike):
         config = read_config("", os.fspath(model))
         names, writes = config.get("architectures") or [], config.get("is_encoder_decoder", False)
@@ -41,7 +41,7 @@ def infer_task(model: Any) -> str:
         if task.head != SEQ2SEQ and any(name.endswith(task.head) for name in names):
             return task.name
     if writes:
-        return "translation"
+        return next(task.name for task in TASKS.values() if task.head == SEQ2SEQ)
     raise ValueError(
         f"task must be given: it cannot be told from the architectures {names} of {model!r:.80}"
     )
@@ -54,8 +54,9 @@ def evaluate(
     task: str | None = None,
     tokenizer: Any = None,
     device: Any = None,
+    per_class: bool = False,
     **options: Any,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Measure a trained model on labelled rows.
 
     Args:
@@ -64,11 +65,14 @@ def evaluate(
         task: a name of `TASKS`; None: told from the model.
         tokenizer: a tokenizer or its folder; None: the model's.
         device: where to run; None: where the model is.
+        per_class: whether the figures of each class and the confusion matrix are given too, as of
+            `bertlite.metrics.class_report`.
         options: fields of `DataOptions`, but for those of training, and of `TaskOptions`.
 
     Returns:
-        The figures; `examples`, how many rows they are of; `bad_rows`, how many were left out, if
-        any.
+        The figures, and what they were measured by; `examples`, how many rows they are of;
+        `bad_rows`, how many were left out, if any. Columns that were named in training are found
+        again where the rows have them.
 
     Raises:
         ValueError: no rows, bad rows, labels that the model does not know, a model of another kind.
@@ -84,21 +88,68 @@ def evaluate(
         raise ValueError("test must name a file to measure on, or dataset a data set, got neither")
     loaded, tokenizer = load("evaluate", model, tokenizer, chosen.head)
     if test is None:
-        test = test_split(data_options, chosen.name)
+        test = test_split(data_options, chosen)
+    data_options = with_remembered(data_options, model, test, chosen)
     data = data_options.prepare(
-        chosen.name, test=test, dataset=None, **model_labels(chosen, loaded, data_options)
+        chosen.name,
+        test=test,
+        dataset=None,
+        remembered_columns=remembered_columns(model),
+        **model_labels(chosen, loaded, data_options),
     )
     rows = list(data.test)
-    figures = {
-        **chosen.measure(rows, loaded, tokenizer, task_options, device=device),
-        "examples": len(rows),
-    }
-    return {**figures, "bad_rows": data.problems.total} if data.problems else figures
+    found = chosen.predict(rows, loaded, tokenizer, task_options, device=device)
+    figures = {**chosen.score(rows, found, loaded), "examples": len(rows)}
+    if data.problems:
+        figures["bad_rows"] = data.problems.total
+    return {**figures, **chosen.report(rows, found, loaded)} if per_class else figures
 
 
-def test_split(options: DataOptions, task: str) -> Any:
+def remembered_columns(model: Any) -> dict[str, Any]:
+    """The columns that a folder's record of its training names, by their roles."""
+    record = run_record(model)
+    named = record.get("columns") or record.get("data", {}).get("columns") or {}
+    if not isinstance(named, dict):
+        named = dict(entry.split("=", 1) for entry in named if "=" in entry)
+    return named
+
+
+def run_record(model: Any) -> dict[str, Any]:
+    """The record of the run that made a folder; {} where there is none."""
+    if not isinstance(model, str | os.PathLike):
+        return {}
+    file = Path(model, RUN_FILE)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> DataOptions:
+    """The options, with the languages of the model's training where parallel text has them."""
+    data = run_record(model).get("data", {})
+    names = ("source_language", "target_language")
+    earlier = {name: data.get(name) for name in names}
+    if any(getattr(options, name) for name in names) or not any(earlier.values()):
+        return options
+    how = task.rows.opening(require_labels=True)
+    try:
+        source = open_source(
+            test,
+            split="test",
+            how=dataclasses.replace(how, languages=tuple(earlier.values())),
+        )
+    except ValueError:  # files of other names: `prepare` says what it needs
+        return options
+    return options if source.sides is None else dataclasses.replace(options, **earlier)
+
+
+def test_split(options: DataOptions, task: Task) -> Any:
     """The test split of the data set that `options` name; a ValueError where it has none."""
-    splits = open_sources(options.dataset, task=task, config=options.dataset_config)
+    how = dataclasses.replace(
+        task.rows.opening(require_labels=True),
+        config=options.dataset_config,
+        encoding=options.encoding,
+        languages=(options.source_language, options.target_language),
+    )
+    splits = open_sources(options.dataset, how)
     if "test" not in splits:
         came = f"{options.dataset!s:.80} has {' and '.join(splits)}"
         raise ValueError(
@@ -112,16 +163,15 @@ def model_labels(task: Task, model: Any, options: DataOptions) -> dict[str, Any]
     if not task.labelled:
         return {}
     config = model.config
-    found: dict[str, Any] = {
-        "problem_type": options.problem_type or getattr(config, "problem_type", None)
-    }
-    if found["problem_type"] != "regression" and not options.labels:
+    found: dict[str, Any] = {}
+    kind = options.problem_type or getattr(config, "problem_type", None)
+    if task.rows.has_problem_type:
+        if kind is None and config.num_labels == 1:  # as transformers' own loss takes it
+            kind = "regression"
+        found["problem_type"] = kind
+    if kind != "regression" and not options.labels:
         found["labels"] = [config.id2label[number] for number in range(config.num_labels)]
-    return (
-        found
-        if task.name == "sequence-classification"
-        else {key: found[key] for key in found if key == "labels"}
-    )
+    return found
 
 
 def predict(
@@ -162,32 +212,10 @@ def _answers(
     """Predict `CHUNK` rows at a time, so that a file of any size fits in memory."""
     chunk: list[Row] = []
     for number, row in enumerate(rows):
-        check_columns(task, row, number)
+        task.check_row(row, number)
         chunk.append(row)
         if len(chunk) == CHUNK:
             yield from task.predict(chunk, model, tokenizer, options, **run)
             chunk = []
     if chunk:
         yield from task.predict(chunk, model, tokenizer, options, **run)
-
-
-NEEDED = {
-    "sequence-classification": ("text",),
-    "token-classification": ("tokens", "text"),
-    "question-answering": ("question", "context"),
-    "multiple-choice": ("question", "choices"),
-    "translation": ("source",),
-    "summarization": ("source",),
-}
-
-
-def check_columns(task: Task, row: Row, number: int) -> None:
-    """Refuse, with a ValueError, a row without what the task reads."""
-    needed = NEEDED[task.name]
-    lacking = [name for name in needed if row.get(name) is None]
-    enough = len(lacking) < len(needed) if task.name == "token-classification" else not lacking
-    if not enough:
-        raise ValueError(
-            f"rows must have {' and '.join(needed)} for {task.name}, got {sorted(row)} in row "
-            f"{number}"
-        )

@@ -126,9 +126,9 @@ def finetune(
         "data": data_options,
         "options": task_options,
         "recipe": model_options,
-        "labels": data.labels,
     }
-    write_run(target, {**record, "problem_type": data.problem_type}, made)
+    record |= {"problem_type": data.problem_type, **data.record()}
+    write_run(target, record, made)
     seconds = run(trainer, resume)
     figures = {
         "train": {
@@ -165,8 +165,8 @@ def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) ->
     kept = [name for name in held if name.startswith("checkpoint-")]
     if kept and not resumes:
         raise ValueError(
-            f"output_dir holds {kept[0]} of an earlier run: give resume, or another folder; got "
-            f"{path}"
+            f"output_dir holds {kept[0]} of an earlier run: go on with resume=True "
+            f"(--resume_from_checkpoint last), or give another folder; got {path}"
         )
     if resumes and not kept:
         raise ValueError(f"resume must find a checkpoint in output_dir, got none in {path}")

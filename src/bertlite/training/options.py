@@ -25,11 +25,12 @@ def described(help_text: str, default: Any = None, **metadata: Any) -> Any:
 class DataOptions:
     """Where rows come from; see `bertlite.data.prepare`."""
 
-    train: str | None = described(
-        "file to train on: CSV, TSV, JSON, JSONL, Parquet, CoNLL, SQuAD JSON (also .gz)"
+    train: list[str] | None = described(
+        "file to train on, or several: CSV, TSV, JSON, JSONL, Parquet, xlsx, CoNLL, CoNLL-U, SQuAD "
+        "JSON (also .gz); of parallel text two, such as a.en a.de"
     )
-    validation: str | None = described("file to choose the best checkpoint by")
-    test: str | None = described("file to measure the final model on")
+    validation: list[str] | None = described("file to choose the best checkpoint by, or several")
+    test: list[str] | None = described("file to measure the final model on, or several")
     dataset: str | None = described("a data set's name on the hub, instead of files")
     dataset_config: str | None = described("the configuration of that data set")
     columns: list[str] = described(
@@ -53,8 +54,14 @@ class DataOptions:
     max_eval_examples: int | None = described("measure on so many rows of each file only")
     source_language: str | None = described("translation: the source's key or column, such as en")
     target_language: str | None = described("translation: the target's key or column, such as de")
+    encoding: str | None = described(
+        "of text files, such as cp1252 (default: UTF-8, or what their first bytes say)"
+    )
 
     def __post_init__(self):
+        for name in ("train", "validation", "test"):  # the command line gives a list of one file
+            if isinstance(given := getattr(self, name), list) and len(given) == 1:
+                setattr(self, name, given[0] if isinstance(given[0], str) else given)
         names = ("max_train_examples", "max_eval_examples", "shuffle_buffer")
         check_counts(1, **{name: getattr(self, name) for name in names})
 
@@ -74,11 +81,12 @@ class DataOptions:
     def prepare(self, task: str, **changes: Any):
         """The checked rows, as `bertlite.data.prepare` gives them; errors as there."""
         from ..data import prepare
+        from ..tasks.registry import task_named
 
         names = [each.name for each in dataclasses.fields(self) if each.name != "shuffle_buffer"]
         given = {name: getattr(self, name) for name in names}
         given.update(columns=self.column_map(), labels=list(self.labels) or None)
-        return prepare(task, **{**given, **changes})
+        return prepare(task_named(task).rows, **{**given, **changes})
 
 
 def named_data(value: Any) -> Any:

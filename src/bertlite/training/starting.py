@@ -103,7 +103,7 @@ class Start:
             ValueError: the model has a head for another number of labels.
         """
         set_seed(seed)  # of the new head
-        fields = head_fields(self.task, labels, problem_type)
+        fields = self.task.head_fields(labels, problem_type)
         if self.options.from_scratch:
             return self.scratch(fields)
         if self.options.warm_start:
@@ -149,18 +149,3 @@ class Start:
         if self.task.head == SEQ2SEQ:
             return TransformerLiteForConditionalGeneration(config)
         return getattr(modeling_bertlite, f"BertLite{self.task.head}")(config)
-
-
-def head_fields(task: Task, labels: list[str] | None, problem_type: str | None) -> dict[str, Any]:
-    """The fields of a config that say what its head's outputs mean."""
-    if not task.labelled:
-        return {}
-    fields: dict[str, Any] = {}
-    if labels:
-        fields["id2label"] = dict(enumerate(labels))
-        fields["label2id"] = {label: number for number, label in enumerate(labels)}
-    elif problem_type == "regression":
-        fields["num_labels"] = 1
-    if task.name == "sequence-classification":
-        fields["problem_type"] = problem_type or "single_label_classification"
-    return fields

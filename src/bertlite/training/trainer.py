@@ -1,6 +1,7 @@
 """The library's `Trainer` with the tasks' figures, features and recipes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,33 @@ class MeasuringMixin:
                 self.measured_rows, model, tokenizer, options, show_progress=shown
             )
             output.metrics.update(
-                {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+                {
+                    f"{metric_key_prefix}_{name}": value
+                    for name, value in found.items()
+                    if not isinstance(value, str)  # what a figure was measured by
+                }
             )
         return output
+
+    def _determine_best_metric(self, metrics, trial):
+        """Among checkpoints of equal figures, the one with the lower loss is the better one.
+
+        Without this the first would win: of figures that are 0 in each epoch, the untrained model.
+        """
+        state, arguments = self.state, self.args  # type: ignore[attr-defined]
+        if super()._determine_best_metric(metrics, trial):  # type: ignore[misc]
+            return True
+        name = f"eval_{arguments.metric_for_best_model or ''}".replace("eval_eval_", "eval_")
+        tied = metrics.get(name) is not None and metrics[name] == state.best_metric
+        losses = [
+            entry["eval_loss"]
+            for entry in state.log_history
+            if entry.get("step") == state.best_global_step and "eval_loss" in entry
+        ]
+        if not tied or not losses or not metrics.get("eval_loss", math.inf) < losses[-1]:
+            return False
+        state.best_global_step = state.global_step
+        return True
 
 
 class MeasuringTrainer(MeasuringMixin, Trainer):

@@ -1,13 +1,35 @@
-"""Translation and summarisation, by an encoder-decoder."""
+"""Tasks of an encoder-decoder, which reads a text and writes another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
-from .. import metrics
-from ..tasks.base import Task, TaskOptions
-from . import summarize, translate
-from .loading import SEQ2SEQ, position_limit, roomy_limit
+from ..data.rows import TaskRows, text_feature, text_of
+from ..inference.loading import SEQ2SEQ, position_limit, roomy_limit
+from ..inference.long_texts import find_leads
+from .base import Task, TaskOptions
+
+
+class PairRows(TaskRows):
+    """`source`, `target`: a text, and the one that is to be written."""
+
+    required = ("source",)
+    target = "target"
+    inputs = ("source",)
+    parallel = True
+    line_column = "source"
+
+    def features(self) -> dict[str, Any]:
+        """See `TaskRows`."""
+        return {role: text_feature() for role in self.needed(self.require_labels)}
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskRows`."""
+        return {
+            role: text_of(row, self.columns[role], role)
+            for role in self.needed(self.require_labels)
+        }
 
 
 class Writing(Task):
@@ -15,7 +37,8 @@ class Writing(Task):
 
     head = SEQ2SEQ
     arguments_class = Seq2SeqTrainingArguments
-    columns = ("source", "target")
+    reads = (("source",),)
+    words = ("text",)
     max_target_length = 256
     function: Any
 
@@ -27,8 +50,9 @@ class Writing(Task):
         return roomy_limit("max_source_length", model, tokenizer, options.max_source_length or 512)
 
     def encode(self, rows, tokenizer, model, options):
+        leads = find_leads(tokenizer, [row["source"] for row in rows], options.source_prefix)
         sources = tokenizer(
-            [row["source"] for row in rows],
+            [lead + words for lead, words in leads],
             truncation=True,
             max_length=self.source_limit(model, tokenizer, options),
         )
@@ -59,6 +83,7 @@ class Writing(Task):
             tokenizer,
             return_scores=True,
             max_source_length=self.source_limit(model, tokenizer, options),
+            source_prefix=options.source_prefix,
             batch_size=options.prediction_batch_size,
             device=device,
             show_progress=show_progress,
@@ -86,38 +111,3 @@ def as_labels(ids: list[int], tokenizer: Any, config: Any, longest: int) -> list
     ids = ids[1:] if ids and ids[0] in starts and ids[0] != eos else ids
     ids = ids[:-1] if ids and ids[-1] == eos else ids
     return [*ids[: longest - 1], eos]
-
-
-class Translation(Writing):
-    """From one language to another; figures are BLEU and chrF of sacrebleu."""
-
-    name = "translation"
-    main_metric = "bleu"
-    pipeline_tag = "translation"
-    function = translate
-
-    def score(self, rows, predictions, model):
-        texts, references = (
-            [each["text"] for each in predictions],
-            [[row["target"]] for row in rows],
-        )
-        return {
-            "bleu": metrics.load("sacre_bleu").compute(predictions=texts, references=references)[
-                "score"
-            ],
-            "chrf": metrics.load("chrf").compute(predictions=texts, references=references)["score"],
-        }
-
-
-class Summarization(Writing):
-    """From a text to a short one; figures are ROUGE."""
-
-    name = "summarization"
-    main_metric = "rougeL"
-    pipeline_tag = "summarization"
-    max_target_length = 128
-    function = summarize
-
-    def score(self, rows, predictions, model):
-        texts, references = [each["text"] for each in predictions], [row["target"] for row in rows]
-        return metrics.load("rouge").compute(predictions=texts, references=references)
