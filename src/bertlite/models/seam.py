@@ -59,11 +59,21 @@ def hooked_module(model: nn.Module) -> str | None:
     """
     if any(getattr(global_hooks, name) for name in GLOBAL_HOOKS):
         return "every module"
-    for module in walk(model):
-        for name in HOOKS:
-            hooks = module.__dict__[name]
-            if hooks and not all(is_blind(hook) for hook in hooks.values()):
+    # Asked at each call, so no generator and no bookkeeping of `modules()`: each costs as much as
+    # the look itself.
+    waiting = [model]
+    for module in waiting:
+        own = module.__dict__
+        if (
+            own["_forward_hooks"]
+            or own["_forward_pre_hooks"]
+            or own["_backward_hooks"]
+            or own["_backward_pre_hooks"]
+        ):
+            hooks = [hook for name in HOOKS for hook in own[name].values()]
+            if not all(is_blind(hook) for hook in hooks):
                 return type(module).__name__
+        waiting.extend(child for child in own["_modules"].values() if child is not None)
     return None
 
 
