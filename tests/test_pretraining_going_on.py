@@ -96,6 +96,19 @@ def test_keeps_casing_and_learns_at_a_lower_rate(text, tmp_path):
     assert model.config.hidden_size == 32
 
 
+def test_a_run_from_a_model_resumes_to_the_same_weights(text, tmp_path):
+    folder = bert_folder(tmp_path / "bert", "ForMaskedLM")
+    given = ["--model", folder]
+    assert main(words(text, tmp_path / "out", *given, steps=3)) == 0
+    output = tmp_path / "again"
+    shutil.copytree(tmp_path / "out", output, ignore=shutil.ignore_patterns("checkpoint-[23]"))
+    assert main(words(text, output, *given, "--resume", steps=3)) == 0
+    expected, found = (load_file(run / "model.safetensors") for run in (tmp_path / "out", output))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    with pytest.raises(ValueError, match="--model must be .*bert', as before, got None"):
+        main([*words(text, output, "--resume", steps=3), "--tokenizer", str(folder)])
+
+
 def test_models_and_tokenizers_that_do_not_fit(text, tmp_path):
     folder = bert_folder(tmp_path / "bert", "ForMaskedLM")
     other = transformers.BertTokenizer(

@@ -7,6 +7,7 @@ import doctest
 import random
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy
 import pytest
@@ -16,7 +17,7 @@ from scipy.stats import binomtest, chisquare
 from bertlite.cli import spelling
 from bertlite.pretraining import PairOptions, TokenStore, read_documents, sentences, split_sentences
 from bertlite.pretraining.batch_stream import plan_blocks
-from bertlite.pretraining.documents import MENDED, NO_TEXT
+from bertlite.pretraining.documents import MENDED, NO_TEXT, find_inputs
 from bertlite.pretraining.sentence_pairs import (
     Row,
     cut_long_sentences,
@@ -371,6 +372,11 @@ def test_odd_rows(tmp_path):
     (tmp_path / "mark.txt").write_bytes("\ufeffOne.\r\n\r\nTwo.".encode())
     (tmp_path / "table.csv").write_text('id,text\n1,One.\n2,"Two.\nThree."\n')
     assert list(read_documents([str(tmp_path / "mark.txt")])) == [["One."], ["Two."]]
+    assert [Path(name).name for name in find_inputs([str(tmp_path)])] == [
+        "mark.txt",
+        "rows.json",
+        "rows.jsonl",
+    ]
     assert list(read_documents([str(tmp_path / "table.csv")])) == [["One."], ["Two.", "Three."]]
     for name, content in (("a.jsonl", b'{"text": "caf\xe9"}'), ("a.txt", b"caf\xe9")):
         (tmp_path / name).write_bytes(content)

@@ -17,7 +17,8 @@ from .sentences import sentences_of
 
 LINES = ("paragraph", "sentence")
 TEXT = (".txt", ".text", ".md")
-ROWS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv")  # read where they are named; in a folder they tend to be lists of files
+ROWS = (".jsonl", ".json", ".ndjson", ".parquet", *TABLES)
 SURROGATE = re.compile("[\ud800-\udfff]")
 NOT_DECODED = re.compile("[\udc80-\udcff]")  # bytes that were not UTF-8, as `open_text` gives them
 NO_TEXT = "rows without text (null), which were passed over"
@@ -37,7 +38,11 @@ def find_inputs(inputs: list[str]) -> list[str]:
             continue
         path = Path(name)
         files = (
-            sorted(str(each) for each in path.rglob("*") if kind_of(str(each)))
+            sorted(
+                str(each)
+                for each in path.rglob("*")
+                if kind_of(str(each)) and suffix_of(each) not in TABLES
+            )
             if path.is_dir()
             else [name]
         )
