@@ -4,11 +4,14 @@ What it reads, what it refuses before work is lost, other tasks, bfloat16.
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
 import pytest
 import torch
+from accelerate import PartialState
 from pretraining_cases import (  # noqa: F401
     DOCUMENTS,
     TOKENIZER,
@@ -81,6 +84,32 @@ def test_refused_before_any_work(text, tokenizer, tmp_path, more, message, monke
 def test_a_tokenizer_without_room_is_refused(text, tmp_path):
     with pytest.raises(ValueError, match="--vocab-size must be at least 105, got 50"):
         main([str(text), "--output_dir", str(tmp_path / "out"), "--vocab_size", "50"])
+    with pytest.raises(ValueError, match="--preset must be one of bert-base, .*got 'bert-huge'"):
+        main([str(text), "--output_dir", str(tmp_path / "out"), "--preset", "bert-huge"])
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("pretrain", ["x.txt", "--output-dir", "x", "--max-steps", "0"]),
+        ("pretrain", ["x.txt", "--output-dir", "x", "--no-such-option"]),
+        ("tokenizer", ["train", "wordpiece", "x.txt", "--output-dir", "x", "--no-such-option"]),
+        ("tokenizer", ["train", "wordpiece", "no.txt", "--output-dir", "x"]),
+        ("convert", ["x", "y", "--head", "none-such"]),
+    ],
+)
+def test_a_wrong_option_needs_no_heavy_import(module, words):
+    """It is refused at once: torch and transformers alone take seconds to import."""
+    code = f"""
+import sys
+from bertlite.cli.{module} import main
+try:
+    main({words!r})
+except (ValueError, SystemExit):
+    sys.exit(sum(name in sys.modules for name in ("torch", "transformers.trainer")))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def write_rows(path: Path, rows: list[dict]) -> Path:
@@ -343,6 +372,7 @@ def test_processes_that_share_no_device_are_refused(text, tokenizer, tmp_path, m
     """Two launched processes of which each would think that it is alone would write over each
     other.
     """
+    PartialState(cpu=True)  # as one that is alone
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(
         ValueError, match="each process must have a device of its own, got 2 processes for 1 device"

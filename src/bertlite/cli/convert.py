@@ -51,10 +51,10 @@ def main(argv: list[str]) -> int:
     See `bertlite convert --help`. A ValueError refuses, before anything is written, what does not
     fit.
     """
-    from ..conversion.files import is_tensorflow
-
     arguments = make_parser().parse_args(with_dashes(argv))
     check(arguments)
+    from ..conversion.files import is_tensorflow
+
     reads = is_tensorflow(arguments.source) if arguments.to is None else arguments.to == "bertlite"
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .pretrain_checks import check, resolve, stream_options
+from .pretrain_checks import check, check_numbers, resolve, stream_options
 from .pretrain_folder import (
     find_checkpoint,
     is_finished,
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     """Run `bertlite pretrain`; see its `--help`. A ValueError refuses bad input before any work."""
     arguments = make_parser().parse_args(with_dashes(argv))
+    check_numbers(arguments)
     earlier = read_run(arguments) if arguments.resume else {}
     resolve(arguments, earlier)
     check(arguments)

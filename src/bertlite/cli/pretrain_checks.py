@@ -7,7 +7,62 @@ from typing import Any
 
 from .pretrain_options import FROM_MODEL, SCRATCH
 
+# Whole numbers and their least.
+LEAST = {
+    "max_steps": 1,
+    "tokens_per_batch": 1,
+    "batches_per_update": 1,
+    "max_predictions": 1,
+    "save_steps": 1,
+    "eval_steps": 1,
+    "logging_steps": 1,
+    "held_out_batches": 1,
+    "keep_checkpoints": 2,
+    "num_workers": 0,
+}
 SEARCHED = 100_000  # documents at most, to see that there is text to train on and to measure on
+
+
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing, before anything heavy is imported.
+
+    Raises:
+        ValueError: a number out of its range; it names the option.
+    """
+    for name, lowest in LEAST.items():
+        value = getattr(arguments, name)
+        if value is not None and value < lowest:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {lowest}, got {value}")
+    for name in ("held_out_share", "long_share", "warmup"):
+        if not 0 <= getattr(arguments, name) < 1:
+            raise ValueError(
+                f"--{name.replace('_', '-')} must lie in [0, 1), got {getattr(arguments, name)}"
+            )
+    if not 0 <= arguments.short_probability <= 1:
+        raise ValueError(
+            f"--short-probability must lie in [0, 1], got {arguments.short_probability}"
+        )
+    if not 0 < arguments.mask_probability <= 1:
+        raise ValueError(
+            f"--mask-probability must be above 0 and at most 1, got {arguments.mask_probability}"
+        )
+    if arguments.learning_rate is not None and not arguments.learning_rate > 0:
+        raise ValueError(f"--learning-rate must be above 0, got {arguments.learning_rate}")
+    _check_lengths(arguments)
+
+
+def _check_lengths(arguments: argparse.Namespace) -> None:
+    lengths = arguments.max_lengths
+    most = max(lengths) if arguments.model else 512  # that of a model is checked with it
+    if len(lengths) > 2 or not 8 <= min(lengths) <= max(lengths) <= most:
+        raise ValueError(f"--max-lengths must be one or two numbers from 8 to 512, got {lengths}")
+    if arguments.tokens_per_batch < max(lengths):
+        came = f"{arguments.tokens_per_batch} with --max-lengths {max(lengths)}"
+        raise ValueError(f"--tokens-per-batch must hold a row, got {came}")
+    if not arguments.held_out_inputs and not arguments.held_out_share:
+        raise ValueError(
+            "--held-out-share must be above 0 where no --held-out-inputs are given, got 0"
+        )
 
 
 def resolve(arguments: argparse.Namespace, earlier: dict[str, Any]) -> None:
@@ -49,10 +104,10 @@ def resolve(arguments: argparse.Namespace, earlier: dict[str, Any]) -> None:
     earlier_steps = earlier.get("max_steps", arguments.max_steps)
     arguments.planned_steps = earlier.get("planned_steps", earlier_steps)
     if arguments.model:
-        _check_sizes(arguments, config)
+        _check_places(arguments, config)
 
 
-def _check_sizes(arguments: argparse.Namespace, config: Any) -> None:
+def _check_places(arguments: argparse.Namespace, config: Any) -> None:
     """The model has places for the rows that are wanted."""
     if max(arguments.max_lengths) > config.max_position_embeddings:
         raise ValueError(
@@ -70,60 +125,27 @@ def check(arguments: argparse.Namespace) -> None:
     """Refuse what cannot work, before any work.
 
     Raises:
-        ValueError: a number out of its range, inputs that are not there, hold no text or too
-            little, lengths that the model has no positions for; it names the option.
+        ValueError: a size that there is not, inputs that are not there, hold no text or too little;
+            it names the option.
     """
-    _check_numbers(arguments)
-    lengths = arguments.max_lengths
-    most = max(lengths) if arguments.model else 512  # that of a model is checked with it
-    if len(lengths) > 2 or not 8 <= min(lengths) <= max(lengths) <= most:
-        raise ValueError(f"--max-lengths must be one or two numbers from 8 to 512, got {lengths}")
-    if arguments.tokens_per_batch < max(lengths):
-        came = f"{arguments.tokens_per_batch} with --max-lengths {max(lengths)}"
-        raise ValueError(f"--tokens-per-batch must hold a row, got {came}")
-    if not arguments.held_out_inputs and not arguments.held_out_share:
-        raise ValueError(
-            "--held-out-share must be above 0 where no --held-out-inputs are given, got 0"
-        )
+    _check_sizes(arguments)
     stream_options(arguments)
     for name in arguments.report_to:
         _check_reporter(name)
     _check_text(arguments)
 
 
-def _check_numbers(arguments: argparse.Namespace) -> None:
+def _check_sizes(arguments: argparse.Namespace) -> None:
+    """Sizes of vocabulary and model that there are."""
+    from bertlite.models.presets import PRESETS
     from bertlite.tokenization.wordpiece import BERT_SPECIAL_TOKENS
 
-    least: dict[str, float] = dict.fromkeys(
-        ("max_steps", "tokens_per_batch", "batches_per_update", "save_steps"), 1
-    )
-    least |= {
-        "eval_steps": 1,
-        "logging_steps": 1,
-        "held_out_batches": 1,
-        "keep_checkpoints": 2,
-        "num_workers": 0,
-    }
-    least |= {"vocab_size": len(BERT_SPECIAL_TOKENS) + 1, "max_predictions": 1}
-    for name, lowest in least.items():
-        value = getattr(arguments, name)
-        if value is not None and value < lowest:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {lowest}, got {value}")
-    for name in ("held_out_share", "long_share", "warmup"):
-        if not 0 <= getattr(arguments, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must lie in [0, 1), got {getattr(arguments, name)}"
-            )
-    if not 0 <= arguments.short_probability <= 1:
-        raise ValueError(
-            f"--short-probability must lie in [0, 1], got {arguments.short_probability}"
-        )
-    if not 0 < arguments.mask_probability <= 1:
-        raise ValueError(
-            f"--mask-probability must be above 0 and at most 1, got {arguments.mask_probability}"
-        )
-    if not arguments.learning_rate > 0:
-        raise ValueError(f"--learning-rate must be above 0, got {arguments.learning_rate}")
+    least = len(BERT_SPECIAL_TOKENS) + 1
+    if arguments.vocab_size is not None and arguments.vocab_size < least:
+        raise ValueError(f"--vocab-size must be at least {least}, got {arguments.vocab_size}")
+    sizes = sorted(name for name in PRESETS if name.startswith("bert-"))
+    if arguments.preset is not None and arguments.preset not in sizes:
+        raise ValueError(f"--preset must be one of {', '.join(sizes)}, got {arguments.preset!r}")
 
 
 def _check_reporter(name: str) -> None:

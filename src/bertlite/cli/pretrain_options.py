@@ -2,8 +2,6 @@
 
 import argparse
 
-from bertlite.models.presets import PRESETS
-
 from .tokenizer import add_accent_options
 
 DESCRIPTION = """\
@@ -177,8 +175,11 @@ def _add_task_options(group) -> None:
 
 def _add_training_options(group) -> None:
     add = group.add_argument
-    sizes = sorted(name for name in PRESETS if name.startswith("bert-"))
-    add("--preset", choices=sizes, help="size of the model (default: bert-mini)")
+    add(
+        "--preset",
+        metavar="NAME",
+        help="size of the model, bert-tiny to bert-large (default: bert-mini)",
+    )
     add(
         "--learning-rate",
         type=float,
