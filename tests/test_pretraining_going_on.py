@@ -96,6 +96,7 @@ def test_keeps_casing_and_learns_at_a_lower_rate(text, tmp_path):
     assert model.config.hidden_size == 32
 
 
+@pytest.mark.slow
 def test_a_run_from_a_model_resumes_to_the_same_weights(text, tmp_path):
     folder = bert_folder(tmp_path / "bert", "ForMaskedLM")
     given = ["--model", folder]
@@ -172,6 +173,7 @@ def finished(text, tokenizer, tmp_path_factory) -> Path:
 
 def test_a_finished_run_is_left_as_it_is(finished, text, tokenizer, caplog):
     """Not one step more, not a byte: it says so."""
+    note = (finished / "pretraining.json").read_text()
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     again = [*command(text, tokenizer, finished, steps=4), "--save-steps", "2", "--resume"]
     at = again.index("--max-steps")
@@ -182,6 +184,7 @@ def test_a_finished_run_is_left_as_it_is(finished, text, tokenizer, caplog):
     after.pop(finished / "pretraining.json")  # written anew, the same
     before.pop(finished / "pretraining.json")
     assert after == before
+    assert (finished / "pretraining.json").read_text() == note
     with pytest.raises(ValueError, match="--max-steps must be at least 4, as before, got 3"):
         main([*command(text, tokenizer, finished, steps=3), "--resume"])
 

@@ -101,7 +101,8 @@ def prepare_output(arguments: argparse.Namespace, earlier: dict[str, Any]) -> Pa
                 f"--output-dir must be a folder that can be made, got {output} ({error})"
             ) from error
         names = [*FIXED, "max_steps", "planned_steps"]
-        write_json(output / RUN_FILE, {name: getattr(arguments, name) for name in names})
+        chosen = {name: getattr(arguments, name) for name in names}
+        write_json(output / RUN_FILE, {**earlier, **chosen})
     return output
 
 
