@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from pretraining_cases import (  # noqa: F401
+    DOCUMENTS,
     TOKENIZER,
     command,
     one_thread_of_torch,
@@ -29,6 +30,14 @@ SIZES = {
     "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
+
+
+@pytest.fixture(scope="module", name="few")
+def few_documents(tmp_path_factory) -> Path:
+    """Enough for runs of two updates, and soon tokenized."""
+    file = tmp_path_factory.mktemp("few") / "docs.txt"
+    file.write_text("\n\n".join("\n".join(each[:20]) for each in DOCUMENTS[:60]))
+    return file
 
 
 def words(text, output, *more, steps=2) -> list[str]:
@@ -56,7 +65,7 @@ def bert_folder(path: Path, head: str, **changes) -> Path:
         ("ForSequenceClassification", "none", ["cls.predictions", "seq_relationship"]),
     ],
 )
-def test_goes_on_from_a_bert(head, task, new, text, tmp_path, caplog):
+def test_goes_on_from_a_bert(head, task, new, few, tmp_path, caplog):
     """The weights are its own until the first update: a rate of next to nothing leaves them so.
 
     They are kept in float32, whatever the folder holds; what it lacks is said.
@@ -64,7 +73,7 @@ def test_goes_on_from_a_bert(head, task, new, text, tmp_path, caplog):
     folder = bert_folder(tmp_path / "bert", head)
     start = load_file(folder / "model.safetensors")
     with caplog.at_level("INFO", logger="bertlite"):
-        assert main(words(text, tmp_path / "out", "--model", folder, "--learning-rate=1e-20")) == 0
+        assert main(words(few, tmp_path / "out", "--model", folder, "--learning-rate=1e-20")) == 0
     made = load_file(tmp_path / "out" / "model.safetensors")
     encoder = {name: tensor for name, tensor in start.items() if "classifier" not in name}
     found = {name: made[name if name in made else f"bert.{name}"] for name in encoder}
@@ -81,13 +90,13 @@ def test_goes_on_from_a_bert(head, task, new, text, tmp_path, caplog):
     assert str(tmp_path) not in card
 
 
-def test_keeps_casing_and_learns_at_a_lower_rate(text, tmp_path):
+def test_keeps_casing_and_learns_at_a_lower_rate(few, tmp_path):
     folder = bert_folder(tmp_path / "bert", "ForMaskedLM")
     cased = transformers.BertTokenizer(
         vocab=TOKENIZER.get_vocab(), do_lower_case=False, strip_accents=True
     )
     cased.save_pretrained(folder)
-    assert main(words(text, tmp_path / "out", "--model", folder, "--warmup", "0", steps=1)) == 0
+    assert main(words(few, tmp_path / "out", "--model", folder, "--warmup", "0", steps=1)) == 0
     saved = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert (saved.do_lower_case, saved.strip_accents) == (False, True)
     assert "case kept, accents taken away" in (tmp_path / "out" / "README.md").read_text()
@@ -97,20 +106,20 @@ def test_keeps_casing_and_learns_at_a_lower_rate(text, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_from_a_model_resumes_to_the_same_weights(text, tmp_path):
+def test_a_run_from_a_model_resumes_to_the_same_weights(few, tmp_path):
     folder = bert_folder(tmp_path / "bert", "ForMaskedLM")
     given = ["--model", folder]
-    assert main(words(text, tmp_path / "out", *given, steps=3)) == 0
+    assert main(words(few, tmp_path / "out", *given, steps=3)) == 0
     output = tmp_path / "again"
     shutil.copytree(tmp_path / "out", output, ignore=shutil.ignore_patterns("checkpoint-[23]"))
-    assert main(words(text, output, *given, "--resume", steps=3)) == 0
+    assert main(words(few, output, *given, "--resume", steps=3)) == 0
     expected, found = (load_file(run / "model.safetensors") for run in (tmp_path / "out", output))
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     with pytest.raises(ValueError, match="--model must be .*bert', as before, got None"):
-        main([*words(text, output, "--resume", steps=3), "--tokenizer", str(folder)])
+        main([*words(few, output, "--resume", steps=3), "--tokenizer", str(folder)])
 
 
-def test_models_and_tokenizers_that_do_not_fit(text, tmp_path):
+def test_models_and_tokenizers_that_do_not_fit(few, tmp_path):
     folder = bert_folder(tmp_path / "bert", "ForMaskedLM")
     other = transformers.BertTokenizer(
         vocab={token: (number + 1) % 9 for token, number in list(TOKENIZER.get_vocab().items())[:9]}
@@ -138,11 +147,11 @@ def test_models_and_tokenizers_that_do_not_fit(text, tmp_path):
         ([*bert, "--max-lengths", "65"], "--max-lengths must be at most 64, the positions of --m"),
     ):
         with pytest.raises(ValueError, match=message):
-            main(words(text, tmp_path / "out", *more))
+            main(words(few, tmp_path / "out", *more))
         assert not (tmp_path / "out").exists()
 
 
-def test_repeated_lines_of_a_vocabulary_need_rows(text, tmp_path):
+def test_repeated_lines_of_a_vocabulary_need_rows(few, tmp_path):
     """Their ids lie beyond `len(tokenizer)`: a table of that length would fail at once."""
     tokens = sorted(TOKENIZER.get_vocab(), key=TOKENIZER.get_vocab().get)
     folder = tmp_path / "twice"
@@ -153,7 +162,7 @@ def test_repeated_lines_of_a_vocabulary_need_rows(text, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert len(tokenizer) < len(lines) - 1
     given = ["--tokenizer", folder, "--preset", "bert-tiny"]
-    assert main(words(text, tmp_path / "out", *given, steps=1)) == 0
+    assert main(words(few, tmp_path / "out", *given, steps=1)) == 0
     config = bertlite.BertLiteConfig.from_pretrained(tmp_path / "out")
     assert config.vocab_size == len(lines) - 1
     model_config = bertlite.BertLiteConfig(**{**SIZES, "vocab_size": len(lines) - 1})
