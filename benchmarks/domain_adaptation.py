@@ -1,4 +1,4 @@
-"""Domain adaptation: does it pay to pretrain a BERT further on text of one's own?
+"""Domain adaptation: whether it pays to pretrain a BERT further on text of one's own.
 
     python benchmarks/domain_adaptation.py --data FOLDER                  an hour on two cores
     python benchmarks/domain_adaptation.py --data FOLDER --quick          that everything runs
