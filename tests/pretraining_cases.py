@@ -20,7 +20,7 @@ from bertlite.pretraining import (
     StreamOptions,
     write_token_store,
 )
-from bertlite.pretraining.documents import sentences_of
+from bertlite.pretraining.sentences import sentences_of
 from bertlite.tokenization import train_wordpiece
 
 MODULES = (

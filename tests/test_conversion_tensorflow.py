@@ -188,7 +188,7 @@ def test_tokenizer_and_labels(written, tmp_path, capsys):
     folder = written["ForSequenceClassification"].folder
     main([str(folder), str(tmp_path / "out"), "--labels", "bad", "fair", "good"])
     assert (
-        "lower case, accents taken away, since the vocabulary has no capital letters"
+        "lower case, since the vocabulary has no capital letters; accents taken away"
         in capsys.readouterr().out
     )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")

@@ -4,11 +4,14 @@ What it reads, what it refuses before work is lost, other tasks, bfloat16.
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
 import pytest
 import torch
+from accelerate import PartialState
 from pretraining_cases import (  # noqa: F401
     DOCUMENTS,
     TOKENIZER,
@@ -20,7 +23,7 @@ from pretraining_cases import (  # noqa: F401
 from safetensors.torch import load_file
 from transformers import BertForPreTraining, GPT2TokenizerFast
 
-from bertlite import cli
+from bertlite.cli import main as cli
 from bertlite.cli.pretrain import main
 from bertlite.pretraining import TokenStore
 
@@ -39,7 +42,10 @@ from bertlite.pretraining import TokenStore
         (["--mask-probability", "2"], "--mask-probability must be above 0"),
         (["--short-probability", "2"], "--short-probability must lie in"),
         (["--max-predictions", "0"], "--max-predictions must be at least 1"),
-        (["--vocab-size", "50"], "--vocab-size must be at least 105, got 50"),
+        (["--vocab-size", "50"], "--vocab-size must not be given with --tokenizer"),
+        (["--cased"], "--cased must not be given with --tokenizer, which says so itself"),
+        (["--keep_accents"], "--strip-accents and --keep-accents must not be given with --tok"),
+        (["--model", "no_such_folder"], "--preset must not be given with --model"),
         (
             ["--report-to", "no_such_thing"],
             "--report-to must name any of .*tensorboard.*, got 'no_such_thing'",
@@ -75,6 +81,37 @@ def test_refused_before_any_work(text, tokenizer, tmp_path, more, message, monke
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tokenizer_without_room_is_refused(text, tmp_path):
+    with pytest.raises(ValueError, match="--vocab-size must be at least 105, got 50"):
+        main([str(text), "--output_dir", str(tmp_path / "out"), "--vocab_size", "50"])
+    with pytest.raises(ValueError, match="--preset must be one of bert-base, .*got 'bert-huge'"):
+        main([str(text), "--output_dir", str(tmp_path / "out"), "--preset", "bert-huge"])
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("pretrain", ["x.txt", "--output-dir", "x", "--max-steps", "0"]),
+        ("pretrain", ["x.txt", "--output-dir", "x", "--no-such-option"]),
+        ("tokenizer", ["train", "wordpiece", "x.txt", "--output-dir", "x", "--no-such-option"]),
+        ("tokenizer", ["train", "wordpiece", "no.txt", "--output-dir", "x"]),
+        ("convert", ["x", "y", "--head", "none-such"]),
+    ],
+)
+def test_a_wrong_option_needs_no_heavy_import(module, words):
+    """It is refused at once: torch and transformers alone take seconds to import."""
+    code = f"""
+import sys
+from bertlite.cli.{module} import main
+try:
+    main({words!r})
+except (ValueError, SystemExit):
+    sys.exit(sum(name in sys.modules for name in ("torch", "transformers.trainer")))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
 def write_rows(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -103,11 +140,11 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
             '{"body": "Text."}\n',
             "inputs: .*line 1: must have text in the field 'text'.*--field",
         ),
-        ("rows.jsonl", "{broken\n", "inputs: .*rows.jsonl, line 1: must be a JSON object"),
+        ("rows.jsonl", "{broken\n", "inputs: input rows.jsonl line 1: broken JSON"),
         (
             "rows.parquet",
             "PAR1 no",
-            "inputs: input .*rows.parquet must be a data set that can be read",
+            "inputs: .*rows.parquet must be a Parquet file",
         ),
         ("words.docx", "", "inputs: input must end in one of .txt"),
         ("utf16.txt", b"\xff\xfe\n", "inputs: input .*utf16.txt must be UTF-8"),
@@ -244,6 +281,7 @@ def test_other_tasks(text, tokenizer, tmp_path, task):
     ]
 
 
+@pytest.mark.slow
 def test_bfloat16(text, tokenizer, tmp_path, monkeypatch):
     """`--bf16`.
 
@@ -281,8 +319,9 @@ def test_bfloat16(text, tokenizer, tmp_path, monkeypatch):
     assert losses[1][-1] < losses[1][0] - 0.1
 
 
+@pytest.mark.slow
 def test_every_kind_of_input_gives_the_same_tokens(tokenizer, tmp_path):
-    """Parquet, JSON lines, and a folder laid out as a data set of the hub, against the plain text."""
+    """Parquet, JSON lines, and a folder laid out as a data set of the hub, against plain text."""
     texts = ["\n".join(each) for each in DOCUMENTS[:60]]
     rows = [{"body": text, "number": number} for number, text in enumerate(texts)]
     (tmp_path / "plain.txt").write_text("\n\n".join(texts))
@@ -333,6 +372,7 @@ def test_processes_that_share_no_device_are_refused(text, tokenizer, tmp_path, m
     """Two launched processes of which each would think that it is alone would write over each
     other.
     """
+    PartialState(cpu=True)  # as one that is alone
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(
         ValueError, match="each process must have a device of its own, got 2 processes for 1 device"

@@ -134,7 +134,13 @@ def test_fsdp_without_accelerators_is_refused(text, tokenizer, tmp_path):
     """Accelerate would train unsharded without a word."""
     start = accelerate_config(tmp_path, "eight_gpus_fsdp2.yaml")
     output = launch(
-        [*start, "-m", "bertlite.cli", "pretrain", *options(text, tokenizer, tmp_path / "run")],
+        [
+            *start,
+            "-m",
+            "bertlite.cli.main",
+            "pretrain",
+            *options(text, tokenizer, tmp_path / "run"),
+        ],
         expected=1,
     )
     assert "error: FSDP must have accelerators" in output

@@ -3,16 +3,31 @@
 Who is next, how long, cut where, and from which document.
 """
 
+import doctest
 import random
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
+import numpy
 import pytest
-from pretraining_cases import DOCUMENTS, options, store  # noqa: F401
+from pretraining_cases import DOCUMENTS, TOKENIZER, options, store  # noqa: F401
 from scipy.stats import binomtest, chisquare
 
-from bertlite.pretraining import PairOptions, TokenStore, read_documents, split_sentences
+from bertlite.cli import spelling
+from bertlite.pretraining import PairOptions, TokenStore, read_documents, sentences, split_sentences
 from bertlite.pretraining.batch_stream import plan_blocks
-from bertlite.pretraining.sentence_pairs import Row, document_rows, fit, full_sentence_rows
+from bertlite.pretraining.documents import MENDED, NO_TEXT, find_inputs
+from bertlite.pretraining.sentence_pairs import (
+    Row,
+    cut_long_sentences,
+    document_rows,
+    fit,
+    full_sentence_rows,
+    random_stretch,
+)
+from bertlite.pretraining.sentences import sentences_of
+from bertlite.tokenization import vocabulary
 
 LENGTH = 64
 RANDOMLY = 1e-4  # significance: with fixed seeds a test either always passes or always fails
@@ -169,11 +184,77 @@ def test_sentence_order(store):  # noqa: F811
     assert chisquare([swapped[0], swapped[1]]).pvalue > RANDOMLY
 
 
+class Corpus:
+    """A store of one-token ids whose sentences have the lengths given; two documents of them."""
+
+    def __init__(self, *lengths: int, continues: int = 0):
+        self.places = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
+        self.continues = numpy.full(self.places[-1], continues, numpy.uint8)
+
+    def bounds(self, document: int) -> list[int]:
+        return self.places
+
+    def __len__(self) -> int:
+        return 2
+
+
 def test_full_sentences_by_hand():
-    # Sentences of 3, 4, 12 and 2 tokens, 8 to a row: 3 + 4; then 12 cut into 8 and 4, with 2 to
-    # follow.
-    found = [(row.a_start, row.a_end) for row in full_sentence_rows([10, 13, 17, 29, 31], 10)]
-    assert found == [(10, 17), (17, 25), (25, 31)]
+    # Sentences of 3, 4, 12 and 2 tokens, 8 to a row: 3 + 4; then 12 as 6 and 6, the latter with 2.
+    bounds, cut = cut_long_sentences(Corpus(3, 4, 12, 2), 0, 8, 8)
+    assert (bounds, cut) == ([0, 3, 7, 13, 19, 21], [False, False, True, True, False])
+    found = [(row.a_start, row.a_end) for row in full_sentence_rows(bounds, 10)]
+    assert found == [(0, 7), (7, 13), (13, 21)]
+
+
+def test_pieces_begin_with_words_where_they_can():
+    corpus = Corpus(12, continues=1)
+    assert cut_long_sentences(corpus, 0, 8, 8)[0] == [0, 6, 12]  # one long word
+    corpus.continues[[0, 2, 5]] = 0  # words at 0, 2 and 5: 7 are left, which fit
+    assert cut_long_sentences(corpus, 0, 8, 8)[0] == [0, 5, 12]
+    corpus.continues[5] = 1  # 2 is not in the latter half of the six
+    assert cut_long_sentences(corpus, 0, 8, 8)[0] == [0, 6, 12]
+    assert cut_long_sentences(Corpus(8, 8), 0, 8, 4) == ([0, 8, 16], [False, False])
+
+
+@pytest.mark.parametrize("length", [8, 33, 64, 128])
+@pytest.mark.parametrize("task", ["next_sentence", "sentence_order", "none"])
+@pytest.mark.parametrize(
+    "lengths", [(2501,), (20, 900, 20, 126, 4000)], ids=["one", "among others"]
+)
+def test_a_sentence_longer_than_a_row_is_shown_whole(task, length, lengths):
+    """A transcript without full stops; nothing of it is left out, whatever row it is in."""
+    corpus = Corpus(*lengths)
+    long = {
+        place
+        for start, end in pairwise(corpus.places)
+        if end - start > length
+        for place in range(start, end)
+    }
+    shown, generator = Counter(), random.Random(0)
+    options_given = PairOptions(task=task, short_probability=0)
+    for row in document_rows(corpus, 0, length, options_given, generator):
+        assert row.length <= length
+        shown.update(range(row.a_start, row.a_end))
+        if row.label != 1 or task == "sentence_order":
+            shown.update(range(row.b_start, row.b_end))
+    assert max(shown.values()) == 1
+    missing = long - set(shown)
+    # Beside other sentences, a row that is too long is cut at its ends, as in the original.
+    assert len(missing) <= (0 if len(lengths) == 1 else 2 * length)
+    labels = Counter(
+        row.label for row in document_rows(corpus, 0, length, options_given, random.Random(1))
+    )
+    assert task == "none" or labels[0] > labels.total() / 5  # its own pieces are real pairs
+
+
+def test_random_segments_come_from_anywhere_in_a_long_sentence():
+    corpus, starts, generator = Corpus(1000), Counter(), random.Random(0)
+    for _ in range(4000):
+        start, end = random_stretch(corpus, 0, 40, 125, generator)
+        assert end - start == 40
+        starts[start] += 1
+    assert set(starts) <= set(range(961))
+    assert chisquare([starts[place] for place in range(961)]).pvalue > RANDOMLY
 
 
 def test_epochs_hold_the_same_text_in_another_order(store):  # noqa: F811
@@ -187,16 +268,62 @@ def test_epochs_hold_the_same_text_in_another_order(store):  # noqa: F811
     assert sum(row.a_end - row.a_start for row in epochs[0]) == len(store.ids)
 
 
-def test_sentences_by_hand():
-    text = 'It is 3.5 km, e.g. by Mr. Smith. "Really?" he said. Yes! J. R. Hartley (1983) wrote. 2 men came.'
-    assert split_sentences(text) == [
-        "It is 3.5 km, e.g. by Mr. Smith.",
-        '"Really?" he said.',
-        "Yes!",
-        "J. R. Hartley (1983) wrote.",
-        "2 men came.",
+@pytest.mark.parametrize(
+    "text",
+    [
+        'It is 3.5 km, e.g. by Mr. Smith.|"Really?" he said.|Yes!|J. R. Hartley (1983) wrote.|Ok.',
+        "See example.org?x=1 and What?!Really. ok then.|Übung.|Sie ging…|2 men came.",
+        "«Да.»|«Нет!» — сказал он.|Потом ушёл.",
+        "राम घर गया।|सीता आई।|मोहन भी॥|अंत",
+        "وہ آیا۔|تم کہاں ہو؟|میں یہاں ہوں۔",
+        "هل أنت بخير؟|نعم، أنا بخير!|شكراً.",
+        "ሰላም።|እንዴት ነህ።",
+        "မင်္ဂလာပါ။|နေကောင်းလား။",
+        "នេះជាភាសាខ្មែរ។|ល្អណាស់។",
+        "Բարեւ։|Ինչպես ես։",
+        "สวัสดีครับ ผมชื่อสมชาย",
+        "so then we went uh to the place and i said no you did not",
+    ],
+)
+def test_sentences_of_many_scripts(text):
+    """By hand: between white space, where Unicode's annex 29 and the rules of the page put them."""
+    expected = text.split("|")
+    assert split_sentences(" ".join(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "他来了。|你呢？|好",
+        "「他来了。」|他说：「好！」|然后走了！！！",
+        "３．５キロです．|次の文です．",
+        "राम आया।|सीता गई",
+    ],
+)
+def test_sentences_without_spaces(text):
+    assert split_sentences(text.replace("|", "")) == text.split("|")
+
+
+@pytest.mark.parametrize("module", [sentences, spelling, vocabulary], ids=lambda m: m.__name__)
+def test_examples_in_docstrings(module):
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed
+
+
+def test_line_ends_of_unicode():
+    """UAX #29 ends a sentence at each of them; lines of a file end at line feeds alone."""
+    assert split_sentences("one\u2028two\u2029three\x85four\x0bfive") == [
+        "one",
+        "two",
+        "three",
+        "four\x0bfive",
     ]
-    assert split_sentences("他来了。你呢？好") == ["他来了。", "你呢？", "好"]
+    assert sentences_of("one\u2028two\x0c\r\n\nthree\rfour", "sentence") == [
+        "one\u2028two",
+        "three",
+        "four",
+    ]
     assert split_sentences("  ") == []
 
 
@@ -228,3 +355,30 @@ def test_inputs(tmp_path):
         (tmp_path / "x.pdf").write_text("")
         with pytest.raises(ValueError, match="input must"):
             read_documents([str(tmp_path / name)])
+
+
+def test_odd_rows(tmp_path):
+    """A byte order mark, null, NaN, half an emoji, a table; what is lost is counted."""
+    lines = ['{"text": "One."}', '{"text": null}', '{"text": "Two \\ud83d here."}', '{"text": NaN}']
+    content = "\ufeff" + "\r\n".join(lines)
+    (tmp_path / "rows.jsonl").write_bytes(content.encode())
+    (tmp_path / "rows.json").write_bytes(("\ufeff[" + ",".join(lines) + "]").encode())
+    for name in ("rows.jsonl", "rows.json"):
+        counts = Counter()
+        found = list(read_documents([str(tmp_path / name)], counts=counts))
+        assert found == [["One."], ["Two \ufffd here."]]
+        assert dict(counts) == {NO_TEXT: 2, MENDED: 1}
+        assert len(TOKENIZER.tokenize(found[1][0])) == len(TOKENIZER.tokenize("Two here."))
+    (tmp_path / "mark.txt").write_bytes("\ufeffOne.\r\n\r\nTwo.".encode())
+    (tmp_path / "table.csv").write_text('id,text\n1,One.\n2,"Two.\nThree."\n')
+    assert list(read_documents([str(tmp_path / "mark.txt")])) == [["One."], ["Two."]]
+    assert [Path(name).name for name in find_inputs([str(tmp_path)])] == [
+        "mark.txt",
+        "rows.json",
+        "rows.jsonl",
+    ]
+    assert list(read_documents([str(tmp_path / "table.csv")])) == [["One."], ["Two.", "Three."]]
+    for name, content in (("a.jsonl", b'{"text": "caf\xe9"}'), ("a.txt", b"caf\xe9")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"input .*{name}.* must be UTF-8"):
+            list(read_documents([str(tmp_path / name)]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from bertlite import presets
+from bertlite.models import presets
 
 _, fields = presets.PRESETS["bert-tiny"]
 fields |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..conversion.names import HEADS
 from .spelling import with_dashes
@@ -49,10 +50,10 @@ def main(argv: list[str]) -> int:
     See `bertlite convert --help`. A ValueError refuses, before anything is written, what does not
     fit.
     """
-    from ..conversion.files import is_tensorflow
-
     arguments = make_parser().parse_args(with_dashes(argv))
     check(arguments)
+    from ..conversion.files import is_tensorflow
+
     reads = is_tensorflow(arguments.source) if arguments.to is None else arguments.to == "bertlite"
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -93,6 +94,26 @@ def make_parser() -> argparse.ArgumentParser:
         choices=list(HEADS),
         help="what the model predicts (default: the head that is there)",
     )
+    _add_file_options(parser)
+    add(
+        "--labels",
+        nargs="+",
+        metavar="NAME",
+        help="names of a classifier's labels, in the order of its rows",
+    )
+    add(
+        "--ignore",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="variables to pass over, by name or pattern ('mine/*')",
+    )
+    return parser
+
+
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    """The files beside a checkpoint; and case and accents, which none of them tells."""
+    add = parser.add_argument
     add(
         "--config", metavar="FILE", help="bert_config.json (default: the one beside the checkpoint)"
     )
@@ -109,20 +130,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="it puts text in lower case",
     )
     add_accent_options(parser)
-    add(
-        "--labels",
-        nargs="+",
-        metavar="NAME",
-        help="names of a classifier's labels, in the order of its rows",
-    )
-    add(
-        "--ignore",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="variables to pass over, by name or pattern ('mine/*')",
-    )
-    return parser
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -153,13 +160,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def to_bertlite(arguments: argparse.Namespace) -> int:
     """TensorFlow checkpoint to bertlite folder."""
-    from ..conversion.files import (
-        decide_case,
-        find_prefix,
-        make_tokenizer,
-        read_config,
-        read_vocabulary,
-    )
+    from ..conversion.files import find_prefix, read_config
     from ..conversion.reading import describe, load, open_checkpoint
     from ..models.files import whole_folder
 
@@ -169,11 +170,7 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
     fields, unread = read_config(config)
     if unread:
         say(f"{config.name}: not read, as in Google's code: {', '.join(unread)}")
-    vocabulary, without = read_vocabulary(vocab, fields["vocab_size"])
-    if without:
-        lines = ", ".join(map(str, without[:10]))
-        say(f"{vocab.name}: blank or repeated lines, whose ids no text has: {lines}")
-    lower, reason = decide_case(vocabulary, vocab.parent, arguments.lower)
+    tokenizer, lines = read_tokenizer(arguments, vocab, fields)
     loaded = load(
         open_checkpoint(prefix),
         arguments.head,
@@ -181,25 +178,38 @@ def to_bertlite(arguments: argparse.Namespace) -> int:
         ignore=arguments.ignore,
         labels=arguments.labels,
     )
-    for line in describe(loaded.account):
+    for line in [*describe(loaded.account), *lines]:
         say(line)
-    loaded.model.config.pad_token_id = vocabulary["[PAD]"]
-    strip = lower if arguments.strip_accents is None else arguments.strip_accents
-    say(
-        f"tokenizer: {'lower case' if lower else 'case kept'}, since {reason}; accents "
-        f"{'taken away' if strip else 'kept'}"
-    )
+    loaded.model.config.pad_token_id = tokenizer.pad_token_id
     output = Path(arguments.output)
     with whole_folder(output) as folder:
         loaded.model.save_pretrained(folder)
-        make_tokenizer(
-            vocabulary,
-            lower,
-            fields["max_position_embeddings"],
-            strip_accents=arguments.strip_accents,
-        ).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     say(f"{type(loaded.model).__name__} and tokenizer: {output}")
     return 0
+
+
+def read_tokenizer(arguments: argparse.Namespace, vocab: Path, fields: dict[str, Any]):
+    """The tokenizer of a `vocab.txt`, and what was decided about it, a line each."""
+    from ..conversion.files import decide_case, make_tokenizer, read_vocabulary
+
+    vocabulary, without = read_vocabulary(vocab, fields["vocab_size"])
+    lower, reason = decide_case(vocabulary, vocab.parent, arguments.lower)
+    strip = lower if arguments.strip_accents is None else arguments.strip_accents
+    lines = [
+        f"tokenizer: {'lower case' if lower else 'case kept'}, since {reason}; accents "
+        f"{'taken away' if strip else 'kept'}"
+    ]
+    if without:
+        named = ", ".join(map(str, without[:10])) + (", ..." if len(without) > 10 else "")
+        lines.append(f"{vocab.name}: blank or repeated lines, whose ids no text has: {named}")
+    tokenizer = make_tokenizer(
+        vocabulary,
+        lower,
+        fields["max_position_embeddings"],
+        strip_accents=arguments.strip_accents,
+    )
+    return tokenizer, lines
 
 
 def to_tensorflow(arguments: argparse.Namespace) -> int:

@@ -4,71 +4,58 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .pretrain_options import check, make_parser, stream_options
+from .pretrain_checks import check, check_numbers, resolve, stream_options
+from .pretrain_folder import (
+    find_checkpoint,
+    is_finished,
+    is_main_process,
+    prepare_output,
+    read_run,
+)
+from .pretrain_options import make_parser
+from .pretrain_text import get_stores, get_tokenizer, load_given_tokenizer, report_text
+from .spelling import with_dashes
 
 logger = logging.getLogger(__name__)
-RUN_FILE = "pretraining.json"
-MOST_UNKNOWN = 0.5  # share of the tokens, above which what would be learned is no language
-MEASURED_SENTENCES = 20_000  # of the held-out text, to report on a tokenizer
-# What must stay as it was for a resumed run to be the same run; the rest, such as workers, may
-# change.
-FIXED: tuple[str, ...] = (
-    "inputs",
-    "held_out_inputs",
-    "field",
-    "lines",
-    "held_out_share",
-    "held_out_batches",
-)
-FIXED += ("tokenizer", "vocab_size")
-FIXED += (
-    "cased",
-    "preset",
-    "task",
-    "short_probability",
-    "whole_words",
-    "mask_probability",
-    "max_predictions",
-)
-FIXED += (
-    "max_lengths",
-    "long_share",
-    "tokens_per_batch",
-    "max_steps",
-    "learning_rate",
-    "warmup",
-    "seed",
-    "bf16",
-)
 
 
 def main(argv: list[str]) -> int:
     """Run `bertlite pretrain`; see its `--help`. A ValueError refuses bad input before any work."""
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser().parse_args(with_dashes(argv))
+    check_numbers(arguments)
+    earlier = read_run(arguments) if arguments.resume else {}
+    resolve(arguments, earlier)
     check(arguments)
-    given = load_tokenizer(arguments.tokenizer) if arguments.tokenizer else None
+    given = load_given_tokenizer(arguments)
     logging.basicConfig(
         level=logging.INFO if is_main_process() else logging.WARNING, format="%(message)s"
     )
     state = get_state(arguments)
-    output = prepare_output(arguments)
-    checkpoint = find_checkpoint(output) if arguments.resume else None
-    with (
-        state.main_process_first()
-    ):  # one process makes tokenizer and tokens, the others find them there
+    started = load_model(arguments) if arguments.model else None
+    output = prepare_output(arguments, earlier)
+    with state.main_process_first():  # one process makes what the others then find there
+        checkpoint = find_checkpoint(output) if arguments.resume else None
+        if is_finished(output, checkpoint, arguments.max_steps):
+            logger.info(
+                "The run in %s is finished, with %d updates: nothing was done. A larger "
+                "--max-steps trains it further",
+                output,
+                arguments.max_steps,
+            )
+            return 0
         tokenizer = given or get_tokenizer(arguments, output)
         stores = get_stores(arguments, tokenizer, output)
-    trainer = make_trainer(arguments, tokenizer, stores, output, state, checkpoint)
+    text = report_text(arguments, tokenizer, stores, output)
+    trainer = make_trainer(arguments, started, tokenizer, stores, output, state, checkpoint)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     figures = trainer.evaluate()
     trainer.save_model(str(output))
     if state.is_main_process:
-        write_results(trainer, figures, output)
+        write_results(arguments, trainer, {**figures, "text": text}, output)
     state.wait_for_everyone()
     return 0
 
@@ -109,172 +96,21 @@ def get_state(arguments: argparse.Namespace):
     return state
 
 
-def is_main_process() -> bool:
-    """By what torchrun and accelerate tell a process."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def prepare_output(arguments: argparse.Namespace) -> Path:
-    """Make the output folder, or find in it the run to resume.
-
-    Raises:
-        ValueError: it holds something and `--resume` is not given; or the options are not those of
-            its run.
-    """
-    output = Path(arguments.output_dir)
-    chosen = {name: getattr(arguments, name) for name in FIXED} | {
-        "batches_per_update": arguments.batches_per_update
-    }
-    note = output / RUN_FILE
-    if note.exists() and arguments.resume:
-        try:
-            earlier = json.loads(note.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"--resume: {note} must hold the run's options, got a damaged file ({error})"
-            ) from error
-        for name, value in chosen.items():
-            if earlier.get(name) != value:
-                option = f"--{name.replace('_', '-')}"
-                raise ValueError(
-                    f"--resume: {option} must be {earlier.get(name)!r}, as before, got {value!r}"
-                )
-    elif arguments.resume:
-        raise ValueError(
-            f"--resume: --output-dir must hold a run to go on with, got {output} without {RUN_FILE}"
-        )
-    elif output.exists() and (output.is_file() or any(output.iterdir())) and is_main_process():
-        raise ValueError(
-            f"--output-dir must be new or empty, got {output}; give --resume to go on with a run "
-            "there"
-        )
-    if is_main_process():
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"--output-dir must be a folder that can be made, got {output} ({error})"
-            ) from error
-        part = note.with_suffix(".part")
-        part.write_text(json.dumps(chosen, indent=2) + "\n")
-        os.replace(part, note)
-    return output
-
-
-def find_checkpoint(output: Path) -> Path | None:
-    """The one to go on from."""
-    from ..pretraining.training import last_complete_checkpoint
-
-    checkpoint = last_complete_checkpoint(output)
-    logger.info("Going on from %s", checkpoint or "the beginning: there is no checkpoint yet")
-    return checkpoint
-
-
-def documents_of(arguments: argparse.Namespace, held_out: bool) -> Iterator[list[str]]:
-    """Documents to train on, or those that are held out."""
-    from ..pretraining.documents import read_documents
-    from ..pretraining.token_store import is_held_out
-
-    options = {"field": arguments.field, "lines": arguments.lines}
-    if arguments.held_out_inputs:
-        return read_documents(
-            arguments.held_out_inputs if held_out else arguments.inputs, **options
-        )
-    documents = read_documents(arguments.inputs, **options)
-    return (each for each in documents if is_held_out(each, arguments.held_out_share) == held_out)
-
-
-def load_tokenizer(name: str):
-    """The tokenizer of `--tokenizer`.
-
-    Raises:
-        ValueError: there is none, or it lacks a special token.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(
-            f"--tokenizer must be a folder or hub name of a tokenizer, got {name!r} ({reason})"
-        ) from error
-    missing = [
-        kind
-        for kind in ("cls", "sep", "pad", "mask")
-        if getattr(tokenizer, f"{kind}_token_id") is None
-    ]
-    if missing:
-        raise ValueError(
-            f"--tokenizer must have the tokens cls, sep, pad and mask, got {name!r} without "
-            f"{missing}"
-        )
-    return tokenizer
-
-
-def get_tokenizer(arguments: argparse.Namespace, output: Path):
-    """The tokenizer that the run has; or one trained on the training text, and measured."""
-    from bertlite.tokenization import measure, train_wordpiece
-
-    if (output / "tokenizer.json").exists():
-        return load_tokenizer(str(output))
-    logger.info("Training a WordPiece tokenizer on the training text")
-    texts = (sentence for document in documents_of(arguments, False) for sentence in document)
-    lowercase = not arguments.cased
-    tokenizer = train_wordpiece(
-        texts, vocab_size=arguments.vocab_size, lowercase=lowercase, show_progress=True
-    )
-    held_out = (sentence for document in documents_of(arguments, True) for sentence in document)
-    report = measure(tokenizer, islice(held_out, MEASURED_SENTENCES))
-    logger.info("On the held-out text: %s", report)
-    (output / "tokenizer_report.txt").write_text(f"{report}\n")
-    tokenizer.save_pretrained(output)
-    return tokenizer
-
-
-def get_stores(arguments: argparse.Namespace, tokenizer, output: Path) -> dict[str, Any]:
-    """The token stores of both kinds of text, written where they are not there yet."""
-    from ..pretraining.token_store import DESCRIPTION as STORE
-    from ..pretraining.token_store import TokenStore, write_token_store
-
-    stores = {}
-    for name, held_out in (("train", False), ("held_out", True)):
-        folder = output / "tokens" / name
-        if (folder / STORE).exists():
-            stores[name] = TokenStore(folder)
-        else:
-            documents = documents_of(arguments, held_out)
-            stores[name] = write_token_store(
-                documents, tokenizer, folder, description=f"tokenizing {name}"
-            )
-        found = stores[name].description
-        unknown = f"{found['unknown'] / found['tokens']:.4%} unknown"
-        if found["unknown"] > MOST_UNKNOWN * found["tokens"]:
-            option = "--tokenizer" if arguments.tokenizer else "--vocab-size"
-            raise ValueError(f"{option} must serve the text, got {unknown} of the tokens of {name}")
-        counts = "{documents:,} documents, {sentences:,} sentences, {tokens:,} tokens".format(
-            **found
-        )
-        logger.info("%s: %s, %s", name, counts, unknown)
-    return stores
-
-
 def make_trainer(
     arguments: argparse.Namespace,
+    started,
     tokenizer,
     stores: dict[str, Any],
     output: Path,
     state,
     checkpoint: Path | None,
 ):
-    """The trainer, its stream at the batch after `checkpoint`."""
+    """The trainer of `started` or random weights; its stream at the batch after `checkpoint`."""
     from dataclasses import replace
     from functools import partial
 
     from transformers import set_seed
 
-    from bertlite.models.modeling_bertlite import BertLiteForPreTraining
-    from bertlite.models.presets import preset
     from bertlite.training import bert_optimizer
 
     from ..pretraining.batch_stream import BatchStream, Phase
@@ -291,12 +127,8 @@ def make_trainer(
         islice(BatchStream(stores["held_out"], tokenizer, measured), arguments.held_out_batches)
     )
     set_seed(arguments.seed)
-    config = preset(
-        arguments.preset, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
-    )
-    model = BertLiteForPreTraining(config)  # type: ignore[arg-type]
     return PretrainingTrainer(
-        model,
+        started or random_model(arguments, tokenizer),
         training_arguments(arguments, output, options.batches_per_update // state.num_processes),
         stream=stream,
         held_out=held_out,
@@ -305,6 +137,39 @@ def make_trainer(
         make_optimizer=partial(bert_optimizer, learning_rate=arguments.learning_rate),
         callbacks=[ProcessorTime()],
     )
+
+
+def load_model(arguments: argparse.Namespace):
+    """That of `--model`, with both pretraining heads; what is random or left out is said."""
+    from transformers import set_seed
+
+    from ..pretraining.starting import load_start
+
+    set_seed(arguments.seed)  # of the heads that it lacks
+    try:
+        model, new, left = load_start(arguments.model)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
+    logger.info("Going on from %s", arguments.model)
+    for kind, names in (("random, since it has none", new), ("left out", left)):
+        if names:
+            logger.info("%s: %s", kind, ", ".join(names))
+    return model
+
+
+def random_model(arguments: argparse.Namespace, tokenizer):
+    """A model of the size of `--preset`, with both pretraining heads."""
+    from bertlite.models.modeling_bertlite import BertLiteForPreTraining
+    from bertlite.models.presets import preset
+
+    from ..tokenization import vocabulary_size
+
+    config: Any = preset(
+        arguments.preset,
+        vocab_size=vocabulary_size(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return BertLiteForPreTraining(config)
 
 
 def training_arguments(arguments: argparse.Namespace, output: Path, accumulated: int):
@@ -337,9 +202,13 @@ def training_arguments(arguments: argparse.Namespace, output: Path, accumulated:
     )
 
 
-def write_results(trainer, figures: dict[str, float], output: Path) -> None:
-    """Figures, log and curves; without matplotlib a line says that there are none."""
+def write_results(
+    arguments: argparse.Namespace, trainer, figures: dict[str, Any], output: Path
+) -> None:
+    """Figures, log, card and curves; without matplotlib a line says that there are no curves."""
+    from ..hub.pretraining_card import write_pretraining_card
     from ..pretraining.curves import draw_curves
+    from .pretrain_folder import write_json
 
     history = trainer.state.log_history
     (output / "log.json").write_text(json.dumps(history, indent=1) + "\n")
@@ -348,7 +217,9 @@ def write_results(trainer, figures: dict[str, float], output: Path) -> None:
         "steps": trainer.state.global_step,
         "tokens_seen": trainer.state.num_input_tokens_seen,
     }
-    (output / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    run = vars(arguments)
+    write_pretraining_card(output, trainer.model.config, trainer.processing_class, figures, run)
+    write_json(output / "metrics.json", figures)
     try:
         draw_curves(history, output / "curves.png")
     except ValueError as error:

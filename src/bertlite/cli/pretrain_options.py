@@ -1,35 +1,70 @@
-"""What `bertlite pretrain` may be told, and what it refuses before any work."""
+"""What `bertlite pretrain` may be told."""
 
 import argparse
-import importlib.util
-from itertools import islice
 
-from bertlite.models.presets import PRESETS
+from .tokenizer import add_accent_options
 
-SEARCHED = 100_000  # documents at most, to see that there is text to train on and to measure on
-DESCRIPTION = """Pretrain a BERT on your own text: masked words and next sentences, as in the paper, at any size.
+DESCRIPTION = """\
+Pretrain a BERT on your own text: masked words and next sentences, as in the paper, at any size; or
+go on from a trained one (--model), so that it knows the language of your field before you
+fine-tune it.
 
-Text is written as token ids beside the model, so it may be larger than memory. Some documents are held
-out (--held-out-share) and measured along the way. Stop it when you like: the same command with --resume goes on from
-the last whole checkpoint and comes out at the same weights.
+Text is written as token ids beside the model, so it may be larger than memory. Some documents are
+held out (--held-out-share) and measured along the way. Stop it when you like: the same command
+with --resume goes on from the last whole checkpoint and comes out at the same weights.
 """
-EPILOG = """what may be read:
+EPILOG = """\
+what may be read:
   texts.txt, folder/, "texts/*.txt.gz"   documents with blank lines between them
-  rows.jsonl.gz, rows.parquet            a document a row, in the field --field
+  rows.jsonl.gz, rows.csv, rows.parquet  a document a row, in the field --field
   hub:NAME or hub:NAME:CONFIG            the train split of a data set of the hub, streamed
-  --lines sentence                       each line is a sentence; without it, lines are paragraphs and are split
+  --lines sentence                       each line is a sentence; without it, lines are
+                                         paragraphs and are split
 
 examples:
-  bertlite pretrain texts/ --output-dir out/my-bert                          a mini BERT, its tokenizer trained too
-  bertlite pretrain texts/ --output-dir out/my-bert --resume                 go on after a stop
-  bertlite pretrain rows.jsonl.gz --preset bert-tiny --max-steps 200 --output-dir out/quick        a first look
-  bertlite pretrain hub:wikipedia:20220301.en --tokenizer google-bert/bert-base-uncased --preset bert-base \\
-      --max-lengths 128 512 --tokens-per-batch 131072 --max-steps 1000000 --bf16 --output-dir out/base
-  torchrun --standalone --nproc-per-node 8 -m bertlite.cli pretrain texts/ --batches-per-update 8 --output-dir out/big
+  bertlite pretrain texts/ --output-dir out/my-bert
+      a mini BERT, its tokenizer trained too
+  bertlite pretrain texts/ --output-dir out/my-bert --resume
+      go on after a stop; with a larger --max-steps, also after the end
+  bertlite pretrain rows.jsonl.gz --preset bert-tiny --max-steps 200 --output-dir out/quick
+      a first look
+  bertlite pretrain texts/ --model google-bert/bert-base-uncased --max-steps 2000 \\
+      --output-dir out/my-field
+      a trained BERT goes on with your text
+  bertlite pretrain hub:wikipedia:20220301.en --tokenizer google-bert/bert-base-uncased \\
+      --preset bert-base --max-lengths 128 512 --tokens-per-batch 131072 --max-steps 1000000 \\
+      --bf16 --output-dir out/base
+  torchrun --standalone --nproc-per-node 8 -m bertlite.cli.main pretrain texts/ \\
+      --batches-per-update 8 --output-dir out/big
 
-The output folder holds the model and tokenizer (load them with BertLiteForMaskedLM.from_pretrained, or fine-tune with
-any BertLiteFor... class), curves.png, metrics.json, log.json, checkpoint-N folders and the tokens.
+The output folder holds the model and tokenizer (load them with BertLiteForMaskedLM.from_pretrained,
+or fine-tune with any BertLiteFor... class), a model card, curves.png, metrics.json, log.json,
+checkpoint-N folders and the tokens.
 """
+# What an option is where it is not given: from random weights, and from --model.
+SCRATCH = {
+    "preset": "bert-mini",
+    "vocab_size": 30_522,
+    "task": "next_sentence",
+    "learning_rate": 1e-4,
+    "max_steps": 10_000,
+}
+FROM_MODEL = {**SCRATCH, "preset": None, "vocab_size": None, "learning_rate": 5e-5}
+# Whole numbers of the training: what they are where nothing is said, and the help.
+COUNTS: dict[str, tuple[int | None, str]] = {
+    "--max-steps": (None, "updates in all (default: 10000; with --resume, as before)"),
+    "--tokens-per-batch": (4096, "real tokens a batch (default: %(default)s)"),
+    "--batches-per-update": (
+        1,
+        "batches of one update, over all processes; more are accumulated (default: 1)",
+    ),
+    "--save-steps": (500, "updates between checkpoints (default: %(default)s)"),
+    "--eval-steps": (500, "updates between measurements (default: %(default)s)"),
+    "--logging-steps": (50, "updates between log lines (default: %(default)s)"),
+    "--keep-checkpoints": (2, "the last N, at least 2 (default: 2)"),
+    "--num-workers": (0, "that make batches beside the training (default: 0)"),
+    "--seed": (0, "of weights, dropout, rows and masks (default: %(default)s)"),
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -47,7 +82,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the output folder"
     )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="folder or hub name of a BERT to go on from, with its tokenizer (default: random "
+        "weights)",
+    )
     _add_text_options(parser.add_argument_group("text"))
+    _add_tokenizer_options(parser.add_argument_group("tokenizer"))
     _add_task_options(parser.add_argument_group("rows and masks"))
     _add_training_options(parser.add_argument_group("training"))
     return parser
@@ -58,7 +100,7 @@ def _add_text_options(group) -> None:
     add(
         "--field",
         default="text",
-        help="field of the text in JSON, Parquet and hub rows (default: %(default)s)",
+        help="field of the text in JSON, CSV, Parquet and hub rows (default: %(default)s)",
     )
     add(
         "--lines",
@@ -85,17 +127,18 @@ def _add_text_options(group) -> None:
         metavar="N",
         help="measured each time (default: %(default)s)",
     )
+
+
+def _add_tokenizer_options(group) -> None:
+    add = group.add_argument
     add(
         "--tokenizer",
-        help="folder or hub name of a tokenizer (default: WordPiece is trained on the same text)",
+        help="folder or hub name of a tokenizer (default: that of --model, or WordPiece is trained "
+        "on the same text)",
     )
-    add(
-        "--vocab-size",
-        type=int,
-        default=30522,
-        help="of the tokenizer to train (default: %(default)s)",
-    )
+    add("--vocab-size", type=int, help="of the tokenizer to train (default: 30522)")
     add("--cased", action="store_true", help="the tokenizer to train keeps capitals and accents")
+    add_accent_options(group)
 
 
 def _add_task_options(group) -> None:
@@ -103,9 +146,8 @@ def _add_task_options(group) -> None:
     add(
         "--task",
         choices=("next_sentence", "sentence_order", "none"),
-        default="next_sentence",
-        help="beside masked words: BERT's pairs, "
-        "ALBERT's, or full sentences (default: %(default)s)",
+        help="beside masked words: BERT's pairs, ALBERT's, or full sentences without pairs "
+        "(default: next_sentence; none for a --model without a next-sentence head)",
     )
     add(
         "--max-lengths",
@@ -115,24 +157,13 @@ def _add_task_options(group) -> None:
         metavar="N",
         help="tokens of a row; two numbers, as 128 512, are BERT's two phases (default: 128)",
     )
-    add(
-        "--long-share",
-        type=float,
-        default=0.1,
-        help="of the updates, with the second length (default: 0.1)",
-    )
-    add(
-        "--short-probability",
-        type=float,
-        default=0.1,
-        help="of documents with shorter rows (default: 0.1)",
-    )
-    add(
-        "--mask-probability",
-        type=float,
-        default=0.15,
-        help="share of tokens to predict (default: 0.15)",
-    )
+    shares = {
+        "--long-share": (0.1, "of the updates, with the second length (default: 0.1)"),
+        "--short-probability": (0.1, "of documents with shorter rows (default: 0.1)"),
+        "--mask-probability": (0.15, "share of tokens to predict (default: 0.15)"),
+    }
+    for name, (default, text) in shares.items():
+        add(name, type=float, default=default, help=text)
     add(
         "--max-predictions",
         type=int,
@@ -144,39 +175,15 @@ def _add_task_options(group) -> None:
 
 def _add_training_options(group) -> None:
     add = group.add_argument
-    sizes = sorted(name for name in PRESETS if name.startswith("bert-"))
     add(
         "--preset",
-        choices=sizes,
-        default="bert-mini",
-        help="size of the model (default: %(default)s)",
-    )
-    add(
-        "--max-steps",
-        type=int,
-        default=10000,
-        metavar="N",
-        help="updates in all (default: %(default)s)",
-    )
-    add(
-        "--tokens-per-batch",
-        type=int,
-        default=4096,
-        metavar="N",
-        help="real tokens a batch (default: %(default)s)",
-    )
-    add(
-        "--batches-per-update",
-        type=int,
-        default=1,
-        metavar="N",
-        help="batches of one update, over all processes; more are accumulated (default: 1)",
+        metavar="NAME",
+        help="size of the model, bert-tiny to bert-large (default: bert-mini)",
     )
     add(
         "--learning-rate",
         type=float,
-        default=1e-4,
-        help="AdamW's at its peak (default: 1e-4, the paper's)",
+        help="AdamW's at its peak (default: 1e-4, the paper's; 5e-5 with --model)",
     )
     add(
         "--warmup",
@@ -184,42 +191,9 @@ def _add_training_options(group) -> None:
         default=0.01,
         help="share of the updates in which it rises (default: 0.01)",
     )
+    for name, (default, text) in COUNTS.items():
+        add(name, type=int, default=default, metavar="N", help=text)
     add("--bf16", action="store_true", help="mixed precision")
-    add(
-        "--save-steps",
-        type=int,
-        default=500,
-        metavar="N",
-        help="updates between checkpoints (default: %(default)s)",
-    )
-    add(
-        "--eval-steps",
-        type=int,
-        default=500,
-        metavar="N",
-        help="updates between measurements (default: %(default)s)",
-    )
-    add(
-        "--logging-steps",
-        type=int,
-        default=50,
-        metavar="N",
-        help="updates between log lines (default: %(default)s)",
-    )
-    add(
-        "--keep-checkpoints",
-        type=int,
-        default=2,
-        metavar="N",
-        help="the last N, at least 2 (default: 2)",
-    )
-    add(
-        "--num-workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="that make batches beside the training (default: 0)",
-    )
     add(
         "--report-to",
         nargs="+",
@@ -227,167 +201,4 @@ def _add_training_options(group) -> None:
         metavar="NAME",
         help="tensorboard, trackio, ... if installed",
     )
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        help="of weights, dropout, rows and masks (default: %(default)s)",
-    )
     add("--cpu", action="store_true", help="leave an accelerator alone")
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot work, before any work.
-
-    Raises:
-        ValueError: a number out of its range, inputs that are not there, hold no text or too
-            little, lengths that the model has no positions for; it names the option.
-    """
-    _check_numbers(arguments)
-    lengths = arguments.max_lengths
-    if len(lengths) > 2 or not 8 <= min(lengths) <= max(lengths) <= 512:
-        raise ValueError(f"--max-lengths must be one or two numbers from 8 to 512, got {lengths}")
-    if arguments.tokens_per_batch < max(lengths):
-        came = f"{arguments.tokens_per_batch} with --max-lengths {max(lengths)}"
-        raise ValueError(f"--tokens-per-batch must hold a row, got {came}")
-    if not arguments.held_out_inputs and not arguments.held_out_share:
-        raise ValueError(
-            "--held-out-share must be above 0 where no --held-out-inputs are given, got 0"
-        )
-    stream_options(arguments)
-    for name in arguments.report_to:
-        _check_reporter(name)
-    _check_text(arguments)
-
-
-def _check_numbers(arguments: argparse.Namespace) -> None:
-    from bertlite.tokenization.wordpiece import BERT_SPECIAL_TOKENS
-
-    least: dict[str, float] = dict.fromkeys(
-        ("max_steps", "tokens_per_batch", "batches_per_update", "save_steps"), 1
-    )
-    least |= {
-        "eval_steps": 1,
-        "logging_steps": 1,
-        "held_out_batches": 1,
-        "keep_checkpoints": 2,
-        "num_workers": 0,
-    }
-    least |= {"vocab_size": len(BERT_SPECIAL_TOKENS) + 1, "max_predictions": 1}
-    for name, lowest in least.items():
-        value = getattr(arguments, name)
-        if value is not None and value < lowest:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {lowest}, got {value}")
-    for name in ("held_out_share", "long_share", "warmup"):
-        if not 0 <= getattr(arguments, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must lie in [0, 1), got {getattr(arguments, name)}"
-            )
-    if not 0 <= arguments.short_probability <= 1:
-        raise ValueError(
-            f"--short-probability must lie in [0, 1], got {arguments.short_probability}"
-        )
-    if not 0 < arguments.mask_probability <= 1:
-        raise ValueError(
-            f"--mask-probability must be above 0 and at most 1, got {arguments.mask_probability}"
-        )
-    if not arguments.learning_rate > 0:
-        raise ValueError(f"--learning-rate must be above 0, got {arguments.learning_rate}")
-
-
-def _check_reporter(name: str) -> None:
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-    if name not in INTEGRATION_TO_CALLBACK:
-        raise ValueError(
-            f"--report-to must name any of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}, got "
-            f"{name!r}"
-        )
-    modules = {
-        "tensorboard": ("tensorboard", "tensorboardX"),
-        "azure_ml": ("azureml",),
-        "comet_ml": ("comet_ml",),
-    }
-    if not any(importlib.util.find_spec(module) for module in modules.get(name, (name,))):
-        package = modules.get(name, (name,))[0]
-        raise ValueError(
-            f"--report-to {name} needs the package {package}; install it with: pip install "
-            f"{package}"
-        )
-
-
-def _check_text(arguments: argparse.Namespace) -> None:
-    """There is text to train on and to measure on. Reads on only until it has seen enough."""
-    from ..pretraining.documents import find_inputs, read_documents
-    from ..pretraining.token_store import is_held_out
-
-    needed = (
-        2 if arguments.task == "next_sentence" else 1
-    )  # a random next sentence is another document's
-    given = {"inputs": arguments.inputs, "--held-out-inputs": arguments.held_out_inputs}
-    for option, inputs in given.items():
-        if not inputs:
-            continue
-        try:
-            find_inputs(inputs)
-            documents = islice(
-                read_documents(inputs, field=arguments.field, lines=arguments.lines), SEARCHED
-            )
-            found = {False: 0, True: 0}
-            share = 0.0 if arguments.held_out_inputs else arguments.held_out_share
-            for document in documents:
-                found[is_held_out(document, share)] += 1
-                if found[False] >= needed and (found[True] >= needed or not share):
-                    break
-        except ValueError as error:
-            raise ValueError(f"{option}: {error}") from error
-        _check_counts(option, inputs, found, needed, share)
-
-
-def _check_counts(
-    option: str, inputs: list[str], found: dict[bool, int], needed: int, share: float
-) -> None:
-    total = sum(found.values())
-    if total < needed + (needed if share else 0):
-        wanted = f"{needed} to train on" + (f" and {needed} to measure on" if share else "")
-        came = f"{total} in {' '.join(inputs)}"
-        raise ValueError(
-            f"{option} must hold documents, which blank lines divide in text files: {wanted}, got "
-            f"{came}"
-        )
-    if share and found[True] < needed and total < SEARCHED:
-        came = f"{found[True]} of {total} with {share}; raise it, or give --held-out-inputs"
-        raise ValueError(
-            f"--held-out-share must leave at least {needed} documents to measure on, got {came}"
-        )
-    if found[False] < needed:
-        came = f"{found[False]} of {total} with {share}"
-        raise ValueError(
-            f"--held-out-share must leave at least {needed} documents to train on, got {came}"
-        )
-
-
-def stream_options(arguments: argparse.Namespace):
-    """The `StreamOptions` that the command line asks for.
-
-    Their ValueErrors name what does not fit.
-    """
-    from ..pretraining.batch_stream import Phase, StreamOptions
-    from ..pretraining.sentence_pairs import PairOptions
-    from ..pretraining.token_masking import MaskingOptions
-
-    lengths, steps = arguments.max_lengths, arguments.max_steps
-    late = round(steps * arguments.long_share) if len(lengths) == 2 else 0
-    planned = [(lengths[0], steps - late), (lengths[-1], late)]
-    return StreamOptions(
-        phases=tuple(Phase(length, updates) for length, updates in planned if updates),
-        tokens_per_batch=arguments.tokens_per_batch,
-        batches_per_update=arguments.batches_per_update,
-        seed=arguments.seed,
-        pairs=PairOptions(task=arguments.task, short_probability=arguments.short_probability),
-        masking=MaskingOptions(
-            probability=arguments.mask_probability,
-            max_predictions=arguments.max_predictions,
-            whole_words=arguments.whole_words,
-        ),
-    )

@@ -153,16 +153,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="field that holds texts, may be given again; translation.en is en inside translation",
     )
-    _add_size_options(train)
+    _add_number_options(train)
     add("--cased", action="store_true", help="wordpiece: keep case and accents (default: neither)")
     add_accent_options(train)
-    add(
-        "--held-out",
-        type=int,
-        default=100,
-        metavar="N",
-        help="measure on every Nth text, which is not trained on (default: %(default)s)",
-    )
     add(
         "--held-out-files",
         nargs="+",
@@ -172,7 +165,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_size_options(train: argparse.ArgumentParser) -> None:
+def _add_number_options(train: argparse.ArgumentParser) -> None:
     numbers: dict[str, tuple[int | None, str]] = {
         "--vocab-size": (None, "tokens at most (default: 30522 for wordpiece, 8000 for bpe)"),
         "--min-frequency": (2, "do not join pairs that are rarer (default: %(default)s)"),
@@ -184,6 +177,10 @@ def _add_size_options(train: argparse.ArgumentParser) -> None:
             None,
             "wordpiece: characters to keep, the most frequent (default: a quarter of the "
             "vocabulary)",
+        ),
+        "--held-out": (
+            100,
+            "measure on every Nth text, which is not trained on (default: %(default)s)",
         ),
     }
     for name, (default, text) in numbers.items():

@@ -10,8 +10,10 @@ import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ..models.configuration import BertLiteConfig
+if TYPE_CHECKING:
+    from ..models.configuration import BertLiteConfig
 
 # Head: the class that holds it, and the parts of a checkpoint that it needs beside embeddings and
 # layers.
@@ -100,7 +102,7 @@ def output(
     yield Variable(f"{name}output_bias", f"{tensor}.bias", (labels[1],), f"({labels[0]},)")
 
 
-def variables(config: BertLiteConfig, head: str, num_labels: int = 2) -> list[Variable]:
+def variables(config: "BertLiteConfig", head: str, num_labels: int = 2) -> list[Variable]:
     """Every variable of a model with one of the `HEADS`, in the order of the forward pass.
 
     Args:
@@ -122,7 +124,7 @@ def variables(config: BertLiteConfig, head: str, num_labels: int = 2) -> list[Va
     return found
 
 
-def embeddings(config: BertLiteConfig, hidden: tuple[str, int]) -> Iterator[Variable]:
+def embeddings(config: "BertLiteConfig", hidden: tuple[str, int]) -> Iterator[Variable]:
     """The three tables and their norm."""
     sizes = {
         "word": "vocab_size",
@@ -138,7 +140,7 @@ def embeddings(config: BertLiteConfig, hidden: tuple[str, int]) -> Iterator[Vari
 
 
 def layer(
-    config: BertLiteConfig, hidden: tuple[str, int], name: str, tensor: str
+    config: "BertLiteConfig", hidden: tuple[str, int], name: str, tensor: str
 ) -> Iterator[Variable]:
     """The sixteen variables of an encoder layer."""
     wide = ("intermediate_size", config.intermediate_size)
@@ -159,7 +161,7 @@ def layer(
 
 
 def part(
-    name: str, config: BertLiteConfig, hidden: tuple[str, int], num_labels: int
+    name: str, config: "BertLiteConfig", hidden: tuple[str, int], num_labels: int
 ) -> Iterator[Variable]:
     """The variables of one of the `PARTS`."""
     if name == "pooler":
@@ -239,7 +241,7 @@ def choose_head(names: Iterable[str]) -> str:
 
 def account(
     shapes: Mapping[str, Sequence[int]],
-    config: BertLiteConfig,
+    config: "BertLiteConfig",
     head: str,
     ignore: Sequence[str] = (),
 ) -> Account:

@@ -176,12 +176,12 @@ class BatchStream(IterableDataset):
             )
         self.store, self.options, self.special = store, options, special
         self.start, self.process_index, self.num_processes = start, process_index, num_processes
-        unused = [
-            number for token, number in tokenizer.get_vocab().items() if UNUSED.fullmatch(token)
+        ordinary = [
+            number
+            for token, number in tokenizer.get_vocab().items()
+            if token.strip() and not UNUSED.fullmatch(token)
         ]
-        self.ordinary_ids = np.setdiff1d(
-            np.arange(len(tokenizer)), [*tokenizer.all_special_ids, *unused]
-        )
+        self.ordinary_ids = np.setdiff1d(ordinary, tokenizer.all_special_ids)
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
@@ -205,28 +205,7 @@ class BatchStream(IterableDataset):
         """Read, mask and collate the rows of batch `number`, whose masks are drawn by seed and
         number alone.
         """
-        shape = (len(rows), max(row.length for row in rows))
-        ids = np.full(shape, self.special["pad"], np.int64)
-        types, maskable, continues = (
-            np.zeros(shape, np.int64),
-            np.zeros(shape, bool),
-            np.zeros(shape, bool),
-        )
-        for place, row in enumerate(rows):
-            ids[place, 0] = self.special["cls"]
-            at = 1
-            for kind, (start, end) in enumerate(
-                ((row.a_start, row.a_end), (row.b_start, row.b_end))
-            ):
-                if start == end:
-                    continue
-                stop = at + end - start
-                ids[place, at:stop] = self.store.ids[start:end]
-                continues[place, at:stop] = self.store.continues[start:end]
-                maskable[place, at:stop] = True
-                ids[place, stop] = self.special["sep"]
-                types[place, at : stop + 1] = kind
-                at = stop + 1
+        ids, types, maskable, continues = self.lay_out(rows)
         lengths = np.array([row.length for row in rows])  # (B,)
         seen, labels = mask_tokens(
             ids,
@@ -238,7 +217,7 @@ class BatchStream(IterableDataset):
             ordinary_ids=self.ordinary_ids,
             generator=np.random.default_rng((self.options.seed, number)),
         )
-        real = np.arange(shape[1]) < lengths[:, None]
+        real = np.arange(ids.shape[1]) < lengths[:, None]
         made = {
             "input_ids": seen,
             "token_type_ids": types,
@@ -248,3 +227,30 @@ class BatchStream(IterableDataset):
         if self.options.pairs.task != "none":
             made["next_sentence_label"] = np.array([row.label for row in rows])
         return {name: torch.from_numpy(array) for name, array in made.items()}
+
+    def lay_out(self, rows: list[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Read the rows and put [CLS], [SEP] and padding around them.
+
+        Returns:
+            `(B, T)` each: ids, segments, whether a token may be masked, and whether it goes on with
+            a word.
+        """
+        shape = (len(rows), max(row.length for row in rows))
+        ids = np.full(shape, self.special["pad"], np.int64)
+        types = np.zeros(shape, np.int64)
+        maskable, continues = np.zeros(shape, bool), np.zeros(shape, bool)
+        for place, row in enumerate(rows):
+            ids[place, 0] = self.special["cls"]
+            at = 1
+            segments = ((row.a_start, row.a_end), (row.b_start, row.b_end))
+            for kind, (start, end) in enumerate(segments):
+                if start == end:
+                    continue
+                stop = at + end - start
+                ids[place, at:stop] = self.store.ids[start:end]
+                continues[place, at:stop] = self.store.continues[start:end]
+                maskable[place, at:stop] = True
+                ids[place, stop] = self.special["sep"]
+                types[place, at : stop + 1] = kind
+                at = stop + 1
+        return ids, types, maskable, continues

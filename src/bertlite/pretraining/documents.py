@@ -1,60 +1,28 @@
-"""Documents as lists of sentences, read one at a time from text, JSON lines, Parquet or a hub data
-set.
+"""Documents as lists of sentences, read one at a time from files or a data set of the hub.
 
 A text file holds many documents, with blank lines between them (as for create_pretraining_data.py
 of github.com/google-research/bert); a row of the other formats is one document.
 """
 
 import glob
-import gzip
-import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..data.formats import COMPRESSION, READERS, lines_of, open_text, suffix_of
+from ..data.problems import BadRow, has_surrogates
+from .sentences import sentences_of
+
 LINES = ("paragraph", "sentence")
-TEXT, JSON, PARQUET = (".txt", ".text", ".md"), (".jsonl", ".json", ".ndjson"), (".parquet",)
-# An end of sentence, with what closes it; then white space and something that can begin a sentence.
-SENTENCE_END = re.compile(
-    r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[¿¡]*[^\W_a-z])|(?<=[。！？])(?![”’」』）])"
-)
-ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|e\.g|i\.e|cf|al|No|Nr|Fig|fig|vol|pp?|z\.B|bzw|ca)\.$"
-)
-
-
-def split_sentences(paragraph: str) -> list[str]:
-    """Cut a paragraph into sentences by simple rules, which need no model and no language.
-
-    A sentence ends with . ! ? or …, perhaps a closing quote or bracket, when white space and then a
-    letter that is not a plain lower-case one, or a digit, follow; or with 。！？. Initials ("J.") and
-    common abbreviations do not end one. It errs at times, mostly by leaving two sentences together,
-    which BERT's segments bear: they hold several.
-
-    >>> split_sentences('Dr. Who came. "Why?" he asked! Nobody knew.')
-    ['Dr. Who came.', '"Why?" he asked!', 'Nobody knew.']
-    """
-    sentences, start = [], 0
-    for match in SENTENCE_END.finditer(paragraph):
-        closing = match.group().rstrip()
-        piece = paragraph[start : match.start() + len(closing)].strip()
-        if piece and not ABBREVIATION.search(piece):
-            sentences.append(piece)
-            start = match.end()
-    rest = paragraph[start:].strip()
-    return [*sentences, rest] if rest else sentences
-
-
-def sentences_of(text: str, lines: str) -> list[str]:
-    """Sentences of one document, of which each line is a sentence or a paragraph.
-
-    Blank lines count for nothing.
-    """
-    found = (line.strip() for line in text.splitlines())
-    if lines == "sentence":
-        return [line for line in found if line]
-    return [sentence for line in found if line for sentence in split_sentences(line)]
+TEXT = (".txt", ".text", ".md")
+TABLES = (".csv", ".tsv")  # read where they are named; in a folder they tend to be lists of files
+ROWS = (".jsonl", ".json", ".ndjson", ".parquet", *TABLES)
+SURROGATE = re.compile("[\ud800-\udfff]")
+NOT_DECODED = re.compile("[\udc80-\udcff]")  # bytes that were not UTF-8, as `open_text` gives them
+NO_TEXT = "rows without text (null), which were passed over"
+MENDED = "texts with half a character (a lone surrogate), which was replaced"
 
 
 def find_inputs(inputs: list[str]) -> list[str]:
@@ -70,7 +38,11 @@ def find_inputs(inputs: list[str]) -> list[str]:
             continue
         path = Path(name)
         files = (
-            sorted(str(each) for each in path.rglob("*") if kind_of(str(each)))
+            sorted(
+                str(each)
+                for each in path.rglob("*")
+                if kind_of(str(each)) and suffix_of(each) not in TABLES
+            )
             if path.is_dir()
             else [name]
         )
@@ -83,37 +55,38 @@ def find_inputs(inputs: list[str]) -> list[str]:
         found += files
     for name in found:
         if not kind_of(name):
-            known = ", ".join((*TEXT, *JSON, *PARQUET))
+            known, packed = ", ".join((*TEXT, *ROWS)), ", ".join(COMPRESSION)
             raise ValueError(
-                f"input must end in one of {known} (or .gz after it) or begin with hub:, got "
+                f"input must end in one of {known} (or {packed} after it) or begin with hub:, got "
                 f"{name!r}"
             )
     return found
 
 
 def kind_of(name: str) -> str | None:
-    """One of "text", "json", "parquet", "hub", or None for a file that cannot be read."""
+    """One of "text", "rows", "hub", or None for a file that cannot be read."""
     if name.startswith("hub:"):
         return "hub"
-    suffix = Path(name.removesuffix(".gz")).suffix.lower()
-    return {
-        **dict.fromkeys(TEXT, "text"),
-        **dict.fromkeys(JSON, "json"),
-        **dict.fromkeys(PARQUET, "parquet"),
-    }.get(suffix)
+    suffix = suffix_of(Path(name))
+    return {**dict.fromkeys(TEXT, "text"), **dict.fromkeys(ROWS, "rows")}.get(suffix)
 
 
 def read_documents(
-    inputs: list[str], *, field: str = "text", lines: str = "paragraph"
+    inputs: list[str],
+    *,
+    field: str = "text",
+    lines: str = "paragraph",
+    counts: Counter[str] | None = None,
 ) -> Iterator[list[str]]:
     """Documents of all inputs, one after another; one document at a time is in memory.
 
     Args:
-        inputs: files (.txt, .jsonl, .parquet; the first two also .gz), folders, patterns, or
+        inputs: files (.txt, .jsonl, .csv, .parquet, ...; also compressed), folders, patterns, or
             `hub:NAME` for the "train" split of a data set of the hub, which is streamed
             (`hub:NAME:CONFIG` for one of its parts).
-        field: the field of JSON, Parquet and hub rows that holds the text.
+        field: the field of rows that holds the text. A row whose text is null is passed over.
         lines: whether a line of text is a "sentence", or a "paragraph" that `split_sentences` cuts.
+        counts: where given, what was passed over and what was mended is counted in it.
 
     Returns:
         An iterator over documents: lists of sentences, never empty.
@@ -124,81 +97,76 @@ def read_documents(
     """
     if lines not in LINES:
         raise ValueError(f"lines must be one of {LINES}, got {lines!r}")
+    noted: Counter[str] = Counter() if counts is None else counts
     return (
         sentences
         for name in find_inputs(inputs)
-        for text in texts_of(name, field)
+        for text in texts_of(name, field, noted)
         if (sentences := sentences_of(text, lines))
     )
 
 
-def texts_of(name: str, field: str) -> Iterator[str]:
+def texts_of(name: str, field: str, counts: Counter[str]) -> Iterator[str]:
     """The text of each document of one input."""
     kind = kind_of(name)
     if kind == "text":
-        yield from _text_documents(name)
-    elif kind == "json":
-        for number, line in enumerate(_open(name), start=1):
-            if line.strip():
-                yield _text_of_row(_parse(line, name, number), field, f"{name}, line {number}")
-    else:
-        for number, row in enumerate(_load_streaming(name), start=1):
-            yield _text_of_row(row, field, f"{name}, row {number}")
+        yield from _text_documents(Path(name))
+        return
+    rows = READERS[suffix_of(Path(name))](Path(name)) if kind == "rows" else _hub_rows(name)
+    for place, row in rows:
+        if isinstance(row, BadRow):
+            raise ValueError(f"input {place}: {row}")
+        text = _text_of_row(row, field, place)
+        if text is None:
+            counts[NO_TEXT] += 1
+            continue
+        if has_surrogates(text):
+            if NOT_DECODED.search(text):
+                raise ValueError(f"input {place}: must be UTF-8, got {ascii(text[:60])}")
+            # It has no UTF-8, so no tokenizer takes it. BERT's own passes over U+FFFD.
+            text, _ = SURROGATE.subn("\ufffd", text)
+            counts[MENDED] += 1
+        yield text
 
 
-def _open(name: str):
-    opener: Any = gzip.open if name.endswith(".gz") else open
-    with opener(name, "rt", encoding="utf-8") as file:
-        try:
-            yield from file
-        except (UnicodeDecodeError, EOFError, OSError) as error:
-            raise ValueError(
-                f"input {name} must be UTF-8 text (in a whole .gz file): {error}"
-            ) from error
-
-
-def _text_documents(name: str) -> Iterator[str]:
+def _text_documents(path: Path) -> Iterator[str]:
     """Runs of lines between blank lines."""
     document: list[str] = []
-    for line in _open(name):
-        if line.strip():
-            document.append(line)
-        elif document:
-            yield "".join(document)
-            document = []
+    with open_text(path) as file:
+        for number, line in enumerate(lines_of(file), start=1):
+            if has_surrogates(line):
+                raise ValueError(f"input {path} must be UTF-8 text, got bad bytes in line {number}")
+            if line.strip():
+                document.append(line)
+            elif document:
+                yield "\n".join(document)
+                document = []
     if document:
-        yield "".join(document)
+        yield "\n".join(document)
 
 
-def _parse(line: str, name: str, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{name}, line {number}: must be a JSON object, got {line[:60]!r} ({error})"
-        ) from error
-
-
-def _text_of_row(row: Any, field: str, place: str) -> str:
-    if not isinstance(row, dict) or not isinstance(row.get(field), str):
+def _text_of_row(row: Any, field: str, place: str) -> str | None:
+    """The text of a row, or None where it is null (NaN, as pandas writes it)."""
+    text = row.get(field, 0) if isinstance(row, dict) else 0
+    if text is None or text != text:
+        return None
+    if not isinstance(text, str):
         came = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(
-            f"{place}: must have text in the field {field!r}, got {came}; name another with --field"
+            f"input {place}: must have text in the field {field!r}, got {came}; name another with "
+            "--field"
         )
-    return row[field]
+    return text
 
 
-def _load_streaming(name: str):
-    """Rows of a Parquet file or of a hub data set's train split, without loading the whole."""
+def _hub_rows(name: str) -> Iterator[tuple[str, Any]]:
+    """Rows of a hub data set's train split, streamed, with their places."""
     from datasets import load_dataset
 
-    if kind_of(name) == "parquet":
-        given: tuple[str, ...] = ("parquet",)
-        options: dict[str, Any] = {"data_files": name}
-    else:
-        given, options = tuple(name.removeprefix("hub:").split(":", 1)), {}
+    given = tuple(name.removeprefix("hub:").split(":", 1))
     try:
-        yield from load_dataset(*given, split="train", streaming=True, **options)
+        for number, row in enumerate(load_dataset(*given, split="train", streaming=True), start=1):
+            yield f"{name}, row {number}", row
     except (OSError, ValueError) as error:  # the library's own errors are kinds of these
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -12,6 +12,7 @@ read here, so that planning is cheap.
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from bertlite.models.inputs import IGNORED
@@ -85,37 +86,96 @@ def document_rows(
         options: what kind of rows.
         generator: draws all that is drawn.
     """
-    bounds = store.bounds(document)
     if options.task == "none":
+        bounds, _ = cut_long_sentences(store, document, max_length - 2, max_length - 2)
         yield from full_sentence_rows(bounds, max_length)
         return
     room = max_length - 3
     target = generator.randint(2, room) if generator.random() < options.short_probability else room
+    # Half a row at most, so that two pieces of one sentence are a pair that is not cut again.
+    bounds, cut = cut_long_sentences(store, document, room, room // 2)
 
-    def random_next(wanted: int) -> tuple[int, int]:
-        other = generator.randrange(len(store) - 1)
-        others = store.bounds(other + (other >= document))  # any document but this one
-        first = generator.randrange(len(others) - 1)
-        last = first + 1
-        while last < len(others) - 1 and others[last] - others[first] < wanted:
-            last += 1
-        return others[first], others[last]
+    def random_next(length: int) -> tuple[int, int]:
+        return random_stretch(store, document, target - length, room, generator)
 
     pair = next_sentence_pair if options.task == "next_sentence" else sentence_order_pair
     first, number = 0, len(bounds) - 1
     while first < number:
         last = first + 1
         while last < number and bounds[last] - bounds[first] < target:
+            if cut[last] and bounds[last + 1] - bounds[first] > room:
+                break
             last += 1
         middle = first + (1 if last - first == 1 else generator.randint(1, last - first - 1))
-        row, first = pair(bounds, (first, middle, last), target, options, random_next, generator)
+        row, first = pair(bounds, (first, middle, last), options, random_next, generator)
         yield fit(row, max_length, generator)
+
+
+def cut_long_sentences(
+    store: TokenStore, document: int, longest: int, size: int
+) -> tuple[list[int], list[bool]]:
+    """The sentences of a document, those that are longer than a row as pieces of about one length.
+
+    Deviation: the original takes a long sentence whole and cuts the row at both ends, so that of a
+    text without full stops, of a transcript or of Thai, nothing but the middle is ever shown.
+
+    Args:
+        store: the corpus.
+        document: its number.
+        longest: tokens of a sentence that stays whole.
+        size: tokens of a piece at most. It begins with a word where one begins in its latter half.
+
+    Returns:
+        Where the sentences and pieces begin in the ids, and, last, where the document ends; and
+        for each whether it is a piece.
+    """
+    bounds = store.bounds(document)
+    if all(end - start <= longest for start, end in pairwise(bounds)):
+        return bounds, [False] * (len(bounds) - 1)
+    starts, cut = [], []
+    for start, end in pairwise(bounds):
+        long = end - start > longest
+        while long and end - start > size:
+            starts.append(start)
+            cut.append(True)
+            wanted = -(-(end - start) // -(-(end - start) // size))  # so that all are about equal
+            start = word_start(store, start + wanted // 2, start + wanted)
+        starts.append(start)
+        cut.append(long)
+    return [*starts, bounds[-1]], cut
+
+
+def word_start(store: TokenStore, after: int, place: int) -> int:
+    """The last place up to `place`, and after `after`, at which a word begins; `place` if none."""
+    begins = (store.continues[after + 1 : place + 1] == 0).nonzero()[0]
+    return after + 1 + int(begins[-1]) if len(begins) else place
+
+
+def random_stretch(
+    store: TokenStore, document: int, wanted: int, room: int, generator: random.Random
+) -> tuple[int, int]:
+    """Sentences of another document, any being as likely, of `wanted` tokens or a few more.
+
+    Of a sentence longer than a row, any part of it.
+    """
+    other = generator.randrange(len(store) - 1)
+    others = store.bounds(other + (other >= document))
+    first = generator.randrange(len(others) - 1)
+    start, length = others[first], others[first + 1] - others[first]
+    if length > room:
+        wanted = max(wanted, room // 4)
+        place = start + generator.randint(0, length - wanted)
+        start = word_start(store, max(start - 1, place - room), place)
+        return start, start + wanted
+    last = first + 1
+    while last < len(others) - 1 and others[last] - start < wanted:
+        last += 1
+    return start, others[last]
 
 
 def next_sentence_pair(
     bounds: list[int],
     cut: tuple[int, int, int],
-    target: int,
     options: PairOptions,
     random_next: Callable[[int], tuple[int, int]],
     generator: random.Random,
@@ -127,7 +187,7 @@ def next_sentence_pair(
     first, middle, last = cut
     if last - first == 1 or generator.random() < options.random_next_probability:
         # What stood after A is not lost: the next row begins with it.
-        start, end = random_next(target - (bounds[middle] - bounds[first]))
+        start, end = random_next(bounds[middle] - bounds[first])
         return Row(bounds[first], bounds[middle], start, end, RANDOM), middle
     return Row(bounds[first], bounds[middle], bounds[middle], bounds[last], FOLLOWS), last
 
@@ -135,7 +195,6 @@ def next_sentence_pair(
 def sentence_order_pair(
     bounds: list[int],
     cut: tuple[int, int, int],
-    target: int,
     options: PairOptions,
     random_next: Callable[[int], tuple[int, int]],
     generator: random.Random,
@@ -153,13 +212,10 @@ def sentence_order_pair(
 
 
 def full_sentence_rows(bounds: list[int], max_length: int) -> Iterator[Row]:
-    """As many whole sentences a row as fit; a sentence longer than a row is cut into pieces."""
+    """As many whole sentences a row as fit; none may be longer than a row."""
     room, start = max_length - 2, bounds[0]
     for end, following in zip(bounds[1:], [*bounds[2:], None], strict=True):
-        while end - start > room:
-            yield Row(start, start + room, 0, 0, IGNORED)
-            start += room
-        if end > start and (following is None or following - start > room):
+        if following is None or following - start > room:
             yield Row(start, end, 0, 0, IGNORED)
             start = end
 

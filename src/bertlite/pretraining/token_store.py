@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..tokenization import vocabulary_size
+
 DESCRIPTION = "store.json"
 DOCUMENTS_AT_ONCE = 256  # tokenized in one call
 
@@ -113,7 +115,7 @@ def write_token_store(
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
+    dtype = "uint16" if vocabulary_size(tokenizer) <= 2**16 else "uint32"
     counts = {"tokens": 0, "sentences": 0, "documents": 0, "unknown": 0}
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         written = Path(scratch, "store")

@@ -94,6 +94,23 @@ class PretrainingTrainer(Trainer):
             for name in ("get_input_embeddings", "get_output_embeddings"):
                 vars(model).pop(name, None)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As the library's; then the learning rate is that of the present schedule.
+
+        The checkpoint holds the rate of its own run, which at the end of it is 0: where a finished
+        run goes on, the first update would be without effect.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule: Any = self.lr_scheduler
+        optimizer: Any = self.optimizer
+        if checkpoint is None or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            return
+        factors = [of_step(schedule.last_epoch) for of_step in schedule.lr_lambdas]
+        for group, base, factor in zip(
+            optimizer.param_groups, schedule.base_lrs, factors, strict=True
+        ):
+            group["lr"] = base * factor
+
     def get_train_dataloader(self) -> DataLoader:
         """The stream's own loader: it shards by itself, so accelerate must not do it again."""
         stream: Any = self.train_dataset

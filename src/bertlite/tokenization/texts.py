@@ -43,29 +43,37 @@ def read_texts(paths: Sequence[str | Path], fields: Sequence[str] = ()) -> Itera
 
     Args:
         paths: files, compressed or not.
-        fields: of rows; `translation.en` is the field `en` inside `translation`.
+        fields: of rows; `translation.en` is the field `en` inside `translation`. A field that is
+            null holds no text, and is passed over.
 
     Raises:
         ValueError: a file or a field is missing, a line is not UTF-8 or broken, or rows come
             without fields.
     """
     for path in map(Path, paths):
-        if suffix_of(path) not in READERS:
-            if fields:
-                raise ValueError(
-                    f"--field is for rows ({', '.join(READERS)}), got the plain text {path}"
-                )
-            with open_text(path) as file:
-                for number, line in enumerate(lines_of(file), start=1):
-                    yield checked(line, f"{path.name} line {number}")
+        if suffix_of(path) in READERS:
+            yield from texts_of_rows(path, fields)
             continue
-        if not fields:
-            raise ValueError(f"--field must name the texts' fields in {path}, got none")
-        for where, row in READERS[suffix_of(path)](path):
-            if isinstance(row, BadRow):
-                raise ValueError(f"{where}: {row}")
-            for name in fields:
-                yield checked(field_of(row, name, where), where)
+        if fields:
+            raise ValueError(
+                f"--field is for rows ({', '.join(READERS)}), got the plain text {path}"
+            )
+        with open_text(path) as file:
+            for number, line in enumerate(lines_of(file), start=1):
+                yield checked(line, f"{path.name} line {number}")
+
+
+def texts_of_rows(path: Path, fields: Sequence[str]) -> Iterator[str]:
+    """Texts of one file of rows."""
+    if not fields:
+        raise ValueError(f"--field must name the texts' fields in {path}, got none")
+    for where, row in READERS[suffix_of(path)](path):
+        if isinstance(row, BadRow):
+            raise ValueError(f"{where}: {row}")
+        for name in fields:
+            value = field_of(row, name, where)
+            if value is not None:
+                yield checked(value, where)
 
 
 def field_of(row: dict[str, Any], name: str, where: str) -> Any:
