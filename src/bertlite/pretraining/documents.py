@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..data.formats import COMPRESSION, READERS, lines_of, open_text, suffix_of
+from ..data.formats import READERS
+from ..data.text_files import COMPRESSION, lines_of, open_text, suffix_of
 from ..data.problems import BadRow, has_surrogates
 from .sentences import sentences_of
 
