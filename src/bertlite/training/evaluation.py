@@ -111,7 +111,12 @@ def remembered_columns(model: Any, available: Sequence[str]) -> dict[str, Any]:
     named = run_record(model).get("data", {}).get("columns") or {}
     if not isinstance(named, dict):
         named = dict(entry.split("=", 1) for entry in named if "=" in entry)
-    return {role: column for role, column in named.items() if column in available}
+    found = {}
+    for role, column in named.items():
+        parts = column.split(",") if isinstance(column, str) else list(column)  # several: labels
+        if column in available or all(part.strip() in available for part in parts):
+            found[role] = column if isinstance(column, str) else ",".join(parts)
+    return found
 
 
 def run_record(model: Any) -> dict[str, Any]:
@@ -135,7 +140,10 @@ def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> 
     source = open_source(
         test, split="test", how=Opening(task.rows.parallel, task.rows.plain_suffix)
     )
-    return dataclasses.replace(options, columns=remembered_columns(model, source.columns()))
+    columns = remembered_columns(model, source.columns())
+    return dataclasses.replace(
+        options, columns=[f"{role}={name}" for role, name in columns.items()]
+    )
 
 
 def test_split(options: DataOptions) -> Any:
