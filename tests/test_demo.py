@@ -93,11 +93,13 @@ def test_a_card_needs_every_figure(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_demo_in_short(tmp_path, capsys):
+def test_the_whole_demo_in_short(tmp_path, capsys, monkeypatch):
     """Few reviews.
 
-    What it learns is not the point, but that every step runs and says what it measured.
+    What it learns is not the point, but that every step runs and says what it measured, and that
+    the sentences are answered for the first time long before the end.
     """
+    monkeypatch.setattr(demo, "FIRST_LOOK", 1)
     options = ["--max-train-examples", "96", "--max-eval-examples", "64", "--epochs", "1"]
     assert (
         main(
@@ -109,6 +111,8 @@ def test_the_whole_demo_in_short(tmp_path, capsys):
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert f"Held-out accuracy {figures['accuracy']:.4f}" in printed
     assert figures["accuracy"] * 64 == pytest.approx(round(figures["accuracy"] * 64))
+    first = printed.index("A first answer, after 32 reviews")
+    assert first < printed.index("I laughed.", first) < printed.index("[3/4]")
     assert "A dull film." in printed
     assert "I laughed." in printed
     card = (tmp_path / "out" / "README.md").read_text()

@@ -7,7 +7,6 @@ from tasks_cases import TINY, bpe_folder, write_rows
 from tiny_runs import tiny_bert, training_arguments
 
 import bertlite
-from bertlite.hub.task_card import figure_table
 from bertlite.tasks import TASKS
 from bertlite.training.trainer import MeasuringTrainer
 
@@ -57,8 +56,7 @@ def test_the_figures_of_translation_see_every_script():
     assert TASKS["translation"].best_metric(None) == "chrf"
     found = TASKS["summarization"].score(rows, answers, None)
     assert 0 < found["rougeL"] < 1
-    table = figure_table({"test": found})
-    assert "| rouge_tokenizer | `unicode` |" in table
+    assert found["rouge_tokenizer"] == "unicode"
 
 
 @pytest.mark.slow

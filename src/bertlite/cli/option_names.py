@@ -97,7 +97,7 @@ def known_tasks() -> list[str]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 names += [
-                    each.value.value
+                    str(each.value.value)
                     for each in node.body
                     if isinstance(each, ast.Assign)
                     and isinstance(each.value, ast.Constant)

@@ -44,7 +44,7 @@ class EmbeddingRecipe:
     Attributes:
         folder: of the transformer, inside the folder that was named; "" for that folder itself.
         poolings: names of `bertlite.inference.pooling.POOLINGS`.
-        layers: behind the pooling, in their order.
+        layers: behind the pooling, in their order, each a linear layer and its activation.
         normalize: whether vectors are scaled to length 1.
         max_length: tokens a text is cut to; None: what model and tokenizer take.
         lower_case: whether texts are put in lower case first.
@@ -55,7 +55,7 @@ class EmbeddingRecipe:
 
     folder: str = ""
     poolings: tuple[str, ...] = ("mean",)
-    layers: list[nn.Module] = field(default_factory=list)
+    layers: list[tuple[nn.Linear, nn.Module]] = field(default_factory=list)
     normalize: bool = True
     max_length: int | None = None
     lower_case: bool = False
@@ -203,7 +203,7 @@ def read_dense(recipe: EmbeddingRecipe, files: Files, path: str) -> None:
     linear = nn.Linear(found["in_features"], found["out_features"], bias=found.get("bias", True))
     weights = read_weights(files, path)
     linear.load_state_dict({name.removeprefix("linear."): each for name, each in weights.items()})
-    recipe.layers.append(nn.Sequential(linear, activation()).eval())
+    recipe.layers.append((linear, activation()))
 
 
 def read_weights(files: Files, path: str) -> dict[str, torch.Tensor]:

@@ -213,8 +213,7 @@ def prompt_tokens(tokenizer: Any, prompt: str) -> int:
 def width(recipe: EmbeddingRecipe, poolings: Sequence[str], hidden_size: int) -> int:
     """Numbers of a vector; a ValueError where the folder's layers do not fit what is pooled."""
     found = len(poolings) * hidden_size
-    for layer in recipe.layers:
-        linear = layer[0]
+    for linear, _ in recipe.layers:
         if linear.in_features != found:
             raise ValueError(
                 f"pooling must give the {linear.in_features} numbers that the folder's layers "
@@ -229,6 +228,6 @@ def finished(pooled: torch.Tensor, recipe: EmbeddingRecipe, normalize: bool) -> 
 
     Row by row: the product of many rows differs, in its last bits, from that of one.
     """
-    for layer in recipe.layers:
-        pooled = torch.stack([layer(row) for row in pooled])
+    for linear, activation in recipe.layers:
+        pooled = torch.stack([activation(linear(row)) for row in pooled])
     return nn.functional.normalize(pooled, dim=-1) if normalize else pooled
