@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 DATA ?= data
 
-.PHONY: help setup test fast lint format bench notebooks constraints
+.PHONY: help setup test fast avx2 lint format bench notebooks constraints
 
 help:  ## list the habits
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ test:  ## every test, as CI runs them
 
 fast:  ## the tests to run before each commit (under five minutes)
 	$(PYTHON) -m pytest -m "not slow"
+
+avx2:  ## what depends on the processor, held to AVX2
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTHON) -m pytest -m processor
 
 lint:  ## style, spelling and types
 	$(PYTHON) -m ruff check .
