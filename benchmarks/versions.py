@@ -249,8 +249,21 @@ def inference_work(work: str, side: str, folder: str):
     return call
 
 
+def with_head(head: str, base: str, folder: str, **options) -> str:
+    """A BERT with a head of random weights, the same for every side."""
+    import torch
+    import transformers
+
+    path = Path(folder, head)
+    if not (path / "model.safetensors").exists():
+        torch.manual_seed(0)
+        kind = getattr(transformers, f"Bert{head}")
+        kind.from_pretrained(base, **options).save_pretrained(path)
+    return str(path)
+
+
 def small_bert(folder: str) -> str:
-    """A small BERT with random weights, the same for every side."""
+    """A small BERT with random weights."""
     from encoder_inputs import random_weights
 
     path = Path(folder, "small")
@@ -265,7 +278,7 @@ def masked_lm_work(work: str, side: str, folder: str):
     from common import natural_lengths, padded_batches
     from encoder_inputs import VOCABULARY
 
-    model = bert(side, "ForMaskedLM", small_bert(folder))
+    model = bert(side, "ForMaskedLM", with_head("ForMaskedLM", small_bert(folder), folder))
     batches = padded_batches(natural_lengths(32, 128), VOCABULARY)
     generator = torch.Generator().manual_seed(1)
     for batch in batches:
@@ -282,7 +295,7 @@ def fine_tuning_work(work: str, side: str, folder: str):
     from encoder_inputs import VOCABULARY, minilm_folder
 
     head = "ForTokenClassification" if "tokens" in work else "ForSequenceClassification"
-    model = bert(side, head, str(minilm_folder()), num_labels=5)
+    model = bert(side, head, with_head(head, str(minilm_folder()), folder, num_labels=5))
     batches = padded_batches(natural_lengths(32, 128), VOCABULARY)
     generator = torch.Generator().manual_seed(1)
     for batch in batches:
