@@ -37,7 +37,8 @@ def segment_ids(
     if not packed or position_ids is None or position_ids.shape[-1] < 2:
         return None
     restarts = position_ids[:, 1:] <= position_ids[:, :-1]  # (B, T - 1)
-    if not is_traced() and not restarts.any():
+    # A GPU is not waited for: sequences that turn out to be one a row are numbered too.
+    if restarts.device.type == "cpu" and not is_traced() and not restarts.any():
         return None
     numbers = nn.functional.pad(restarts.long().cumsum(-1), (1, 0))
     return numbers.expand(batch_size, -1)  # (B, T)
@@ -88,6 +89,7 @@ def encoder_mask(
         ValueError: a prepared mask or packed rows, for an implementation that cannot have them.
     """
     config = mask_config(config, output_attentions)
+    segments = None if is_single(config, segments) else segments
     is_packed = check_kind(config, attention_mask, segments is not None)
     if is_packed and config._attn_implementation != "flex_attention":
         return packed_mask(segments, segments, attention_mask)
@@ -112,6 +114,7 @@ def decoder_mask(
     `past_key_values` is the cache, whose tokens are seen too; rows are not packed then.
     """
     config = mask_config(config, output_attentions)
+    segments = None if is_single(config, segments) else segments
     is_packed = segments is not None and past_key_values is None
     is_packed = check_kind(config, attention_mask, is_packed)
     if is_packed and config._attn_implementation != "flex_attention":
@@ -141,6 +144,7 @@ def source_mask(
     In packed rows target k sees source k only: `segments` `(B, T)`, `source_segments` `(B, S)`.
     """
     config = mask_config(config, output_attentions)
+    segments = None if is_single(config, segments) else segments
     is_packed = segments is not None and source_segments is not None
     is_packed = check_kind(config, attention_mask, is_packed)
     if is_packed and config._attn_implementation != "flex_attention":
@@ -172,6 +176,13 @@ def mask_config(config: PreTrainedConfig, output_attentions: bool) -> PreTrained
         config = copy.copy(config)
         config._attn_implementation = wanted
     return config
+
+
+def is_single(config: PreTrainedConfig, segments: torch.Tensor | None) -> bool:
+    """Whether rows hold one sequence each, for an implementation that cannot have more."""
+    if segments is None or "flash" not in config._attn_implementation or is_traced():
+        return False
+    return not bool(segments.any())
 
 
 def check_kind(
