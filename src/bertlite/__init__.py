@@ -14,7 +14,7 @@ from .models.auto import register
 from .version import VERSION
 
 if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
-    from .backends.cpu.packed_backend import optimize, undo_optimize
+    from .backends.frozen import optimize, undo_optimize
     from .inference import answer, classify, summarize, tag, translate
     from .inference.encode import encode
     from .models.configuration import BertLiteConfig, TransformerLiteConfig
@@ -71,7 +71,7 @@ __all__ = [
 # Where each public name lives.
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
-    ".backends.cpu.packed_backend": ["optimize", "undo_optimize"],
+    ".backends.frozen": ["optimize", "undo_optimize"],
     ".inference.encode": ["encode"],
     ".models.presets": ["PRESETS", "preset"],
     ".training.evaluation": ["evaluate", "predict"],

@@ -51,11 +51,20 @@ class CudaBackend(FlatBackend):
     device_type = "cuda"
 
     def __init__(self):
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing of any batch."""
         self.seen: Any = WeakTensorKeyDictionary()  # mask → (its writes, facts)
         self.counts: Any = WeakTensorKeyDictionary()  # boolean tensor → its True ones
 
-    def __reduce__(self) -> tuple:
-        return type(self), ()
+    def __getstate__(self) -> dict:
+        """Copies and pickles know nothing of batches."""
+        return {key: value for key, value in vars(self).items() if key not in ("seen", "counts")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self.forget()
 
     def serves(self, device: torch.device) -> bool:
         return device.type == self.device_type and torch.version.hip is None
@@ -207,18 +216,23 @@ class CudaBackend(FlatBackend):
         self, encoder: Any, batch: TextBatch, **kwargs: Any
     ) -> tuple[DeviceLayout | None, torch.Tensor, dict[str, Any]]:
         """Lay a batch out: the layout, embedded tokens `(1, N, E)`, and what layers are told."""
-        given = kwargs.get("cu_seq_lens_q")
-        facts: BatchFacts = batch.facts
-        if given is not None:
-            layout, ends = None, given.to(torch.int32)
+        layout, hidden_states, ends = self.embed_flat(encoder, batch, kwargs.get("cu_seq_lens_q"))
+        kwargs = {name: each for name, each in kwargs.items() if name not in FLAT_INPUTS}
+        told = self.attention_arguments(encoder, ends, batch.facts)
+        return layout, hidden_states, kwargs | told
+
+    def embed_flat(
+        self, encoder: Any, batch: TextBatch, given_ends: torch.Tensor | None = None
+    ) -> tuple[DeviceLayout | None, torch.Tensor, torch.Tensor]:
+        """The layout, embedded tokens `(1, N, E)`, and the ends of sequences `(S + 1,)`."""
+        if given_ends is not None:
+            layout, ends = None, given_ends.to(torch.int32)
         else:
             mask = batch.attention_mask
             real = None if mask is None else mask != 0
-            layout, ends = lay_out(real, facts, batch.lengths, batch.device)
+            layout, ends = lay_out(real, batch.facts, batch.lengths, batch.device)
         flat = batch if layout is None else layout.take_batch(batch)
-        hidden_states = encoder.embed_batch(flat).flatten(0, 1)[None]  # (1, N, E)
-        kwargs = {name: each for name, each in kwargs.items() if name not in FLAT_INPUTS}
-        return layout, hidden_states, kwargs | self.attention_arguments(encoder, ends, facts)
+        return layout, encoder.embed_batch(flat).flatten(0, 1)[None], ends
 
     def attention_arguments(
         self, encoder: Any, ends: torch.Tensor, facts: BatchFacts

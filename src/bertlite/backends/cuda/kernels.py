@@ -81,9 +81,15 @@ def varlen_options(scaling: float, causal: bool) -> tuple[dict, float | None]:
     return options, None if "scale" in known else scaling
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def varlen_arguments() -> tuple[str, ...]:
     """The arguments of this torch's `varlen_attn`; none where there is no such function."""
+    return read_varlen_arguments()
+
+
+@functools.cache
+def read_varlen_arguments() -> tuple[str, ...]:
+    """As `varlen_arguments`, which a compiler takes for a constant."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
