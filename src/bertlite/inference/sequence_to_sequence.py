@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ..backends.cpu.generation import generate
+from ..backends.generation import generate
 from ..backends.cpu.generation_rules import RowLimits
 from .batching import RunOptions, collate, evaluating, length_batches
 from .loading import SEQ2SEQ, as_texts, check_counts, load, position_limit

@@ -13,7 +13,7 @@ from ...models.layers import EncoderLayer
 
 
 def layers_in(model: nn.Module) -> list[EncoderLayer]:
-    """The layers of encoders in a model; those of decoders, which have caches, are no part of it."""
+    """The layers of encoders in a model; those of decoders, which have caches, are left out."""
     return [module for module in model.modules() if type(module) is EncoderLayer]
 
 
