@@ -6,11 +6,11 @@ Each is run on a model that is broken on purpose.
 import contracts
 import pytest
 import torch
+from bertlite.models.masking import FlatLayout
 from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
 
 from bertlite.models import attention, layers
-from bertlite.models.masking import FlatLayout
 
 MODEL, MASKED_LM = BERT_CASES[0], BERT_CASES[2]
 SEQ2SEQ = TRANSFORMER_CASES[1]

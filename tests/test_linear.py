@@ -7,9 +7,8 @@ And dropout: the share, the scale, the independence of what is dropped, by stati
 
 import pytest
 import torch
-from torch import nn
-
 from bertlite.models.linear import Dropout, Linear, drop, linear
+from torch import nn
 
 SHAPES = [(7, 6), (2, 7, 6), (1, 6), (1, 300, 6), (2, 0, 6), (0, 6), (6,)]
 LAYOUTS = {

@@ -3,11 +3,6 @@
 import contracts
 import pytest
 import torch
-from cases import Case, packed, sequences
-from test_bertlite_heads import CASES as BERT_CASES
-from test_transformerlite import CASES as TRANSFORMER_CASES
-
-from bertlite.models.layers import EncoderLayer
 from bertlite.models.masking import (
     FlatLayout,
     check_mask,
@@ -15,6 +10,11 @@ from bertlite.models.masking import (
     packed_mask,
     segment_ids,
 )
+from cases import Case, packed, sequences
+from test_bertlite_heads import CASES as BERT_CASES
+from test_transformerlite import CASES as TRANSFORMER_CASES
+
+from bertlite.models.layers import EncoderLayer
 
 MODEL, MASKED_LM, SEQ2SEQ = BERT_CASES[0], BERT_CASES[2], TRANSFORMER_CASES[0]
 

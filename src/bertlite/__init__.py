@@ -15,8 +15,9 @@ from .version import VERSION
 
 if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     from .backends.choice import use_backend
-    from .backends.cpu.generation import fast_generate, generate
-    from .backends.cpu.packed_backend import optimize, undo_optimize
+    from .backends.cpu.generation import fast_generate
+    from .backends.frozen import optimize, undo_optimize
+    from .backends.generation import generate
     from .inference import answer, classify, summarize, tag, translate
     from .inference.encode import encode
     from .models.configuration import BertLiteConfig, TransformerLiteConfig
@@ -77,8 +78,9 @@ __all__ = [
 NAMES = {
     ".models.configuration": ["BertLiteConfig", "TransformerLiteConfig"],
     ".backends.choice": ["use_backend"],
-    ".backends.cpu.generation": ["fast_generate", "generate"],
-    ".backends.cpu.packed_backend": ["optimize", "undo_optimize"],
+    ".backends.cpu.generation": ["fast_generate"],
+    ".backends.generation": ["generate"],
+    ".backends.frozen": ["optimize", "undo_optimize"],
     ".inference.encode": ["encode"],
     ".models.presets": ["PRESETS", "preset"],
     ".training.evaluation": ["evaluate", "predict"],

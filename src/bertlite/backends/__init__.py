@@ -6,6 +6,8 @@ can do what is asked. `model.backend_report()` says which was taken, and why oth
 
 from typing import Any
 
+import torch
+
 SEAM_VERSION = 1  # of `models.seam`, for which these are written
 
 
@@ -15,4 +17,9 @@ def available(version: int) -> tuple[Any, ...]:
         return ()
     from .cpu.backend import CpuBackend
 
-    return (CpuBackend(),)
+    found: tuple[Any, ...] = (CpuBackend(),)
+    if torch.cuda.is_available():
+        from .cuda.backend import CudaBackend
+
+        found = (CudaBackend(), *found)
+    return found

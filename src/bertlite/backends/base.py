@@ -53,8 +53,13 @@ class Backend:
         vectors = self.encode(encoder, batch, read, **kwargs)
         return vectors[positions[read]], vectors[first[read]]
 
+    def count_of(self, positions: torch.Tensor) -> int | None:
+        """As `Seam.count_of`."""
+        return None
+
     def flat_source(
         self,
+        decoder: Any,
         encoder_hidden_states: torch.Tensor,
         encoder_attention_mask: torch.Tensor | None,
         targets: tuple[int, int],
@@ -63,6 +68,7 @@ class Backend:
         """What a decoder's layers shall see of a source `(B, S, E)`.
 
         Args:
+            decoder: a `TransformerDecoder`.
             encoder_hidden_states: `(B, S, E)`.
             encoder_attention_mask: `(B, S)`, or None.
             targets: (B, T).

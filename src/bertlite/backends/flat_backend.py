@@ -75,5 +75,20 @@ def is_plain_layer(layer: nn.Module) -> bool:
     nodes = [node for node in layer.modules() if node._modules]
     if not all(type(node) in (EncoderLayer, LayerNode, Attention) for node in nodes):
         return False
-    # A `forward` of an instance's own: its weights live elsewhere and are fetched by that.
-    return not any("forward" in vars(node) or any(vars(node)[n] for n in HOOKS) for node in nodes)
+    return not any(is_attended(node) for node in nodes)
+
+
+def is_attended(node: nn.Module) -> bool:
+    """Whether calling a module does more than its class says.
+
+    A `forward` of its own or a hook of torch.distributed fetches weights that live elsewhere. The
+    library's recorder of outputs stays on layers after its first use, and is idle.
+    """
+    hooks = (hook for name in HOOKS for hook in vars(node)[name].values())
+    return "forward" in vars(node) or any(not is_recorder(hook) for hook in hooks)
+
+
+def is_recorder(hook: Any) -> bool:
+    """Whether a hook is the library's recorder of outputs."""
+    owner = getattr(hook, "__module__", None) or type(hook).__module__
+    return owner.startswith("transformers.utils.output_capturing")

@@ -20,6 +20,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     A chunk's gradient is taken while its logits are at hand: memory holds `(chunk, V)` instead of
     `(M, V)`, and nothing is computed twice. `models.losses.cross_entropy` is the plain form, and a
     test holds the two equal.
+
+    In half precision the scale, one over the number of labels, comes last: the gradient of a logit
+    divided by thousands is below the smallest fp16, and a scaler, which multiplies the loss,
+    comes too late for what has been rounded to zero here.
     """
 
     @staticmethod
@@ -35,10 +39,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         with_gradient: bool,
         product: Product,
     ) -> torch.Tensor:
+        late = None
         total = hidden.new_zeros((), dtype=torch.float32)
         of_hidden = []
-        of_weight = torch.zeros_like(weight) if with_gradient else None
-        of_bias = torch.zeros_like(bias) if with_gradient and bias is not None else None
+        of_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradient else None
+        with_bias = with_gradient and bias is not None
+        of_bias = torch.zeros_like(bias, dtype=torch.float32) if with_bias else None
         chunks = zip(hidden.split(chunk_size), labels.split(chunk_size), strict=True)
         for rows, targets in chunks:
             logits = product(rows, weight, bias)  # (chunk, V)
@@ -46,25 +52,31 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             total += chunk_loss(log_probabilities, targets, label_smoothing)
             if with_gradient:
                 error = chunk_error(log_probabilities, targets, label_smoothing)
-                error = error.mul_(scale).to(logits.dtype)  # (chunk, V)
+                late = scale if logits.dtype != torch.float32 else None
+                error = error if late is not None else error.mul_(scale)
+                error = error.to(logits.dtype)  # (chunk, V)
                 of_hidden.append(product(error, weight.T, None).to(hidden.dtype))
                 of_weight += error.T @ rows
                 if of_bias is not None:
                     of_bias += error.sum(0)
         if with_gradient:
-            ctx.save_for_backward(torch.cat(of_hidden), of_weight, of_bias)
+            ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+            ctx.save_for_backward(torch.cat(of_hidden), of_weight, of_bias, late)
         return total * scale
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
-        of_hidden, of_weight, of_bias = ctx.saved_tensors
+        of_hidden, of_weight, of_bias, late = ctx.saved_tensors
+        gradient = gradient if late is None else gradient * late
         # A gradient of one is the usual case, and (V, E) is large; on a GPU the look would cost a
         # wait, and the product next to nothing.
         if gradient.device.type != "cpu" or gradient != 1:
             of_hidden = of_hidden * gradient.to(of_hidden.dtype)
-            of_weight = of_weight * gradient.to(of_weight.dtype)
-            of_bias = None if of_bias is None else of_bias * gradient.to(of_bias.dtype)
+            of_weight = of_weight * gradient
+            of_bias = None if of_bias is None else of_bias * gradient
+        of_weight = of_weight.to(ctx.dtypes[0])
+        of_bias = None if of_bias is None else of_bias.to(ctx.dtypes[1])
         return of_hidden, of_weight, of_bias, None, None, None, None, None, None
 
 

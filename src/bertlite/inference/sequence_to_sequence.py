@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ..backends.cpu.generation import generate
 from ..backends.cpu.generation_rules import RowLimits
+from ..backends.generation import generate
 from .batching import RunOptions, collate, evaluating, length_batches
 from .loading import SEQ2SEQ, as_texts, check_counts, load, position_limit
 from .long_texts import Source, TooLong, encode_sources

@@ -125,14 +125,21 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         source_segments = segment_ids(
             encoder_position_ids, encoder_attention_mask, packed, shape[0]
         )
-        known = check_lengths(lengths, encoder_hidden_states.shape[:2])  # type: ignore[union-attr]
+        is_packed = segments is not None or source_segments is not None
+        # Packed rows and those of a cache are left to the core, which needs no lengths.
+        known = check_lengths(
+            None if is_packed or past_key_values is not None else lengths,
+            encoder_hidden_states.shape[:2],  # type: ignore[union-attr]
+            is_masked=encoder_attention_mask is not None,
+            is_packed=False,
+        )
         backend = self.take_backend(
             "decode",
             ids={"decoder_input_ids": input_ids, "decoder_position_ids": position_ids},
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,
             lengths=known,
-            is_packed=segments is not None or source_segments is not None,
+            is_packed=is_packed,
             past_key_values=past_key_values,
             **kwargs,
         )
@@ -192,7 +199,11 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         """What layers see of the source: its vectors, their mask, and the function that attends."""
         if backend is not None:
             flat, attend = backend.flat_source(
-                encoder_hidden_states, encoder_attention_mask, hidden_states.shape[:2], lengths
+                self,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                hidden_states.shape[:2],
+                lengths,
             )
             return flat, None, attend
         mask = source_mask(

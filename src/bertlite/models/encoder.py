@@ -131,10 +131,10 @@ class TextEncoder(LitePreTrainedModel):
         packed: bool | None,
         cu_seq_lens: torch.Tensor | None,
         lengths: Any = None,
+        counted: torch.Tensor | None = None,
     ) -> TextBatch:
         """Check what the caller gives; ValueErrors are those of `inputs.py`."""
         shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
-        lengths = check_lengths(lengths, shape)
         name = "input_ids" if inputs_embeds is None else "inputs_embeds"
         if position_ids is None:
             check_length(name, shape[1], 0, self.config.max_position_embeddings)
@@ -144,10 +144,14 @@ class TextEncoder(LitePreTrainedModel):
         check_mask("attention_mask", attention_mask, shape[0], self.num_heads, shape[1], shape[1])
         given = input_ids if inputs_embeds is None else inputs_embeds
         segments = segment_ids(position_ids, attention_mask, packed, shape[0])
+        lengths = check_lengths(
+            lengths, shape, is_masked=attention_mask is not None, is_packed=segments is not None
+        )
         positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
         if cu_seq_lens is not None:  # sequences that the caller has laid end to end
             segments = torch.searchsorted(cu_seq_lens[1:], positions.to(cu_seq_lens), right=True)
             segments = segments[None]  # (1, T)
+        gives_positions = position_ids is not None
         if position_ids is None:
             position_ids = positions[None]  # (1, T)
         return TextBatch(
@@ -158,6 +162,8 @@ class TextEncoder(LitePreTrainedModel):
             attention_mask=attention_mask,
             segments=segments,
             lengths=lengths,
+            gives_positions=gives_positions,
+            counted=counted,
         )
 
     def encode(

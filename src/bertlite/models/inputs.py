@@ -8,6 +8,7 @@ Shapes: `B` batch, `T` length, `E` hidden size.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers.utils import is_torchdynamo_compiling
@@ -44,6 +45,9 @@ class TextBatch:
     attention_mask: torch.Tensor | None  # (B, T), non-zero at real tokens, or prepared: 4D
     segments: torch.Tensor | None  # (B, T), the numbers of the sequences packed in a row
     lengths: BatchLengths | None = None  # where the caller knows them
+    gives_positions: bool = False  # whether the position_ids are the caller's
+    counted: torch.Tensor | None = None  # boolean, of another side: to be counted with the rest
+    facts: Any = None  # what a backend has found out about it
 
     @property
     def given(self) -> torch.Tensor:
@@ -151,25 +155,36 @@ def check_positions(positions: torch.Tensor | None, shape: tuple[int, int]) -> N
 
 
 def check_lengths(
-    lengths: BatchLengths | Sequence[int] | None, shape: tuple[int, int], name: str = "lengths"
+    lengths: BatchLengths | Sequence[int] | None,
+    shape: tuple[int, int],
+    *,
+    is_masked: bool,
+    is_packed: bool,
 ) -> BatchLengths | None:
-    """What the caller knows of the lengths, made whole.
+    """What the caller knows of the lengths, made whole; None: nothing that helps.
 
     Raises:
-        ValueError: fewer lengths than rows, or one that does not fit into a row of the batch.
+        ValueError: lengths that do not fit into the batch.
     """
     if lengths is None:
         return None
     if not isinstance(lengths, BatchLengths):
         lengths = BatchLengths(tuple(int(each) for each in lengths))
-    sequences = lengths.sequences
+    sequences, places = lengths.sequences, shape[0] * shape[1]
     fits = len(sequences) >= shape[0] and all(1 <= each <= shape[1] for each in sequences)
-    if not fits or sum(sequences) > shape[0] * shape[1]:
+    if not fits or sum(sequences) > places or (sum(sequences) < places and not is_masked):
         raise ValueError(
-            f"{name} must hold numbers from 1 to {shape[1]}, at least one for each of "
-            f"{shape[0]} rows and together at most {shape[0] * shape[1]}, got {list(sequences)}"
+            f"lengths must hold a number from 1 to {shape[1]} for each sequence of {shape[0]} "
+            f"rows, and an attention_mask must come with them where they do not fill the rows; got "
+            f"{list(sequences)}"
         )
-    return lengths
+    if len(sequences) > shape[0] and not is_packed:
+        raise ValueError(
+            f"lengths must hold {shape[0]} numbers, one a row, unless rows are packed "
+            f"(packed=True and position_ids), got {len(sequences)}"
+        )
+    # Packed rows of which each is said to hold one sequence: what their positions say is asked for.
+    return None if is_packed and len(sequences) == shape[0] else lengths
 
 
 def places_of(positions: torch.Tensor, count: int) -> torch.Tensor:
@@ -183,11 +198,19 @@ def places_of(positions: torch.Tensor, count: int) -> torch.Tensor:
     return torch.searchsorted(seen, ordinals)
 
 
-def select(values: torch.Tensor, positions: torch.Tensor, count: int) -> torch.Tensor:
-    """`values[positions]` of which the caller knows that there are `count`."""
-    if is_traced():
+def select(values: torch.Tensor, positions: torch.Tensor, count: int | None) -> torch.Tensor:
+    """`values[positions]`, of which the caller may know that there are `count`.
+
+    `values` has the sides of `positions`, and maybe one more.
+    """
+    if count is None or is_traced():
         return values[positions]
-    return values.flatten()[places_of(positions, count)]
+    return values.flatten(0, positions.ndim - 1).index_select(0, places_of(positions, count))
+
+
+def labelled_count(lengths: Any) -> int | None:
+    """How many labels are not -100, where a collator has counted them."""
+    return getattr(lengths, "labelled", None)
 
 
 def check_labels(name: str, labels: torch.Tensor, shape: tuple[int, ...]) -> None:
@@ -210,6 +233,11 @@ def out_of_range(
     if values is None or not values.numel():
         return None
     low, high = (int(value) for value in values.aminmax())
+    return range_error(name, low, high, limit, expected)
+
+
+def range_error(name: str, low: int, high: int, limit: int, expected: str) -> ValueError | None:
+    """As `out_of_range`, for values from `low` to `high`."""
     if low >= 0 and high < limit:
         return None
     got = low if low < 0 else high

@@ -42,7 +42,7 @@ from .heads import (
     BertPreTrainingHeads,
     head_dropout,
 )
-from .inputs import IGNORED, BatchLengths, select
+from .inputs import IGNORED, BatchLengths, labelled_count, select
 from .layers import EncoderLayer
 from .losses import Count, cross_entropy, problem_type, sequence_loss, span_loss
 from .outputs import deferred
@@ -97,11 +97,6 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
         read = torch.zeros(given.shape[:2], dtype=torch.bool, device=given.device)
         read[:, :1] = True
         return {"positions": read, "num_positions": len(read)}
-
-
-def labelled_count(lengths: Any) -> int | None:
-    """How many labels are not -100, where a collator has counted them."""
-    return getattr(lengths, "labelled", None)
 
 
 class BertLiteModel(BertLitePreTrainedModel, TextEncoder):

@@ -23,7 +23,7 @@ from .configuration import TransformerLiteConfig
 from .decoder import TransformerDecoder
 from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
 from .encoder import LayerStack, TextEncoder, make_final_norm
-from .inputs import IGNORED, BatchLengths, TextBatch, check_labels
+from .inputs import IGNORED, BatchLengths, TextBatch, check_labels, labelled_count, select
 from .layers import EncoderLayer
 from .losses import Count, cross_entropy
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
@@ -102,9 +102,13 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
         zero_padding: bool | None = None,
         packed: bool | None = None,
         lengths: BatchLengths | Sequence[int] | None = None,
+        counted: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutput:
-        """Encode `(B, S)` ids; arguments, result and errors as of `BertLiteModel`."""
+        """Encode `(B, S)` ids; arguments, result and errors as of `BertLiteModel`.
+
+        `counted` is a boolean tensor whose True ones will be asked for, by `count_of`.
+        """
         batch = self.make_batch(
             input_ids,
             attention_mask,
@@ -114,6 +118,7 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
             packed,
             kwargs.get("cu_seq_lens_q"),
             lengths,
+            counted,
         )
         return BaseModelOutput(last_hidden_state=self.encode(batch, None, zero_padding, **kwargs))
 
@@ -160,6 +165,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         zero_padding: bool | None = None,
         packed: bool | None = None,
+        counted: torch.Tensor | None = None,
         **kwargs,
     ) -> Seq2SeqModelOutput:
         """Encode `(B, S)` ids and decode `(B, T)` ids against them.
@@ -177,6 +183,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
                 inputs_embeds=inputs_embeds,
                 zero_padding=zero_padding,
                 packed=packed,
+                counted=counted,
                 return_dict=True,
                 **kwargs,
             )
@@ -321,7 +328,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         Raises:
             ValueError: inputs or labels that do not fit.
         """
-        leaves_out = False
+        leaves_out, read = False, None
         if labels is not None:
             if decoder_input_ids is not None:
                 check_labels("labels", labels, tuple(decoder_input_ids.shape))
@@ -331,6 +338,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             leaves_out = (
                 self.training and self.config.loss_chunk_size > 0 and self.skips_unread(**kwargs)
             )
+            read = labels != IGNORED if leaves_out else None
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -346,12 +354,14 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             # The decoder reads no padding of the source, and the output is made up below.
             zero_padding=True if leaves_out and zero_padding is None else zero_padding,
             packed=packed,
+            counted=read,
             return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state  # (B, T, E)
         if leaves_out:
-            loss = self.loss_of_labelled(hidden_states, labels, num_items_in_batch)
+            count = labelled_count(kwargs.get("lengths"))
+            loss = self.loss_of_labelled(hidden_states, labels, read, num_items_in_batch, count)
             fields: dict = {"logits": lambda: self.score(hidden_states)}
             if encoder_outputs is None and zero_padding is None:
                 fields["encoder_last_hidden_state"] = lambda: (
@@ -382,15 +392,22 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         return self.lm_head(hidden_states) + self.final_logits_bias
 
     def loss_of_labelled(
-        self, hidden_states: torch.Tensor, labels: torch.Tensor | None, num_items_in_batch: Count
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None,
+        read: torch.Tensor | None,
+        num_items_in_batch: Count,
+        count: int | None,
     ) -> torch.Tensor:
-        """The loss of the `(M, E)` vectors that carry a label."""
+        """The loss of the vectors that carry a label: at `read` `(B, T)`, `count` where known."""
         assert labels is not None
-        read = labels != IGNORED
+        assert read is not None
+        if count is None:
+            count = self.count_of(read)
         return self.vocabulary_loss(
-            hidden_states[read],
+            select(hidden_states, read, count),
             self.lm_head,
-            labels[read],
+            select(labels, read, count),
             bias=self.final_logits_bias[0],
             num_items_in_batch=num_items_in_batch,
             label_smoothing=self.config.label_smoothing,

@@ -17,6 +17,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules import module as global_hooks
 
@@ -144,6 +145,13 @@ class Seam:
             report = self.__dict__.setdefault("_backend_report", {})
             report[work] = (taken.name if taken is not None else "plain", reasons)
         return taken
+
+    def count_of(self, positions: torch.Tensor) -> int | None:
+        """How many `positions` are True, where a backend was told to count them and has done so."""
+        for backend in self.backends():
+            if backend.serves(self.device):
+                return backend.count_of(positions)
+        return None
 
     def is_watched(self, **kwargs: Any) -> bool:
         """Whether the caller or a hook sees more than the result, so that nothing may be left out."""

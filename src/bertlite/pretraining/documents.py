@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.formats import READERS
-from ..data.text_files import COMPRESSION, lines_of, open_text, suffix_of
 from ..data.problems import BadRow, has_surrogates
+from ..data.text_files import COMPRESSION, lines_of, open_text, suffix_of
 from .sentences import sentences_of
 
 LINES = ("paragraph", "sentence")

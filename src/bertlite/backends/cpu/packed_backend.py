@@ -1,9 +1,8 @@
-"""`optimize`: a loaded model's encoder for frozen inference. Same class, same `forward`, less work.
+"""`bertlite.optimize` on a CPU: an encoder's weights packed once, for frozen inference.
 
 Shapes: `B` batch, `T` length, `N` real tokens, `K` vectors that are read, `E` hidden size.
 """
 
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers.utils import logging
 
 from ...models.inputs import TextBatch
 from ..flat_backend import is_plain_layer
+from ..frozen import FrozenEncoder, check_frozen, encoders_of, undo_optimize
 from ..unpadding import equal_length_groups
 from .backend import CpuBackend
 from .packed_encoder import DTYPES, PackedLayer, blocks, keep_freed_memory, output_projection
@@ -27,7 +27,7 @@ logger = logging.get_logger(__name__)
 USUAL = (None, "sdpa", "eager")  # attention implementations whose result the packed layers give
 
 
-class PackedBackend(CpuBackend):
+class PackedBackend(FrozenEncoder, CpuBackend):
     """The CPU backend with packed weights, for one frozen encoder.
 
     Weights are packed at the first call, and again when they have changed: loaded, edited in place,
@@ -38,12 +38,11 @@ class PackedBackend(CpuBackend):
 
     def __init__(self, encoder: Any, dtype: str | None):
         """`dtype` is one of `DTYPES`."""
-        self.encoder, self.dtype = encoder, dtype
+        self.freeze(encoder)
+        self.dtype = dtype
         self.weights: list[nn.Parameter] = []
         self.layers: list[PackedLayer] = []
         self.state: list[int] = []
-        named = encoder.named_parameters()
-        self.trainable = [name for name, weight in named if weight.requires_grad]
 
     def __getstate__(self) -> dict:
         """Copies and pickles pack for themselves: what is packed belongs to the processor."""
@@ -61,22 +60,6 @@ class PackedBackend(CpuBackend):
             if why := self.against_layers():
                 return [why]
         return super().unsupported(work, model, **wanted)
-
-    def refuse_training(self, inputs_embeds: torch.Tensor | None) -> None:
-        """Nothing here knows a gradient, and to lose one in silence would be worse than to stop."""
-        way_out = "call bertlite.undo_optimize(model) to train it"
-        if self.encoder.training:
-            raise ValueError(
-                "model must be in evaluation mode while it is optimised, got training mode; "
-                f"{way_out}"
-            )
-        if torch.is_grad_enabled():
-            asking = any(weight.requires_grad for weight in self.encoder.parameters())
-            if asking or (inputs_embeds is not None and inputs_embeds.requires_grad):
-                raise ValueError(
-                    "an optimised model must run without gradients, got requires_grad=True; "
-                    f"{way_out}"
-                )
 
     def against_layers(self) -> str | None:
         """Why the layers cannot be packed as they stand, or None."""
@@ -171,36 +154,8 @@ def is_packable(layer: nn.Module) -> bool:
     return is_plain_layer(layer) and all(type(part) is nn.Linear for part in products_of(layer))
 
 
-def encoders_of(model: nn.Module) -> Iterator[Any]:
-    """The encoders in a model: BertLite's own, a head's, a TransformerLite's, a wrapper's."""
-    return (module for module in model.modules() if hasattr(module, "encode_plainly"))
-
-
-def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
-    """Make a model's encoder fast for frozen inference on a CPU; `undo_optimize` takes it back.
-
-    The model keeps its class, its `forward`, its parameters and its tensor names. Until it is
-    undone the encoder's parameters do not require gradients, while a head on top of it may still be
-    trained. What the packed layers do not cover (attention weights, hidden states, hooks, prepared
-    masks, other devices) runs through the plain ones. Packed weights take as much memory again as
-    the layers' own in fp32, half of it in bf16, a quarter in int8.
-
-    Args:
-        model: a BertLite or TransformerLite model in evaluation mode, or a module that holds one.
-        dtype: None or "fp32": outputs within 1e-5; "bf16": fp32 stays where the processor cannot
-            multiply bf16; "int8": activations quantised row by row on the fly.
-
-    Returns:
-        The same model.
-
-    Raises:
-        ValueError: another dtype, a model in training mode, with gradients or without our encoder,
-            int8 without oneDNN.
-
-    >>> import bertlite
-    >>> model = bertlite.BertLiteModel(bertlite.preset("bert-tiny")).eval()
-    >>> model = bertlite.optimize(model)
-    """
+def optimize_on_cpu(model: nn.Module, dtype: str | None) -> nn.Module:
+    """As `backends.frozen.optimize`, for a model on a CPU."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
     encoders = list(encoders_of(model))
@@ -230,34 +185,3 @@ def description(dtype: str | None) -> str:
     if not has_prepacked_products():
         kind = "plain, since this torch has no oneDNN"
     return f"{dtype or 'fp32'} products {kind}{bits}"
-
-
-def check_frozen(model: nn.Module, encoders: list[Any]) -> None:
-    """Refuse a model that is being trained, or that has none of our encoders."""
-    if not encoders:
-        raise ValueError(
-            f"model must hold a BertLite or TransformerLite encoder, got {type(model).__name__}"
-        )
-    if any(encoder.training for encoder in encoders):
-        raise ValueError(
-            "model must be in evaluation mode, got training mode; call model.eval() first"
-        )
-    weights = (weight for encoder in encoders for weight in encoder.parameters())
-    if any(weight.grad is not None for weight in weights):
-        # A fused optimizer that steps on them would change weights in a way that torch does not
-        # count.
-        raise ValueError(
-            "model must hold no gradients, got some of a training step; call model.zero_grad() "
-            "first"
-        )
-
-
-def undo_optimize(model: nn.Module) -> nn.Module:
-    """Give back the plain, trainable model that `optimize` was called on; others stay as they are."""
-    for encoder in encoders_of(model):
-        packed = vars(encoder).get("backend_choice")
-        if isinstance(packed, PackedBackend):
-            del encoder.backend_choice
-            for name, weight in encoder.named_parameters():
-                weight.requires_grad_(name in packed.trainable)
-    return model

@@ -1,0 +1,1 @@
+"""The backend for NVIDIA GPUs: real tokens end to end, with torch alone."""
