@@ -13,7 +13,6 @@ of a model lists those reasons.
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -34,9 +33,11 @@ GLOBAL_HOOKS = (
     "_global_backward_hooks",
     "_global_backward_pre_hooks",
 )
-# Hooks that look at no values: the library's recorder of outputs, which is idle unless outputs are
-# asked for, and the gathering of sharded weights.
-BLIND_HOOKS = ("transformers.utils.output_capturing", "torch.distributed.")
+# The library's recorder of outputs, which is idle unless outputs are asked for.
+RECORDER = "transformers.utils.output_capturing"
+# Hooks that look at no values: besides the recorder, the one that gradient checkpointing puts on
+# the embeddings, to have them require gradients, and the gathering of sharded weights.
+BLIND_HOOKS = (RECORDER, "transformers.modeling_utils", "torch.distributed.")
 
 
 @functools.cache
@@ -45,7 +46,11 @@ def installed_backends() -> tuple[Any, ...]:
 
     A bertlite whose side of the seam has another version has none for this core.
     """
-    if importlib.util.find_spec("bertlite") is None:
+    try:
+        found = importlib.util.find_spec("bertlite")
+    except (ImportError, ValueError):  # as of an import that somebody has barred
+        return ()
+    if found is None:
         return ()
     backends = importlib.import_module("bertlite.backends")
     return backends.available(VERSION)
@@ -66,19 +71,19 @@ def hooked_module(model: nn.Module) -> str | None:
     return None
 
 
-def is_blind(hook: Any) -> bool:
-    """Whether a hook looks at no values."""
+def is_blind(hook: Any, owners: str | tuple[str, ...] = BLIND_HOOKS) -> bool:
+    """Whether a hook looks at no values, as those of these modules do."""
     owner = getattr(hook, "__module__", None) or type(hook).__module__
-    return owner.startswith(BLIND_HOOKS)
+    return owner.startswith(owners)
 
 
-def walk(model: nn.Module) -> Iterator[nn.Module]:
+def walk(model: nn.Module) -> list[nn.Module]:
     """All modules, without the bookkeeping of `modules()`, which costs more than the look at them."""
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
-        yield module
-        waiting.extend(child for child in module._modules.values() if child is not None)
+    found = [model]
+    for module in found:  # which grows on the way
+        if module._modules:
+            found.extend(child for child in module._modules.values() if child is not None)
+    return found
 
 
 class Seam:
