@@ -13,7 +13,7 @@ from ...models.attention import Attention
 from ...models.encoder import FLAT_INPUTS
 from ...models.inputs import TextBatch
 from ...models.layers import EncoderLayer, LayerNode
-from ...models.seam import HOOKS, hooked_module
+from ...models.seam import HOOKS, RECORDER, hooked_module, is_blind
 from ..base import Backend, is_plain_linear, recorded_graph
 from ..linear_cross_entropy import linear_cross_entropy
 from ..unpadding import (
@@ -160,9 +160,15 @@ def end_at(
 
 
 def is_plain_layer(layer: nn.Module) -> bool:
-    """Whether a layer's steps may be taken one by one: none was exchanged, and none is hooked."""
+    """Whether a layer's steps may be taken one by one: none was exchanged, and none is hooked.
+
+    A `forward` of a module's own, such as the one that loads its weights from a disk, is an
+    exchange too. The library's recorder stays on a layer once it was used, and hinders nothing.
+    """
     if type(layer) is not EncoderLayer:
         return False
     nodes = [node for node in layer.modules() if node._modules]
     known = all(type(node) in (EncoderLayer, LayerNode, Attention) for node in nodes)
-    return known and not any(vars(node)[name] for node in nodes for name in HOOKS)
+    exchanged = any("forward" in vars(node) for node in nodes)
+    hooks = (hook for node in nodes for name in HOOKS for hook in vars(node)[name].values())
+    return known and not exchanged and all(is_blind(hook, RECORDER) for hook in hooks)
