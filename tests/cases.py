@@ -4,12 +4,13 @@ Batches are ragged and their padding holds random words, so that whatever reads 
 batch, `T` length.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
-from bertlite import BertLiteConfig, TransformerLiteConfig
+from bertlite import BertLiteConfig, TransformerLiteConfig, optimize
+from bertlite.models.seam import installed_backends
 
 VOCABULARY, IGNORED = 61, -100
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -46,14 +47,27 @@ def transformer_config(**overrides) -> TransformerLiteConfig:
     return TransformerLiteConfig(**{**TRANSFORMER, **overrides})
 
 
+def set_backend(model: nn.Module, name: str) -> nn.Module:
+    """Have a model computed by the backend of this name alone, or plainly."""
+    for backend in installed_backends():
+        backend.restore(model)
+    for module in model.modules():
+        if hasattr(module, "backend_choice"):
+            module.backend_choice = name
+            module.__dict__.pop("_prepared", None)
+    return model
+
+
 def randomize(model: nn.Module, std: float = 0.2, seed: int = 0) -> nn.Module:
     """Weights large enough that a wrong mask, position or tie shows in the output.
 
-    In `eval` mode.
+    What is computed, such as sinusoids, stays. In `eval` mode.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
+            if not tensor.requires_grad:
+                continue
             centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             tensor.copy_(centre + std * torch.randn(tensor.shape, generator=generator))
         for name, tensor in model.named_buffers():
@@ -79,6 +93,9 @@ class Case:
             "target".
         config: overrides of the tiny config.
         choices: C where rows belong together, as in multiple choice.
+        backend: by which its models are computed: "plain", the name of one, or "auto".
+        dtype: of its models.
+        device: of its models and batches.
     """
 
     model_class: type
@@ -87,6 +104,9 @@ class Case:
     config: dict = field(default_factory=dict)
     choices: int = 0
     name: str = ""
+    backend: str = "auto"
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return self.name or self.model_class.__name__
@@ -95,12 +115,25 @@ class Case:
     def is_seq2seq(self) -> bool:
         return self.model_class.config_class is TransformerLiteConfig
 
+    def on(self, **changes) -> "Case":
+        """The same case with another backend, dtype or device."""
+        return replace(self, **changes)
+
+    def plainly(self) -> "Case":
+        """The same case as the plain core computes it in fp32: what others are held to."""
+        return replace(self, backend="plain", dtype=torch.float32)
+
     def model(self, attention: str = "sdpa", **overrides) -> nn.Module:
         """A tiny model with large random weights, the same ones on every call, in `eval` mode."""
         make = transformer_config if self.is_seq2seq else bert_config
         model = self.model_class(make(**{**self.config, **overrides}))
         model.set_attn_implementation(attention)
-        return randomize(model)
+        return self.place(randomize(model).to(self.dtype))
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """A model on this case's device, computed by its backend."""
+        model = model.to(self.device)
+        return optimize(model) if self.backend == "packed" else set_backend(model, self.backend)
 
     def batch(
         self, side: str = "right", masked: bool = True, seed: int = 1
@@ -117,7 +150,7 @@ class Case:
             batch["token_type_ids"] = torch.randint(0, 2, ids.shape, generator=generator)
         if not masked:
             batch = {name: tensor for name, tensor in batch.items() if not name.endswith("mask")}
-        return self.grouped(batch)
+        return self.grouped({name: tensor.to(self.device) for name, tensor in batch.items()})
 
     def grouped(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Rows that belong together get a side of their own: `(B * C, T)` to `(B, C, T)`."""
@@ -131,6 +164,7 @@ class Case:
         A third of the real tokens stay without, so that rows differ in how many they have.
         """
         generator = torch.Generator().manual_seed(seed)
+        batch = {name: tensor.cpu() for name, tensor in batch.items()}
         mask, rows = batch["attention_mask"].bool(), len(batch["attention_mask"])
         made = {}
         for name, kind in self.labels.items():
@@ -149,7 +183,7 @@ class Case:
                 made[name] = torch.randint(0, 2, (rows, 3), generator=generator).float()
             else:
                 made[name] = torch.randint(0, 2, (rows,), generator=generator)
-        return made
+        return {name: tensor.to(self.device) for name, tensor in made.items()}
 
     def real(self, outputs, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Each output as `(values, ...)`, in the order of the rows and without what stands at
@@ -169,10 +203,13 @@ class Case:
         return kept
 
     def loss(self, model: nn.Module, batch, labels=None, **kwargs) -> torch.Tensor:
-        """The model's own loss, or for a model without one the mean square of its real outputs."""
-        outputs = model(**batch, **(labels or {}), **kwargs)
+        """The model's own loss, or for a model without one the mean square of its real outputs.
+
+        The latter reads no padding, and says so, that a backend may leave it out.
+        """
         if labels:
-            return outputs.loss
+            return model(**batch, **labels, **kwargs).loss
+        outputs = model(**batch, zero_padding=True, **kwargs)
         masks = {"source": batch["attention_mask"], "target": batch.get("decoder_attention_mask")}
         parts = [(outputs[name], masks.get(place)) for name, place in self.outputs.items()]
         return sum(
@@ -184,7 +221,11 @@ class Case:
         model.train()
         model.zero_grad()
         self.loss(model, batch, labels, **kwargs).backward()
-        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        return {
+            name: parameter.grad.clone()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
 
 
 def pick(batch: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tensor]:
@@ -228,15 +269,16 @@ def packed(
 ) -> dict[str, torch.Tensor]:
     """One row for each group of sequences, with positions that start again at each.
 
-    Padded on the right.
+    Padded on the right, with a mask: `packed=True` has to say that rows hold several sequences.
     """
     rows = []
     for group in groups:
         parts = [dict(whole[index]) for index in group]
         for part in parts:
-            part["position_ids"] = torch.arange(len(part["input_ids"]))
+            places = torch.arange(40, device=case.device)
+            part["position_ids"] = places[: len(part["input_ids"])]
             if case.is_seq2seq:
-                part["decoder_position_ids"] = torch.arange(len(part["decoder_input_ids"]))
+                part["decoder_position_ids"] = places[: len(part["decoder_input_ids"])]
         rows.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     joined = {
         name: nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)

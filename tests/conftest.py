@@ -1,7 +1,19 @@
-"""What every test shares: a fixed seed, and no thread storms on small machines."""
+"""What every test shares: a fixed seed, the device to check, and no thread storms."""
 
 import pytest
 import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device", default="cpu", help="where the contracts run: cpu (the default), cuda, mps"
+    )
+
+
+@pytest.fixture(scope="session")
+def device(request) -> str:
+    """Where the contracts run."""
+    return request.config.getoption("--device")
 
 
 @pytest.fixture(autouse=True)

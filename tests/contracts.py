@@ -1,28 +1,87 @@
 """What every model and head must keep, one check a convention.
 
-`CHECKS` runs over every `Case` of `cases.py`.
+`test_contracts.py` runs them over every `Case` and, where a backend or a precision could break the
+convention, over each of those; `backend_contracts.py` holds the backends equal to the plain core.
 
 A check raises AssertionError where the convention is broken; `test_breakages.py` breaks some on
 purpose to see that.
 """
 
 import tempfile
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from unittest import mock
 
 import pytest
 import torch
-from cases import VOCABULARY, Case, packed, pick, sequences, singles
+from cases import VOCABULARY, Case, pick, singles
 from torch import nn
 from transformers import AttentionInterface, DynamicCache, EncoderDecoderCache, StaticCache
 
-from bertlite.models.attention import Attention, scaled_dot_product_attention
-from bertlite.models.layers import FeedForward
+from bertlite.models.attention import Attention, eager_attention
+from bertlite.models.layers import EncoderLayer
 
+DEVICES = {"plain": None, "auto": None, "cpu": "cpu", "packed": "cpu"}  # None: every device
+EVERY_BACKEND, TRAINING_BACKENDS = ("plain", "cpu", "packed"), ("plain", "cpu")
+FULL, HALVES = (torch.float32,), (torch.bfloat16, torch.float16)
 OUTPUT_KINDS = {False: [("hidden_states", "attentions", "attention_mask")]}
 OUTPUT_KINDS[True] = [("encoder_hidden_states", "encoder_attentions", "attention_mask")]
 OUTPUT_KINDS[True] += [("decoder_hidden_states", "decoder_attentions", "decoder_attention_mask")]
 OUTPUT_KINDS[True] += [(None, "cross_attentions", "attention_mask")]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A check, and what it is to be run over."""
+
+    check: Callable[[Case], None]
+    backends: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...]
+    concerns: Callable[[Case], bool]
+
+
+CONTRACTS: list[Contract] = []
+
+
+def contract(
+    backends: tuple[str, ...] = ("auto",),
+    dtypes: tuple[torch.dtype, ...] = FULL,
+    concerns: Callable[[Case], bool] = lambda case: True,
+) -> Callable:
+    """Enter a check: by default once a case, in fp32 and by the backend that a user would get."""
+
+    def enter(check: Callable[[Case], None]) -> Callable[[Case], None]:
+        CONTRACTS.append(Contract(check, backends, dtypes, concerns))
+        return check
+
+    return enter
+
+
+def settings(each: Contract, is_variant: bool) -> list[tuple[str, torch.dtype]]:
+    """Backends with precisions.
+
+    Packed weights are those of a model in fp32; variants of a class run in fp32 alone.
+    """
+    return [
+        (backend, dtype)
+        for backend in each.backends
+        for dtype in (FULL if is_variant or backend == "packed" else each.dtypes)
+    ]
+
+
+def matrix(cases: list[Case]) -> list:
+    """Every case with every check that concerns it, for `pytest.mark.parametrize`."""
+    made, classes = [], set()
+    for case in cases:
+        is_variant = case.model_class in classes
+        classes.add(case.model_class)
+        for each in CONTRACTS:
+            for backend, dtype in settings(each, is_variant) if each.concerns(case) else ():
+                name = f"{case}-{each.check.__name__}-{backend}-{str(dtype).split('.')[1]}"
+                chosen = case.on(backend=backend, dtype=dtype)
+                made.append(pytest.param(chosen, each.check, id=name))
+    return made
 
 
 def assert_equal(found: dict, expected: dict, atol: float = 1e-5) -> None:
@@ -48,6 +107,7 @@ def sdpa_calls():
         yield counter
 
 
+@contract()
 def check_tuple_equals_dict(case: Case) -> None:
     model, batch = case.model(), case.batch()
     options = {"output_hidden_states": True, "output_attentions": True}
@@ -64,6 +124,7 @@ def check_tuple_equals_dict(case: Case) -> None:
             assert torch.equal(one, other)
 
 
+@contract(TRAINING_BACKENDS)
 def check_training(case: Case) -> None:
     """A loss, and a gradient on every parameter.
 
@@ -71,7 +132,7 @@ def check_training(case: Case) -> None:
     """
     model, batch = case.model(), case.batch()
     gradients = case.gradients(model, batch, case.make_labels(batch))
-    cancelled = ("key.bias", "qa_outputs.bias") + (
+    cancelled = ("key.bias", "k_proj.bias", "qa_outputs.bias") + (
         ("classifier.bias",) if "Choice" in type(model).__name__ else ()
     )
     for name, gradient in gradients.items():
@@ -82,6 +143,7 @@ def check_training(case: Case) -> None:
         )
 
 
+@contract(TRAINING_BACKENDS, concerns=lambda case: bool(case.labels))
 def check_accumulation(case: Case) -> None:
     """Uneven pieces, each trimmed to its own longest row, give the gradient of the full batch."""
     model, batch = case.model().double(), case.batch()
@@ -101,73 +163,19 @@ def check_accumulation(case: Case) -> None:
     assert_equal(total, expected, atol=1e-6)
 
 
+@contract(EVERY_BACKEND)
 def check_padding(case: Case) -> None:
-    """A row alone, without padding, equals the row in a ragged batch, computed with or without the
-    padding.
-    """
+    """A row alone, without padding, equals the row in a ragged batch."""
     model, batch = case.model(), case.batch()
     with torch.no_grad():
         alone = [case.real(model(**row), row) for row in singles(batch)]
         expected = {name: torch.cat([row[name] for row in alone]) for name in alone[0]}
         for implementation in ("eager", "sdpa"):
-            for unpad in (True, False):
-                model.set_attn_implementation(implementation)
-                model.base_model.config.unpad_inputs = unpad
-                assert_equal(case.real(model(**batch), batch), expected)
+            model.set_attn_implementation(implementation)
+            assert_equal(case.real(model(**batch), batch), expected)
 
 
-def check_unpadding_gradients(case: Case) -> None:
-    """Laying real tokens end to end gives the gradients of the padded batch."""
-    batch = case.batch()
-    labels = case.make_labels(batch)
-    found, expected = (
-        case.gradients(case.model(unpad_inputs=unpad), batch, labels) for unpad in (True, False)
-    )
-    assert_equal(found, expected)
-
-
-def check_packed(case: Case) -> None:
-    """Two sequences in a row, their positions starting again, equal each alone.
-
-    Row outputs are the first one's.
-    """
-    whole = sequences(case.batch())
-    rows, ends = packed(case, whole, [(0, 1), (2, 3)]), packed(case, whole, [(0,), (2,)])
-    alone = packed(case, whole, [(0,), (1,), (2,), (3,)])
-    for implementation in ("eager", "sdpa"):
-        for unpad in (True, False):
-            model = case.model(implementation, unpad_inputs=unpad)
-            with torch.no_grad():
-                expected = case.real(model(**alone), alone)
-                first = case.real(model(**ends), ends)
-                expected.update(
-                    {name: first[name] for name, place in case.outputs.items() if place == "row"}
-                )
-                assert_equal(case.real(model(**rows), rows), expected)
-
-
-def check_eager_equals_sdpa(case: Case) -> None:
-    """In fp32 closely, in bf16 about as closely as eager in bf16 comes to fp32.
-
-    Whichever side the padding is on.
-    """
-    for side, masked in (("right", True), ("left", True), ("right", False)):
-        batch = case.batch(side, masked)
-        for unpad in (True, False):
-            eager, sdpa = (case.model(name, unpad_inputs=unpad) for name in ("eager", "sdpa"))
-            with torch.no_grad():
-                expected, found = (case.real(model(**batch), batch) for model in (eager, sdpa))
-                assert_equal(found, expected)
-                half = {}
-                for name, model in {"eager": eager, "sdpa": sdpa}.items():
-                    half[name] = case.real(model.to(torch.bfloat16)(**batch), batch)
-            for name, value in expected.items():
-                errors = {
-                    key: (values[name].float() - value).abs().mean() for key, values in half.items()
-                }
-                assert errors["sdpa"] < 3 * errors["eager"], f"{name}, {side}: {errors}"
-
-
+@contract()
 def check_attention_weights(case: Case) -> None:
     """Under every implementation.
 
@@ -194,6 +202,7 @@ def check_attention_weights(case: Case) -> None:
                 assert not (weights * hidden).any(), f"{name} looks at padding"
 
 
+@contract(TRAINING_BACKENDS)
 def check_hidden_states(case: Case) -> None:
     """The embeddings and the output of every layer, by argument or by config, with gradients that
     can be kept.
@@ -222,21 +231,30 @@ def check_hidden_states(case: Case) -> None:
             assert_equal(dict(enumerate(configured[states])), dict(enumerate(outputs[states])))
 
 
+@contract(TRAINING_BACKENDS)
 def check_gradient_checkpointing(case: Case) -> None:
-    """Both kinds give the same gradients, and compute each layer a second time."""
+    """Both kinds give the same gradients, and compute each layer a second time.
+
+    The last one need not be, where a backend ends it at the vectors that are read.
+    """
     batch = case.batch()
     labels = case.make_labels(batch)
     expected = case.gradients(case.model(), batch, labels)
+    right = EncoderLayer.feed_forward_sublayer
     for reentrant in (False, True):
-        model, calls = case.model(), []
+        model = case.model()
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-        layers = [module for module in model.modules() if isinstance(module, FeedForward)]
-        for layer in layers:
-            layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        assert_equal(case.gradients(model, batch, labels), expected)
-        assert len(calls) == 2 * len(layers), f"{len(calls)} forward calls of {len(layers)} layers"
+        layers = sum(isinstance(module, EncoderLayer) for module in model.modules())
+        with mock.patch.object(EncoderLayer, "feed_forward_sublayer", autospec=True) as calls:
+            calls.side_effect = right
+            assert_equal(case.gradients(model, batch, labels), expected)
+        wanted = 2 * layers - (case.backend == "cpu")
+        assert wanted <= calls.call_count <= 2 * layers, (
+            f"{calls.call_count} calls, {layers} layers"
+        )
 
 
+@contract(TRAINING_BACKENDS)
 def check_determinism(case: Case) -> None:
     """Evaluation repeats to the bit.
 
@@ -260,6 +278,7 @@ def check_determinism(case: Case) -> None:
             assert not torch.equal(runs[0][key], first[key])
 
 
+@contract(EVERY_BACKEND)
 def check_inputs_embeds(case: Case) -> None:
     """Word vectors in place of ids, on both sides of an encoder-decoder."""
     model, batch = case.model(), case.batch()
@@ -274,6 +293,7 @@ def check_inputs_embeds(case: Case) -> None:
         )
 
 
+@contract()
 def check_resizing(case: Case) -> None:
     """More and fewer words, tied and untied.
 
@@ -309,31 +329,36 @@ def check_resizing(case: Case) -> None:
             model.eval()
 
 
+@contract(TRAINING_BACKENDS)
 def check_feed_forward_chunking(case: Case) -> None:
     batch = case.batch()
     with torch.no_grad():
         expected = case.real(case.model()(**batch), batch)
-        for unpad in (True, False):
-            model = case.model(chunk_size_feed_forward=2, unpad_inputs=unpad)
-            assert_equal(case.real(model(**batch), batch), expected)
+        model = case.model(chunk_size_feed_forward=2)
+        assert_equal(case.real(model(**batch), batch), expected)
 
 
+@contract(EVERY_BACKEND, FULL + HALVES)
 def check_round_trip(case: Case) -> None:
     """What was saved loads with nothing missing, nothing left over, and the same outputs to the
     bit.
     """
     model, batch = case.model(), case.batch()
-    with tempfile.TemporaryDirectory() as folder:
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        expected = case.real(model(**batch), batch)
         model.save_pretrained(folder)
-        loaded, report = case.model_class.from_pretrained(folder, output_loading_info=True)
+        options = {"output_loading_info": True, "dtype": "auto"}
+        loaded, report = case.model_class.from_pretrained(folder, **options)
     assert not any(report.values()), report
+    assert loaded.dtype == case.dtype
     configs = [{**each.config.to_dict(), "_name_or_path": None} for each in (loaded, model)]
     assert configs[0] == configs[1]
     with torch.no_grad():
-        found, expected = (case.real(each.eval()(**batch), batch) for each in (loaded, model))
+        found = case.real(case.place(loaded.eval())(**batch), batch)
     assert_equal(found, expected, atol=0)
 
 
+@contract(TRAINING_BACKENDS)
 def check_switching(case: Case) -> None:
     """The implementation is switched on a live model, and sdpa is called exactly where it is
     chosen.
@@ -354,26 +379,31 @@ def check_switching(case: Case) -> None:
     assert_equal(found, expected)
 
 
+@contract(TRAINING_BACKENDS)
 def check_custom_attention(case: Case) -> None:
     """A function that a user registers is called by every attention module, and sees no padding."""
     modules = []
 
     def recorded(module, *args, **kwargs):
         modules.append(module)
-        return scaled_dot_product_attention(module, *args, **kwargs)
+        return eager_attention(module, *args, **kwargs)
 
     AttentionInterface.register("recorded", recorded)
     batch = case.batch()
     with torch.no_grad():
         expected = case.real(case.model("eager")(**batch), batch)
-        for unpad in (True, False):
-            model = case.model("recorded", unpad_inputs=unpad)
-            assert_equal(case.real(model(**batch), batch), expected)
-            wanted = {module for module in model.modules() if isinstance(module, Attention)}
-            assert wanted == set(modules), "not every module calls it"
-            modules.clear()
+        model = case.model("recorded")
+        assert_equal(case.real(model(**batch), batch), expected)
+    wanted = {module for module in model.modules() if isinstance(module, Attention)}
+    assert wanted == set(modules), "not every module calls it"
 
 
+def has_vocabulary(case: Case) -> bool:
+    """Whether it writes words, with an output layer."""
+    return case.model().get_output_embeddings() is not None
+
+
+@contract(concerns=has_vocabulary)
 def check_tied(case: Case) -> None:
     """The output layer's weight is the embedding's.
 
@@ -397,8 +427,9 @@ def check_tied(case: Case) -> None:
         check(case.model_class.from_pretrained(folder))
 
 
+@contract(TRAINING_BACKENDS, concerns=lambda case: case.is_seq2seq)
 def check_cache(case: Case) -> None:
-    """Targets decoded a piece at a time equal the targets decoded at once, on every kind of cache."""
+    """Targets decoded a piece at a time equal those decoded at once, on every kind of cache."""
     model, batch = case.model(), case.batch("left")
     name = next(name for name, place in case.outputs.items() if place == "target")
     target, mask = (
@@ -430,22 +461,3 @@ def check_cache(case: Case) -> None:
                 states.append(outputs[name])
             assert_equal({name: torch.cat(states, dim=1)}, {name: whole[name]})
             assert cache.get_seq_length() == start
-
-
-ONLY_FOR = {
-    check_accumulation: lambda case: bool(case.labels),
-    check_cache: lambda case: case.is_seq2seq,
-    check_tied: lambda case: case.model().get_output_embeddings() is not None,
-}
-CHECKS = [check for name, check in sorted(globals().items()) if name.startswith("check_")]
-
-
-def matrix(cases: list[Case]) -> list:
-    """Every case with every check that concerns it, for `pytest.mark.parametrize`."""
-    everything = ((case, check) for case in cases for check in CHECKS)
-    concerned = (
-        (case, check)
-        for case, check in everything
-        if check not in ONLY_FOR or ONLY_FOR[check](case)
-    )
-    return [pytest.param(case, check, id=f"{case}-{check.__name__}") for case, check in concerned]

@@ -1,184 +1,337 @@
-"""Attention implementations and places to run that need other hardware, driven here through the
-library's own code.
+"""The seam: which backend is taken, what is said of the others, and what steps aside for whom."""
 
-Flash attention needs a GPU. Its two kernels are replaced by readable ones with the same arguments,
-so that everything around them (the library's wrapper, our layout, masks and lengths) runs as it
-would there.
-"""
+import copy
 
 import pytest
 import torch
-from cases import Case, packed, randomize, sequences
+from cases import IGNORED, Case, set_backend
 from contracts import assert_equal
 from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
-from transformers import modeling_flash_attention_utils as flash_utils
+from torch import nn
 
-from bertlite import BertLiteForMaskedLM, BertLiteModel, TransformerLiteModel
+import bertlite
+from bertlite import BertLiteForSequenceClassification, backends
+from bertlite.backends.base import Backend
+from bertlite.backends.cpu.backend import is_plain_layer
+from bertlite.models import seam
 
-CASES = [*BERT_CASES, *TRANSFORMER_CASES]
-EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
-
-
-def plain_attention(query, key, value, scale, causal):
-    """`(T, H, D)` queries over `(S, H, D)` keys, the last query standing at the last key."""
-    scores = torch.einsum("thd,shd->hts", query, key) * scale
-    if causal:
-        after = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(
-            1 + key.shape[0] - query.shape[0]
-        )
-        scores = scores.masked_fill(after, float("-inf"))
-    return torch.einsum("hts,shd->thd", scores.softmax(-1), value)
+MODEL, MASKED_LM, CLASSES, SEQ2SEQ = (
+    BERT_CASES[0],
+    BERT_CASES[2],
+    BERT_CASES[4],
+    TRANSFORMER_CASES[1],
+)
+FAMILIES = pytest.mark.parametrize("case", [MODEL, MASKED_LM, CLASSES, SEQ2SEQ], ids=str)
 
 
-class FlashStandIn:
-    """The two functions of the package flash-attn, and how often each was called."""
+def encoded_by(model: nn.Module, batch: dict, **options) -> str:
+    """The line of the report about the encoder, without the encoder's name."""
+    with torch.no_grad():
+        model(**batch, **options)
+    (line,) = [line for line in model.backend_report() if ", encode: " in line]
+    return line.split(", encode: ")[1]
+
+
+@FAMILIES
+def test_a_model_on_a_cpu_takes_the_cpu_backend(case):
+    model, batch = case.model(), case.batch()
+    assert model.backend_choice == "auto"
+    assert model.backend_report() == []
+    assert encoded_by(model, batch) == "cpu"
+
+
+@FAMILIES
+def test_the_plain_core_is_a_choice(case):
+    """Of the model, or of its config, as a file keeps it."""
+    batch = case.batch()
+    assert encoded_by(set_backend(case.model(), "plain"), batch) == "plain"
+    assert encoded_by(case.model(unpad_inputs=False), batch) == "plain"
+
+
+def test_a_forward_that_has_not_run_has_no_report_and_each_work_has_its_own():
+    model, batch = MASKED_LM.model().train(), MASKED_LM.batch()
+    model(**batch, **MASKED_LM.make_labels(batch))
+    assert sorted(model.backend_report()) == [
+        "BertLiteForMaskedLM, vocabulary_loss: cpu",
+        "BertLiteModel, encode: cpu",
+    ]
+
+
+REASONS = {
+    "output_attentions was asked for": {"output_attentions": True},
+    "output_hidden_states was asked for": {"output_hidden_states": True},
+    "the attention mask is prepared": {"attention_mask": torch.ones(4, 1, 9, 9)},
+}
+
+
+@pytest.mark.parametrize("case", [MODEL, SEQ2SEQ], ids=str)
+@pytest.mark.parametrize("reason", REASONS)
+def test_the_report_says_why_not(case, reason):
+    options = {**case.batch(), **REASONS[reason]}
+    if "prepared" in reason and case is SEQ2SEQ:
+        options["attention_mask"] = torch.ones(4, 1, 1, 9)
+    assert encoded_by(case.model(), options) == f"plain; not cpu: {reason}"
+
+
+def test_the_report_says_who_watches_and_where():
+    model, batch = MODEL.model(), MODEL.batch()
+    handle = model.pooler.register_forward_hook(lambda *_: None)
+    assert encoded_by(model, batch) == "plain; not cpu: a hook watches BertPooler"
+    handle.remove()
+    assert encoded_by(model, batch) == "cpu"
+
+
+def test_the_report_names_left_padding_under_a_pooler():
+    assert "a vector of padding is read" in encoded_by(MODEL.model(), MODEL.batch("left"))
+
+
+def test_the_report_names_padding_in_training():
+    report = encoded_by(MODEL.model().train(), MODEL.batch())
+    assert report == "plain; not cpu: in training the vectors of padding are asked for"
+
+
+def test_weights_on_another_device():
+    model = MODEL.model().to("meta")
+    (cpu,) = seam.installed_backends()
+    assert not cpu.serves(model.device)
+    assert cpu.unsupported("encode", model) == ["the weights are on meta"]
+
+
+def test_another_work_is_nobodys():
+    assert MODEL.model().take_backend("knit") is None
+
+
+class Recording(Backend):
+    """A backend of a user's own, which gives zeros."""
+
+    name = "recording"
 
     def __init__(self):
-        self.fixed, self.varlen = 0, 0
+        self.asked, self.prepared = [], []
 
-    def flash_attn_func(self, q, k, v, dropout_p=0.0, softmax_scale=None, causal=False):
-        self.fixed += 1
-        return torch.stack(
-            [plain_attention(*row, softmax_scale, causal) for row in zip(q, k, v, strict=True)]
-        )
+    def serves(self, device):
+        return True
 
-    def flash_attn_varlen_func(
-        self,
-        q,
-        k,
-        v,
-        cu_seqlens_q,
-        cu_seqlens_k,
-        max_seqlen_q,
-        max_seqlen_k,
-        dropout_p=0.0,
-        softmax_scale=None,
-        causal=False,
-    ):
-        self.varlen += 1
-        assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
-        assert cu_seqlens_q[-1] == len(q)
-        assert cu_seqlens_k[-1] == len(k)
-        assert max_seqlen_q == cu_seqlens_q.diff().max()
-        pieces = (q.split(cu_seqlens_q.diff().tolist()), k.split(cu_seqlens_k.diff().tolist()))
-        values = v.split(cu_seqlens_k.diff().tolist())
-        return torch.cat(
-            [
-                plain_attention(*piece, softmax_scale, causal)
-                for piece in zip(*pieces, values, strict=True)
-            ]
-        )
+    def prepare(self, model):
+        self.prepared.append(model)
+
+    def unsupported(self, work, model, **wanted):
+        self.asked.append(work)
+        return [] if work == "encode" and not model.training else ["it only encodes"]
+
+    def encode(self, encoder, batch, positions, **kwargs):
+        count = batch.shape if positions is None else (int(positions.sum()),)
+        return torch.zeros(*count, encoder.config.hidden_size)
 
 
-@pytest.fixture
-def flash(monkeypatch):
-    stand_in = FlashStandIn()
-
-    def imports(implementation, *args, **kwargs):
-        functions = (stand_in.flash_attn_func, stand_in.flash_attn_varlen_func, None)
-        return (*functions, flash_utils._pad_input, flash_utils._unpad_input)
-
-    monkeypatch.setattr(flash_utils, "_lazy_imports", imports)
-    monkeypatch.setattr(flash_utils, "_loaded_implementation", None)
-    return stand_in
-
-
-def with_flash(case: Case, implementation: str, **overrides):
-    """A model switched past the library's look for the package, which is not on this machine."""
-    model = case.model("eager", **overrides)
-    for module in model.modules():
-        if hasattr(module, "config"):
-            module.config._attn_implementation = implementation
-    return model
-
-
-@EVERY_CASE
-@pytest.mark.parametrize("implementation", ["flash_attention_2", "flash_attention_3"])
-def test_flash_attention_gives_the_same(case, implementation, flash):
-    batch = case.batch()
+def test_a_backend_of_ones_own():
+    """It comes first; what it cannot do goes to the others, and the report says why."""
+    case, own = MASKED_LM, Recording()
+    model, batch = case.model(), case.batch()
+    for module in (model, model.bert):
+        module.backend_choice = own
+        module.__dict__.pop("_prepared", None)
     with torch.no_grad():
-        expected = case.real(case.model("eager")(**batch), batch)
-        for unpad in (True, False):
-            model = with_flash(case, implementation, unpad_inputs=unpad)
-            assert_equal(case.real(model(**batch), batch), expected)
-    assert flash.varlen
+        states = model.bert(**batch).last_hidden_state
+    assert states.shape == (4, 9, 32)
+    assert not states.any()
+    assert own.prepared == [model.bert]
+    model.train()(**batch, **case.make_labels(batch))
+    assert own.asked == ["encode", "encode", "vocabulary_loss"]
+    assert sorted(model.backend_report()) == [
+        "BertLiteForMaskedLM, vocabulary_loss: cpu; not recording: it only encodes",
+        "BertLiteModel, encode: cpu; not recording: it only encodes",
+    ]
 
 
-def test_flash_attention_takes_the_whole_batch_end_to_end_at_once(flash):
-    """One call a layer for all sequences, however their lengths differ."""
-    case = next(case for case in CASES if case.model_class is BertLiteModel)
-    model = with_flash(case, "flash_attention_2")
-    with torch.no_grad():
-        model(**case.batch())
-    assert flash.varlen == len(model.layers)
-    assert not flash.fixed
+def test_another_version_of_the_seam_has_no_backends():
+    assert backends.available(backends.SEAM_VERSION) != ()
+    assert backends.available(backends.SEAM_VERSION + 1) == ()
+    assert seam.VERSION == backends.SEAM_VERSION
 
 
-def test_a_padded_source_takes_nothing_from_the_targets(flash):
-    """The library's wrapper cuts the queries by the mask of the source.
-
-    With Marian, targets beyond it are zero.
+@pytest.mark.parametrize("name", ["cpu", "packed"])
+def test_hidden_states_that_were_asked_for_once_change_nothing_later(name):
+    """The library's recorder stays on the layers; it is idle, and whoever reads only the first
+    vector still gets no more.
     """
-    case = next(case for case in CASES if case.model_class is TransformerLiteModel)
-    batch = case.batch()
-    batch["attention_mask"] = batch["attention_mask"].clone()
-    batch["attention_mask"][0, 2:] = 0  # fewer source tokens than targets
+    case = CLASSES.on(backend=name)
+    model, batch = case.model(), case.batch()
     with torch.no_grad():
-        expected = case.real(case.model("eager")(**batch), batch)
-        found = case.real(with_flash(case, "flash_attention_2")(**batch), batch)
-    assert_equal(found, expected)
-
-
-@pytest.mark.parametrize("implementation", ["flash_attention_2", "flex_attention"])
-def test_masks_that_an_implementation_cannot_take_are_refused(implementation, flash):
-    case = next(case for case in CASES if case.model_class is BertLiteModel)
-    batch = case.batch()
-    batch["attention_mask"] = batch["attention_mask"][:, None, None].bool()
-    with pytest.raises(
-        ValueError, match=f"4D attention_mask.*'eager' or 'sdpa', got '{implementation}'"
-    ):
-        with_flash(case, implementation)(**batch)
-
-
-def test_packed_targets_under_flash_attention_are_refused(flash):
-    case = next(case for case in CASES if case.model_class is TransformerLiteModel)
-    batch = packed(case, sequences(case.batch()), [(0, 1), (2, 3)])
-    with pytest.raises(ValueError, match="packed position_ids.*got 'flash_attention_2'"):
-        with_flash(case, "flash_attention_2")(**batch)
-
-
-@pytest.mark.slow
-def test_flex_attention_keeps_packed_rows_apart():
-    case = next(case for case in CASES if case.model_class is BertLiteModel)
-    batch = packed(case, sequences(case.batch()), [(0, 1), (2, 3)])
+        model(**batch, output_hidden_states=True)
+    assert is_plain_layer(model.bert.encoder.layer[-1])
+    assert encoded_by(model, batch) == name
+    late = bertlite.optimize(CLASSES.model())
     with torch.no_grad():
-        expected = case.real(case.model("eager")(**batch), batch)
-        assert_equal(case.real(case.model("flex_attention")(**batch), batch), expected)
+        late(**batch, output_hidden_states=True)
+    assert encoded_by(late, batch) == "packed"
 
 
-@pytest.mark.slow
-@EVERY_CASE
-def test_flex_attention_gives_the_same(case):
-    batch = case.batch()
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_keeps_the_backend(reentrant):
+    """Its hook on the embeddings looks at nothing."""
+    model, batch = CLASSES.model(), CLASSES.batch()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    model.train()(**batch, **CLASSES.make_labels(batch)).loss.backward()
+    assert "BertLiteModel, encode: cpu" in model.backend_report()
+
+
+def test_adapters_keep_the_backend_and_may_be_watched():
+    from peft import LoraConfig, get_peft_model
+
+    base, batch = CLASSES.model(), CLASSES.batch()
+    labels = CLASSES.make_labels(batch)
+    lora = LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"], r=4)
+    model = get_peft_model(copy.deepcopy(base), lora).train()
+    model(**batch, **labels).loss.backward()
+    assert "BertLiteModel, encode: cpu" in model.base_model.model.backend_report()
+
+
+def exchange_query(layer: nn.Module) -> None:
+    layer.attention.self.query = nn.Sequential(layer.attention.self.query, nn.Tanh())
+
+
+def exchange_sublayer(layer: nn.Module) -> None:
+    class Louder(type(layer.attention)):
+        def forward(self, *args, **kwargs):
+            hidden_states, weights = super().forward(*args, **kwargs)
+            return hidden_states * 2, weights
+
+    layer.attention.__class__ = Louder
+
+
+def exchange_forward(layer: nn.Module) -> None:
+    right = layer.forward
+    layer.forward = lambda *args, **kwargs: right(*args, **kwargs) * 2
+
+
+def exchange_forward_of_a_node(layer: nn.Module) -> None:
+    right = layer.attention.output.forward
+    layer.attention.output.forward = lambda *args, **kwargs: right(*args, **kwargs) * 2
+
+
+class Twice(nn.Module):
+    """Something in the place of a part."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden_states):
+        return self.inner(hidden_states) * 2
+
+
+def exchange_step(layer: nn.Module) -> None:
+    layer.intermediate = Twice(layer.intermediate)
+
+
+def exchange_dropout(layer: nn.Module) -> None:
+    layer.output.dropout = Twice(layer.output.dropout)
+
+
+def exchange_activation(layer: nn.Module) -> None:
+    layer.intermediate.intermediate_act_fn = nn.ReLU()
+
+
+def exchange_norm(layer: nn.Module) -> None:
+    class Louder(nn.LayerNorm):
+        def forward(self, hidden_states):
+            return super().forward(hidden_states) * 2
+
+    layer.attention.output.LayerNorm.__class__ = Louder
+
+
+def exchange_forward_of_a_product(layer: nn.Module) -> None:
+    layer.output.dense.forward = lambda x: nn.functional.linear(x, layer.output.dense.weight) * 2
+
+
+EXCHANGES = [
+    exchange_query,
+    exchange_sublayer,
+    exchange_forward,
+    exchange_forward_of_a_node,
+    exchange_step,
+    exchange_dropout,
+    exchange_activation,
+    exchange_norm,
+    exchange_forward_of_a_product,
+]
+
+
+@pytest.mark.parametrize("case", [CLASSES, MASKED_LM], ids=str)
+@pytest.mark.parametrize("name", ["cpu", "packed"])
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_a_part_that_somebody_exchanged_is_the_one_that_runs(case, name, exchange):
+    """Under every backend as plainly; it makes a difference; before or after the first call."""
+    batch, (plain, model, untouched) = case.batch(), (case.model() for _ in range(3))
+    plain, model = set_backend(plain, "plain"), case.on(backend=name).place(model)
+    for each in (plain, model):
+        exchange(each.bert.encoder.layer[-1])
     with torch.no_grad():
-        expected = case.real(case.model("eager")(**batch), batch)
-        assert_equal(case.real(case.model("flex_attention")(**batch), batch), expected)
+        expected = case.real(plain(**batch), batch)
+        assert_equal(case.real(model(**batch), batch), expected)
+        before = case.real(untouched(**batch), batch)
+        assert (before["logits"] - expected["logits"]).abs().max() > 1e-3
+        case.on(backend=name).place(untouched)(**batch)
+        exchange(untouched.bert.encoder.layer[-1])
+        assert_equal(case.real(untouched(**batch), batch), expected)
 
 
-def test_layers_offloaded_to_disk_give_the_same(tmp_path):
-    case = next(case for case in CASES if case.model_class is BertLiteForMaskedLM)
-    model = randomize(case.model())
+@pytest.mark.parametrize("case", [CLASSES, MASKED_LM], ids=str)
+def test_layers_offloaded_to_disk_give_the_same(case, tmp_path):
+    """The last layer's weights come from a disk each time, also where only one vector is read."""
+    model, batch = case.model(), case.batch()
     model.save_pretrained(tmp_path / "model")
+    rest = {name: "cpu" for name, _ in model.named_children() if name != "bert"}
     places = {
         "bert.embeddings": "cpu",
-        "bert.layers.0": "cpu",
-        "bert.layers.1": "disk",
-        "cls": "cpu",
+        "bert.encoder.layer.0": "cpu",
+        "bert.encoder.layer.1": "disk",
+        **({"bert.pooler": "cpu"} if case is CLASSES else {}),
+        **rest,
     }
     options = {"device_map": places, "offload_folder": str(tmp_path / "offload")}
-    loaded = BertLiteForMaskedLM.from_pretrained(tmp_path / "model", **options)
-    assert loaded.bert.layers[1].feed_forward.fc1.weight.is_meta
-    batch = case.batch()
+    loaded = case.model_class.from_pretrained(tmp_path / "model", **options).eval()
+    assert loaded.bert.encoder.layer[1].output.dense.weight.is_meta
     with torch.no_grad():
         assert_equal(case.real(loaded(**batch), batch), case.real(model(**batch), batch))
+
+
+def test_a_pooler_that_reads_more_gets_more():
+    """Mean pooling in its place reads every vector."""
+
+    class MeanPooler(nn.Module):
+        def forward(self, hidden_states):
+            return hidden_states.mean(1)
+
+    case: Case = CLASSES
+    plain, model = case.plainly().model(), case.model()
+    batch = {name: tensor[:1] for name, tensor in case.batch().items()}  # without padding
+    for each in (plain, model):
+        each.bert.pooler = MeanPooler()
+    with torch.no_grad():
+        assert_equal(case.real(model(**batch), batch), case.real(plain(**batch), batch))
+
+
+def test_a_hook_on_the_encoder_sees_what_mean_pooling_needs():
+    """A hook on `model.bert` that averages is not shown zeros at padding."""
+    model, batch = BertLiteForSequenceClassification(MODEL.model().config).eval(), MODEL.batch()
+    seen = []
+    model.bert.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    with torch.no_grad():
+        model(**batch)
+        expected = set_backend(model, "plain").bert(**batch)[0]
+    torch.testing.assert_close(seen[0], expected)
+    assert seen[0][batch["attention_mask"] == 0].any(-1).all()
+
+
+def test_labels_of_nothing_take_the_same_way():
+    """A batch of which nothing is predicted: loss 0, under a backend as plainly."""
+    batch = MASKED_LM.batch()
+    labels = torch.full_like(batch["input_ids"], IGNORED)
+    for name in ("cpu", "plain"):
+        model = MASKED_LM.on(backend=name).model().train()
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        assert loss == 0

@@ -1,6 +1,7 @@
 """Bad input.
 
-A clear ValueError that names the argument, or the right answer, under eager and sdpa.
+A clear ValueError that names the argument, or the right answer. Each kind over one case of a
+family, once over every head.
 """
 
 import pytest
@@ -13,7 +14,10 @@ from test_transformerlite import CASES as TRANSFORMER_CASES
 from bertlite import BertLiteConfig, TransformerLiteConfig
 
 MODEL, MASKED_LM, SEQ2SEQ = BERT_CASES[0], BERT_CASES[2], TRANSFORMER_CASES[1]
-EVERY = pytest.mark.parametrize("case", [*BERT_CASES[:10], *TRANSFORMER_CASES[:2]], ids=str)
+CHOICES = BERT_CASES[9]  # whose inputs have a side more
+HEADS = [*BERT_CASES[:10], *TRANSFORMER_CASES[:2]]
+SHAPES = pytest.mark.parametrize("case", [MODEL, CHOICES, SEQ2SEQ], ids=str)
+BACKENDS = pytest.mark.parametrize("backend", ["cpu", "plain"])
 FAMILIES = pytest.mark.parametrize("case", [MODEL, SEQ2SEQ], ids=str)
 LABELLED = [case for case in (*BERT_CASES[:10], SEQ2SEQ) if case.labels]
 
@@ -34,10 +38,24 @@ def changed(tensor: torch.Tensor, value) -> torch.Tensor:
     return tensor
 
 
-@EVERY
+@pytest.mark.parametrize("case", HEADS, ids=str)
+def test_every_head_refuses(case):
+    """The checks below, of those inputs that every head takes, once a head."""
+    model, batch = case.model(), case.batch()
+    ids = batch["input_ids"]
+    refused(model, batch, "input_ids", str(VOCABULARY), input_ids=changed(ids, VOCABULARY))
+    refused(model, batch, "input_ids", "float32", input_ids=ids.float())
+    refused(model, {**batch, "input_ids": ids[..., :0]}, "input_ids")
+    refused(model, batch, "input_ids", input_ids=None)
+    refused(model, batch, "attention_mask", attention_mask=batch["attention_mask"][..., 1:])
+
+
+@SHAPES
+@BACKENDS
 @pytest.mark.parametrize("wrong", [VOCABULARY, -1, 10**9])
-def test_ids_out_of_range(case, wrong, attention):
-    model, batch = case.model(attention), case.batch()
+def test_ids_out_of_range(case, wrong, backend):
+    """The look-up fails, and its error is explained."""
+    model, batch = case.on(backend=backend).model(), case.batch()
     refused(
         model,
         batch,
@@ -49,18 +67,18 @@ def test_ids_out_of_range(case, wrong, attention):
 
 
 @pytest.mark.parametrize("wrong", [VOCABULARY, -100])
-def test_target_ids_out_of_range(wrong, attention):
-    model, batch = SEQ2SEQ.model(attention), SEQ2SEQ.batch()
-    refused(
-        model,
-        batch,
-        "input_ids",
-        str(wrong),
-        decoder_input_ids=changed(batch["decoder_input_ids"], wrong),
-    )
+def test_target_ids_out_of_range(wrong):
+    """The decoder's arguments are called by their names."""
+    model, batch = SEQ2SEQ.model(), SEQ2SEQ.batch()
+    ids = changed(batch["decoder_input_ids"], wrong)
+    words = (f"decoder_input_ids must lie in [0, {VOCABULARY}) (vocab_size)", str(wrong))
+    refused(model, batch, *words, decoder_input_ids=ids)
+    positions = changed(torch.arange(6).expand(4, 6), wrong)
+    words = ("decoder_position_ids must lie in [0, 40) (max_position_embeddings)", str(wrong))
+    refused(model, batch, *words, decoder_position_ids=positions)
 
 
-@EVERY
+@SHAPES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
 def test_ids_that_are_no_integers(case, dtype):
     model, batch = case.model(), case.batch()
@@ -75,28 +93,28 @@ def test_ids_of_32_bits_are_right(case):
         assert_equal(case.real(model(**short), batch), case.real(model(**batch), batch), atol=0)
 
 
-@EVERY
-def test_too_many_tokens(case, attention):
+@SHAPES
+def test_too_many_tokens(case):
     """The error says how many the model takes, how many came and how to truncate."""
-    model, batch = case.model(attention), case.batch()
+    model, batch = case.model(), case.batch()
     longer = batch["input_ids"].repeat_interleave(5, dim=-1)
     given = {name: tensor for name, tensor in batch.items() if name.startswith("decoder")}
     refused(model, given, "input_ids", "40", "45", "truncation", input_ids=longer)
 
 
-def test_as_many_tokens_as_positions_are_right(attention):
-    model = MODEL.model(attention)
+def test_as_many_tokens_as_positions_are_right():
+    model = MODEL.model()
     assert model(torch.randint(3, VOCABULARY, (2, 40))).last_hidden_state.shape == (2, 40, 32)
 
 
-def test_too_many_target_tokens(attention):
-    model, batch = SEQ2SEQ.model(attention), SEQ2SEQ.batch()
+def test_too_many_target_tokens():
+    model, batch = SEQ2SEQ.model(), SEQ2SEQ.batch()
     del batch["decoder_attention_mask"]
     refused(model, batch, "40", "42", decoder_input_ids=batch["decoder_input_ids"].repeat(1, 7))
 
 
-def test_cache_that_is_full(attention):
-    model, batch = SEQ2SEQ.model(attention), SEQ2SEQ.batch()
+def test_cache_that_is_full():
+    model, batch = SEQ2SEQ.model(), SEQ2SEQ.batch()
     del batch["decoder_attention_mask"]
     first = model(**dict(batch, decoder_input_ids=torch.full((4, 40), 5)), use_cache=True)
     one = torch.full((4, 1), 5)
@@ -113,41 +131,38 @@ def test_positions_out_of_range(case, wrong):
 
 @FAMILIES
 @pytest.mark.parametrize("shape", [(4, 8), (4, 10), (3, 9)])
-def test_positions_of_another_shape(case, shape, attention):
+def test_positions_of_another_shape(case, shape):
     positions = torch.arange(shape[1]).expand(shape)
-    refused(case.model(attention), case.batch(), "position_ids", str(shape), position_ids=positions)
+    refused(case.model(), case.batch(), "position_ids", str(shape), position_ids=positions)
 
 
 @FAMILIES
-@pytest.mark.parametrize("unpad", [True, False])
 @pytest.mark.parametrize(
     "shape", [(4, 8), (4, 10), (3, 9), (9,), (4, 9, 9), (3, 1, 9, 9), (4, 1, 9, 8)]
 )
-def test_masks_of_the_wrong_shape(case, unpad, shape, attention):
-    model, mask = case.model(attention, unpad_inputs=unpad), torch.ones(shape, dtype=torch.bool)
+def test_masks_of_the_wrong_shape(case, shape):
+    model, mask = case.model(), torch.ones(shape, dtype=torch.bool)
     refused(model, case.batch(), "attention_mask", str(shape), attention_mask=mask)
 
 
 @FAMILIES
 @pytest.mark.parametrize("shape", [(4, 1, 8, 9), (4, 3, 9, 9), (4, 1, 9, 12)])
-def test_prepared_masks_of_the_wrong_shape(case, shape, attention):
+def test_prepared_masks_of_the_wrong_shape(case, shape):
     """Too few queries, heads that are nobody's, too many keys."""
-    model, mask = case.model(attention), torch.ones(shape, dtype=torch.bool)
+    model, mask = case.model(), torch.ones(shape, dtype=torch.bool)
     refused(model, case.batch(), "attention_mask", str(shape), attention_mask=mask)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 8), (2, 9), (2, 3, 9)])
-def test_masks_of_the_wrong_shape_over_choices(shape, attention):
-    case = BERT_CASES[9]
-    refused(case.model(attention), case.batch(), "attention_mask", attention_mask=torch.ones(shape))
+def test_masks_of_the_wrong_shape_over_choices(shape):
+    case = CHOICES
+    refused(case.model(), case.batch(), "attention_mask", attention_mask=torch.ones(shape))
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 7), (3, 6), (6,), (4, 1, 6, 5), (4, 1, 5, 6)])
-def test_target_masks_of_the_wrong_shape(shape, attention):
+def test_target_masks_of_the_wrong_shape(shape):
     mask = torch.ones(shape, dtype=torch.bool)
-    refused(
-        SEQ2SEQ.model(attention), SEQ2SEQ.batch(), "attention_mask", decoder_attention_mask=mask
-    )
+    refused(SEQ2SEQ.model(), SEQ2SEQ.batch(), "attention_mask", decoder_attention_mask=mask)
 
 
 def with_padding_rows(case, rows) -> dict:
@@ -157,15 +172,28 @@ def with_padding_rows(case, rows) -> dict:
     return batch
 
 
-@EVERY
-@pytest.mark.parametrize("unpad", [True, False])
-@pytest.mark.parametrize("rows", [[1], slice(None)], ids=["one-row", "every-row"])
-def test_rows_of_padding_only(case, unpad, rows, attention):
+PADDING = pytest.mark.parametrize("rows", [[1], slice(None)], ids=["one-row", "every-row"])
+
+
+@pytest.mark.parametrize("case", HEADS, ids=str)
+@PADDING
+def test_rows_of_padding_only(case, rows):
     """No NaN in outputs, loss or gradients.
 
     And the other rows are what they are without such a row.
     """
-    model, batch = case.model(attention, unpad_inputs=unpad), with_padding_rows(case, rows)
+    check_padding_rows(case, rows, "sdpa")
+
+
+@FAMILIES
+@PADDING
+@pytest.mark.parametrize("backend", ["cpu", "plain"])
+def test_rows_of_padding_only_by_every_way(case, rows, backend, attention):
+    check_padding_rows(case.on(backend=backend), rows, attention)
+
+
+def check_padding_rows(case, rows, attention) -> None:
+    model, batch = case.model(attention), with_padding_rows(case, rows)
     labels = case.make_labels(case.batch())
     with torch.no_grad():
         outputs = model(**batch)
@@ -185,9 +213,9 @@ def test_rows_of_padding_only(case, unpad, rows, attention):
 
 
 @FAMILIES
-def test_hidden_states_and_weights_of_a_padding_row_are_finite(case, attention):
+def test_hidden_states_and_weights_of_a_padding_row_are_finite(case):
     options = {"output_hidden_states": True, "output_attentions": True}
-    outputs = case.model(attention)(**with_padding_rows(case, [1]), **options)
+    outputs = case.model()(**with_padding_rows(case, [1]), **options)
     for value in outputs.to_tuple():
         for tensor in value if isinstance(value, tuple) else [value]:
             assert not isinstance(tensor, torch.Tensor) or tensor.isfinite().all()
@@ -267,7 +295,7 @@ def test_nothing_labelled_in_all_accumulated_pieces(case, training):
         assert model(**batch, **labels, num_items_in_batch=none).loss == 0
 
 
-@EVERY
+@SHAPES
 @pytest.mark.parametrize("empty", ["rows", "columns"])
 def test_empty_batches(case, empty):
     model, batch = case.model(), case.batch()
@@ -277,13 +305,12 @@ def test_empty_batches(case, empty):
     refused(model, cut, "input_ids")
 
 
-@EVERY
+@SHAPES
 def test_ids_and_vectors(case):
     """Exactly one of the two."""
     model, batch = case.model(), case.batch()
     vectors = model.get_input_embeddings()(batch["input_ids"]).detach()
     refused(model, batch, "input_ids", "inputs_embeds", inputs_embeds=vectors)
-    refused(model, batch, "input_ids", input_ids=None)
 
 
 def test_target_ids_and_vectors():
@@ -321,9 +348,9 @@ def test_segments_out_of_range(wrong):
 
 
 @pytest.mark.parametrize("shape", [(4, 8), (4, 10), (3, 9), (9, 4)])
-def test_segments_of_another_shape(shape, attention):
+def test_segments_of_another_shape(shape):
     zeros = torch.zeros(shape, dtype=torch.long)
-    refused(MODEL.model(attention), MODEL.batch(), "token_type_ids", token_type_ids=zeros)
+    refused(MODEL.model(), MODEL.batch(), "token_type_ids", token_type_ids=zeros)
 
 
 def test_segments_that_are_no_integers():
@@ -333,7 +360,7 @@ def test_segments_that_are_no_integers():
 
 
 def test_choices_without_their_side():
-    case = BERT_CASES[9]
+    case = CHOICES
     flat = {name: tensor.flatten(0, 1) for name, tensor in case.batch().items()}
     refused(case.model(), flat, "input_ids", "(4, 9)", "choices")
 
@@ -341,9 +368,6 @@ def test_choices_without_their_side():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"hidden_size": 30}, ("hidden_size", "30", "4")),
-        ({"num_attention_heads": 0}, ("hidden_size", "0")),
-        ({"num_attention_heads": -2}, ("-2",)),
         ({"hidden_act": "glue"}, ("hidden_act", "glue", "gelu")),
         ({"hidden_dropout_prob": 1.5}, ("hidden_dropout_prob", "1.5")),
         ({"attention_probs_dropout_prob": -0.1}, ("attention_probs_dropout_prob", "-0.1")),
@@ -370,8 +394,6 @@ def test_config_values_refused(fields, words):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"d_model": 33}, ("33", "2")),
-        ({"decoder_attention_heads": 5}, ("32", "5")),
         ({"activation_function": "rely"}, ("hidden_act", "rely", "relu")),
         ({"dropout": 1.5}, ("dropout", "1.5")),
         ({"encoder_layerdrop": 1.5}, ("encoder_layerdrop", "1.5")),
@@ -389,6 +411,24 @@ def test_transformer_config_values_refused(fields, words):
     assert all(word in str(caught.value) for word in ("TransformerLiteConfig", *words)), (
         caught.value
     )
+
+
+@pytest.mark.parametrize(
+    ("case", "fields", "words"),
+    [
+        (MODEL, {"hidden_size": 30}, ("30", "4")),
+        (MODEL, {"num_attention_heads": 0}, ("32", "0")),
+        (MODEL, {"num_attention_heads": -2}, ("-2",)),
+        (SEQ2SEQ, {"d_model": 33}, ("33", "2")),
+        (SEQ2SEQ, {"decoder_attention_heads": 5}, ("32", "5")),
+        (SEQ2SEQ, {"encoder_attention_heads": 3}, ("32", "3")),
+    ],
+)
+def test_heads_that_do_not_divide_the_size_are_refused_when_a_model_is_built(case, fields, words):
+    """Not before: the library makes configs whose other fields it sets afterwards."""
+    with pytest.raises(ValueError) as caught:
+        case.model(**fields)
+    assert all(word in str(caught.value) for word in ("hidden_size", *words)), caught.value
 
 
 @pytest.mark.parametrize("fields", [{"hidden_size": "32"}, {"vocab_size": 61.5}, {"hidden_act": 3}])

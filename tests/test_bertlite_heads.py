@@ -1,6 +1,8 @@
-"""BERT's heads: every contract for every head, then what only one head has."""
+"""BERT's heads: what only one head has, and what is left out where nobody reads it."""
 
 import math
+import pickle
+from unittest import mock
 
 import contracts
 import pytest
@@ -8,9 +10,11 @@ import torch
 from cases import IGNORED, Case, bert_config, singles
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from watching import tokens_seen
 
 import bertlite
 from bertlite import BertLiteForMaskedLM, BertLiteModel
+from bertlite.backends.unpadding import few_sizes
 
 TOKEN = {"logits": "source"}
 ROW = {"logits": "row"}
@@ -53,11 +57,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("case", "check"), contracts.matrix(CASES))
-def test_contract(case, check):
-    check(case)
-
-
 class ShapesSeen(TorchDispatchMode):
     """Note the shape of every tensor that any operation makes, forward and backward."""
 
@@ -87,9 +86,7 @@ def test_full_logits_are_never_made_in_masked_lm_training():
     batch = words_batch()
     assert (batch["labels"] != IGNORED).sum() > 40
     with ShapesSeen() as seen:
-        outputs = model(**batch)
-        outputs.loss.backward()
-    assert outputs.logits is None
+        model(**batch).loss.backward()
     wide = {shape for shape in seen.shapes if 499 in shape}
     assert (5, 499) in wide
     for shape in wide:
@@ -97,7 +94,7 @@ def test_full_logits_are_never_made_in_masked_lm_training():
         assert rest <= 5 or rest == 32, f"{shape} holds the vocabulary for {rest} rows"
 
 
-@pytest.mark.parametrize("change", ["evaluation", "no chunks", "no labels"])
+@pytest.mark.parametrize("change", ["touched", "evaluation", "no chunks", "no labels"])
 def test_full_logits_come_back(change):
     model = BertLiteForMaskedLM(
         bert_config(vocab_size=499, loss_chunk_size=0 if change == "no chunks" else 5)
@@ -133,13 +130,12 @@ NEEDED = {  # of the rows of 9, 5, 7 and 2 tokens
 
 
 def rows_of_last_feed_forward(model, **batch) -> int:
-    seen = []
-    hook = model.bert.layers[-1].feed_forward.register_forward_hook(
-        lambda _, given, __: seen.append(given[0][..., 0])
-    )
-    model(**batch)
-    hook.remove()
-    return seen[0].numel()
+    return tokens_seen(model, "expand", **batch)[-1]
+
+
+def rounded(count: int) -> int:
+    """A few more at most, repeated, so that sizes are few."""
+    return len(few_sizes(torch.arange(count)))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -149,22 +145,28 @@ def rows_of_last_feed_forward(model, **batch) -> int:
 def test_the_last_feed_forward_runs_for_what_a_head_reads(case, training):
     """A head on the pooler reads the first position alone.
 
-    Who looks at hidden states gets them all, and the same.
+    In training a head on tokens may leave out padding where its loss is asked for. Who looks at
+    hidden states gets them all, and the same.
     """
     model, batch = case.model().train(training), case.batch()
     needed = NEEDED[case.model_class.__name__]
-    assert rows_of_last_feed_forward(model, **batch) == needed
+    if training and needed == 23:
+        assert rows_of_last_feed_forward(model, **batch) == 36
+        labels = case.make_labels(batch)
+        assert 4 <= rows_of_last_feed_forward(model, **batch, **labels) <= needed
+    else:
+        assert rows_of_last_feed_forward(model, **batch) == needed
     assert rows_of_last_feed_forward(model, **batch, output_hidden_states=True) == 36
     contracts.assert_equal(
         *(case.real(model(**batch, output_hidden_states=all), batch) for all in (False, True))
     )
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[2]], ids=str)
-def test_the_last_feed_forward_runs_for_predicted_words(case):
-    """In pretraining for masked positions and, where there is a pooler, the first ones.
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[7]], ids=str)
+def test_the_last_feed_forward_runs_for_what_is_predicted(case):
+    """For labelled positions and, where there is a pooler, the first ones.
 
-    In evaluation for all.
+    In evaluation for all that are real, in training without labels for every one.
     """
     model, batch = case.model(), case.batch()
     labels = case.make_labels(batch)
@@ -172,63 +174,144 @@ def test_the_last_feed_forward_runs_for_predicted_words(case):
     if "next_sentence_label" in labels:
         needed[:, 0] = True
     assert 0 < needed.sum() < 23
-    assert rows_of_last_feed_forward(model.train(), **batch, **labels) == needed.sum()
+    taken = rows_of_last_feed_forward(model.train(), **batch, **labels)
+    assert taken == rounded(int(needed.sum()))
     assert rows_of_last_feed_forward(model.eval(), **batch, **labels) == 23
-    assert rows_of_last_feed_forward(model.train(), **batch) == 23
+    assert rows_of_last_feed_forward(model.train(), **batch) == 36
 
 
-@pytest.mark.parametrize("unpad_inputs", [True, False])
-def test_token_labels_as_the_trainer_wants_them(unpad_inputs):
-    """With the count that `Trainer` gives, tokens without a label go no further.
+LEFT_OUT = {  # what is computed only when it is touched, in training with labels
+    "BertLiteForPreTraining": ["prediction_logits"],
+    "BertLiteForMaskedLM": ["logits"],
+    "BertLiteForTokenClassification": ["logits"],
+    "BertLiteForQuestionAnswering": ["start_logits", "end_logits"],
+}
+WITH_DEFERRED = pytest.mark.parametrize(
+    "case", [case for case in CASES[:10] if case.model_class.__name__ in LEFT_OUT], ids=str
+)
 
-    Same loss, same gradients.
+
+@WITH_DEFERRED
+def test_what_the_loss_does_not_read_is_computed_when_it_is_touched(case):
+    """Once, by a second pass, whole and with a gradient; `to_tuple` touches it too."""
+    names = LEFT_OUT[case.model_class.__name__]
+    model, batch = case.model().train(), case.batch()
+    labels = case.make_labels(batch)
+    expected = case.model(loss_chunk_size=0).train()(**batch)
+    encode = BertLiteModel.encode
+    with mock.patch.object(BertLiteModel, "encode", autospec=True, side_effect=encode) as encode:
+        outputs = model(**batch, **labels)
+        assert encode.call_count == 1
+        assert not set(names) & set(outputs.keys())
+        for _ in range(2):
+            for name in names:
+                contracts.assert_equal({name: outputs[name]}, {name: expected[name]})
+        assert encode.call_count == 2
+        assert len(outputs.to_tuple()) == len(outputs.keys())
+        assert encode.call_count == 2
+    assert outputs[names[0]].requires_grad
+    assert set(names) <= set(outputs.keys())
+    by_tuple = model(**batch, **labels, return_dict=False)
+    assert len(by_tuple) == len(outputs.to_tuple())
+
+
+@WITH_DEFERRED
+@pytest.mark.parametrize("copy", ["fields", "pickle"])
+def test_a_copy_of_the_output_says_how_to_have_what_was_left_out(case, copy):
+    """As mixed precision copies it, field by field: an AttributeError names `loss_chunk_size`.
+
+    A pickle holds what was left out.
     """
-    case = next(
-        case for case in CASES if case.model_class is bertlite.BertLiteForTokenClassification
-    )
-    model, batch = case.model(unpad_inputs=unpad_inputs).train(), case.batch()
+    batch = case.batch()
+    outputs = case.model().train()(**batch, **case.make_labels(batch))
+    for name in LEFT_OUT[case.model_class.__name__]:
+        if copy == "fields":
+            copied = type(outputs)({key: value.float() for key, value in outputs.items()})
+            with pytest.raises(AttributeError, match=f"{name}.*loss_chunk_size = 0"):
+                getattr(copied, name)
+            assert torch.equal(copied.loss, outputs.loss)
+        else:
+            outputs.loss, kept = outputs.loss.detach(), outputs[name].detach()
+            outputs[name] = kept
+            again = pickle.loads(pickle.dumps(outputs))
+            assert torch.equal(again[name], kept)
+
+
+@WITH_DEFERRED
+def test_accelerates_mixed_precision_copy_keeps_the_loss(case):
+    from accelerate.utils.operations import convert_outputs_to_fp32
+
+    batch = case.batch()
+    labels, model = case.make_labels(batch), case.model().train()
+    expected = model(**batch, **labels).loss
+    loss = convert_outputs_to_fp32(model.forward)(**batch, **labels)["loss"]
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "plain"])
+def test_token_labels_as_the_trainer_wants_them(backend):
+    """Tokens without a label go no further. Same loss, same gradients; logits at every position."""
+    case = CASES[7].on(backend=backend)
+    model, batch = case.model().train(), case.batch()
     labels = case.make_labels(batch)
     labels["labels"][:, ::2] = IGNORED
     labelled = labels["labels"] != IGNORED
     count = {"num_items_in_batch": labelled.sum()}
     assert 0 < labelled.sum() < 23
-    assert rows_of_last_feed_forward(model, **batch, **labels, **count) == labelled.sum()
-    expected, found = model(**batch, **labels), model(**batch, **labels, **count)
-    torch.testing.assert_close(found.loss, expected.loss)
-    torch.testing.assert_close(found.logits[labelled], expected.logits[labelled])
-    assert found.logits[~labelled].isnan().all()
-    contracts.assert_equal(
-        case.gradients(model, batch, {**labels, **count}), case.gradients(model, batch, labels)
-    )
-    own = nn.functional.cross_entropy(
-        found.logits.flatten(0, 1), labels["labels"].flatten()
-    )  # leaves -100 out
-    torch.testing.assert_close(own, expected.loss)
-    own.backward()
-    assert all(
-        weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None
-    )
-    complete = [model(**batch, **labels), model(**batch), model.eval()(**batch, **labels, **count)]
-    assert all(outputs.logits.isfinite().all() for outputs in complete)
-    assert not model.train()(
-        **batch, labels=torch.full_like(batch["input_ids"], IGNORED), **count
-    ).loss
+    taken = rows_of_last_feed_forward(model, **batch, **labels, **count)
+    assert taken == (labelled.sum() if backend == "cpu" else 36)
+    expected, found = model(**batch), model(**batch, **labels, **count)
+    own = nn.functional.cross_entropy(expected.logits.flatten(0, 1), labels["labels"].flatten())
+    torch.testing.assert_close(found.loss, own)
+    torch.testing.assert_close(found.logits, expected.logits)
+    nothing = torch.full_like(batch["input_ids"], IGNORED)
+    assert not model(**batch, labels=nothing, **count).loss
 
 
 @pytest.mark.parametrize("lengths", [(9, 5, 7, 2), (9, 9, 9, 9)], ids=["ragged", "full"])
-def test_only_needed_positions(lengths):
-    """Asked of the model itself: these are the same, the others are zero."""
-    model, batch = CASES[0].model(), {"input_ids": torch.randint(3, 60, (4, 9))}
+@pytest.mark.parametrize("backend", ["plain", "cpu", "packed"])
+@torch.no_grad()
+def test_positions_that_are_read(lengths, backend):
+    """Asked of the model itself: those vectors alone, row by row, whatever the backend."""
+    case = CASES[0].on(backend=backend)
+    model, batch = case.model(), {"input_ids": torch.randint(3, 60, (4, 9))}
     batch["attention_mask"] = (torch.arange(9) < torch.tensor(lengths)[:, None]).long()
-    needed = (torch.arange(36).view(4, 9) % 5 == 0) & batch["attention_mask"].bool()
-    expected = model(**batch).last_hidden_state
-    found = model(**batch, needed=needed).last_hidden_state
-    torch.testing.assert_close(found[needed], expected[needed])
-    assert found.shape == expected.shape
-    assert not found[~needed].any()
-    first = model(**batch, needed=torch.ones(1, 1, dtype=torch.bool))
-    torch.testing.assert_close(first.last_hidden_state[:, 0], expected[:, 0])
-    assert not first.last_hidden_state[:, 1:].any()
+    expected = model(**batch)
+    some = (torch.arange(36).view(4, 9) % 5 == 0) & batch["attention_mask"].bool()
+    for read in (some, torch.zeros_like(some), batch["attention_mask"].bool()):
+        found = model(**batch, positions=read)
+        assert found.last_hidden_state.shape == (read.sum(), 32)
+        torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state[read])
+        torch.testing.assert_close(found.pooler_output, expected.pooler_output)
+
+
+@pytest.mark.parametrize("backend", ["plain", "cpu"])
+@torch.no_grad()
+def test_positions_of_padding_and_of_packed_rows(backend):
+    """A vector of padding that is read is the plain core's; packed rows may be read anywhere."""
+    case = CASES[0].on(backend=backend)
+    model, batch = case.model(), case.batch()
+    every = torch.ones(4, 9, dtype=torch.bool)
+    plain = case.plainly().model()(**batch).last_hidden_state
+    found = model(**batch, positions=every).last_hidden_state
+    torch.testing.assert_close(found, plain.flatten(0, 1))
+    row = {
+        "input_ids": torch.arange(3, 10)[None],
+        "position_ids": torch.tensor([[0, 1, 2, 0, 1, 0, 1]]),
+    }
+    expected = model(**row).last_hidden_state
+    read = torch.tensor([[1, 0, 1, 1, 0, 0, 1]]).bool()
+    found = model(**row, positions=read).last_hidden_state
+    torch.testing.assert_close(found, expected[read])
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(1, 1), torch.ones(4, 8), torch.ones(4, 9).long()])
+def test_positions_that_do_not_fit(wrong):
+    """Of another shape or type."""
+    model, batch = CASES[0].model(), CASES[0].batch()
+    positions = wrong if wrong.shape == (4, 9) else wrong.bool()
+    with pytest.raises(ValueError, match=r"positions must be boolean of shape \(4, 9\)"):
+        model(**batch, positions=positions)
 
 
 def test_pretraining_loss_is_the_sum_of_both_tasks():

@@ -1,14 +1,18 @@
 """The product of every linear layer, against torch's in double precision.
 
-Values, gradients, where it steps aside.
+Values, gradients, where it steps aside, how layers are given it.
 
 And dropout: the share, the scale, the independence of what is dropped, by statistics.
 """
 
+import copy
+import pickle
+
 import pytest
 import torch
-from bertlite.models.linear import Dropout, Linear, drop, linear
 from torch import nn
+
+from bertlite.backends.cpu.linear import attach, detach, drop, linear
 
 SHAPES = [(7, 6), (2, 7, 6), (1, 6), (1, 300, 6), (2, 0, 6), (0, 6), (6,)]
 LAYOUTS = {
@@ -22,6 +26,11 @@ LOSSES = {
     "squares": lambda y: (y**2).sum(),
     "one column": lambda y: y[..., 1].sum(),
 }
+
+
+def attached(layer: nn.Module) -> nn.Module:
+    attach(layer)
+    return layer
 
 
 def parameters(dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +114,7 @@ def test_other_ways_to_derive():
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_other_precisions_and_autocast_stay_torchs_own(gradient):
-    layer, given = Linear(6, 5), torch.randn(2, 7, 6)
+    layer, given = attached(nn.Linear(6, 5)), torch.randn(2, 7, 6)
     with torch.set_grad_enabled(gradient):
         with torch.autocast("cpu", torch.bfloat16):
             assert layer(given).dtype == torch.bfloat16
@@ -119,7 +128,7 @@ def test_a_wrong_width_is_torchs_error(gradient):
         torch.set_grad_enabled(gradient),
         pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
     ):
-        Linear(6, 5)(torch.randn(7, 4))
+        attached(nn.Linear(6, 5))(torch.randn(7, 4))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.002])
@@ -161,7 +170,7 @@ def test_dropout_repeats_with_its_seed_and_its_gradient_is_its_mask():
     made = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        made.append(Dropout(0.5)(x))
+        made.append(attached(nn.Dropout(0.5))(x))
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
     (slope,) = torch.autograd.grad(made[0].sum(), x)
@@ -181,7 +190,7 @@ def test_dropout_of_almost_nothing_and_almost_all_is_torchs(p):
 def test_dropout_steps_aside():
     """No dropout in evaluation, and torch's own where only that is right."""
     x = torch.randn(4, 6)
-    assert Dropout(0.5).eval()(x) is x
+    assert attached(nn.Dropout(0.5)).eval()(x) is x
     assert drop(x, 0.0, training=True).equal(x)
     assert not drop(x, 1.0, training=True).any()
     rows = torch.func.vmap(lambda row: drop(row, 0.5, training=True), randomness="different")(
@@ -189,3 +198,53 @@ def test_dropout_steps_aside():
     )
     assert not torch.equal(rows[0], rows[1])
     assert drop(torch.ones(0, 3), 0.5, training=True).shape == (0, 3)
+
+
+class OwnLinear(nn.Linear):
+    """A user's subclass."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_layers_keep_their_type_and_parameters_and_can_have_their_own_forward_back():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5), OwnLinear(5, 5)).eval()
+    x, before = torch.randn(3, 6), dict(model.state_dict())
+    expected = model(x)
+    attach(attached(model))
+    assert [type(layer) for layer in model] == [nn.Linear, nn.Dropout, OwnLinear]
+    assert model.state_dict().keys() == before.keys()
+    assert "forward" in vars(model[0])
+    assert "forward" not in vars(model[2])
+    torch.testing.assert_close(model(x), expected)
+    detach(model)
+    assert not any("forward" in vars(layer) for layer in model)
+    assert torch.equal(model(x), expected)
+
+
+def test_a_forward_that_somebody_else_has_put_there_stays():
+    layer = nn.Linear(6, 5)
+    layer.forward = own = lambda x: x
+    detach(attached(layer))
+    assert layer.forward is own
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_a_copy_multiplies_by_its_own_weight(way):
+    layer, x = attached(nn.Linear(6, 5)), torch.randn(3, 6)
+    before, copied = layer(x), way(layer)
+    nn.init.zeros_(copied.weight)
+    torch.testing.assert_close(copied(x), layer.bias.expand(3, -1))
+    assert torch.equal(layer(x), before)
+
+
+def test_exchanged_weights_are_the_ones_that_multiply():
+    layer, x = attached(nn.Linear(6, 5)), torch.randn(3, 6)
+    layer.weight, layer.bias = nn.Parameter(torch.ones(5, 6)), None
+    torch.testing.assert_close(layer(x), x.sum(-1, keepdim=True).expand(-1, 5))
+
+
+def test_dropout_in_place_stays_in_place():
+    layer, x = attached(nn.Dropout(0.5, inplace=True)), torch.ones(1000)
+    assert layer(x) is x
+    assert 300 < (x == 0).sum() < 700

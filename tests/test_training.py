@@ -106,7 +106,7 @@ def test_trainer_finds_labels_trains_and_evaluates(head, tmp_path):
 
     options = arguments(
         tmp_path,
-        num_train_epochs=6,
+        num_train_epochs=3,
         per_device_train_batch_size=4,
         optim="adamw_torch",
         learning_rate=5e-3,
@@ -235,7 +235,7 @@ def test_seq2seq_trainer_generates_and_smooths(tmp_path):
     options = Seq2SeqTrainingArguments(
         str(tmp_path),
         **fixed,
-        num_train_epochs=8,
+        num_train_epochs=12,
         learning_rate=5e-3,
         generation_max_length=6,
         generation_num_beams=2,

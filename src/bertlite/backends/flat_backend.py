@@ -11,7 +11,7 @@ from torch import nn
 from ..models.attention import Attention
 from ..models.inputs import TextBatch
 from ..models.layers import EncoderLayer, LayerNode
-from ..models.seam import HOOKS, hooked_module
+from ..models.seam import HOOKS, RECORDER, hooked_module, is_blind
 from .base import Backend
 
 
@@ -69,26 +69,15 @@ def end_at(
 
 
 def is_plain_layer(layer: nn.Module) -> bool:
-    """Whether a layer's steps may be taken one by one: none was exchanged, and none is watched."""
+    """Whether a layer's steps may be taken one by one: none was exchanged, and none is watched.
+
+    A `forward` of a module's own, such as the one that loads its weights from a disk, is an
+    exchange too. The library's recorder stays on a layer once it was used, and hinders nothing.
+    """
     if type(layer) is not EncoderLayer:
         return False
     nodes = [node for node in layer.modules() if node._modules]
-    if not all(type(node) in (EncoderLayer, LayerNode, Attention) for node in nodes):
-        return False
-    return not any(is_attended(node) for node in nodes)
-
-
-def is_attended(node: nn.Module) -> bool:
-    """Whether calling a module does more than its class says.
-
-    A `forward` of its own or a hook of torch.distributed fetches weights that live elsewhere. The
-    library's recorder of outputs stays on layers after its first use, and is idle.
-    """
-    hooks = (hook for name in HOOKS for hook in vars(node)[name].values())
-    return "forward" in vars(node) or any(not is_recorder(hook) for hook in hooks)
-
-
-def is_recorder(hook: Any) -> bool:
-    """Whether a hook is the library's recorder of outputs."""
-    owner = getattr(hook, "__module__", None) or type(hook).__module__
-    return owner.startswith("transformers.utils.output_capturing")
+    known = all(type(node) in (EncoderLayer, LayerNode, Attention) for node in nodes)
+    exchanged = any("forward" in vars(node) for node in nodes)
+    hooks = (hook for node in nodes for name in HOOKS for hook in vars(node)[name].values())
+    return known and not exchanged and all(is_blind(hook, RECORDER) for hook in hooks)

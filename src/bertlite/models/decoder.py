@@ -36,6 +36,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         "cross_attentions": OutputRecorder(Attention, index=1, layer_name="encoder_attn"),
     }
     _input_embed_layer = "embed_tokens"
+    argument_prefix = "decoder_"
 
     def __init__(self, config: TransformerLiteConfig):
         super().__init__(config)

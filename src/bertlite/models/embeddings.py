@@ -89,6 +89,7 @@ class EmbeddingSteps:
     token_type_embeddings = Part()
     embedding_norm, embedding_dropout = Part(), Part()
     embedding_scale: float
+    argument_prefix = ""  # of the names by which errors call the ids
 
     def embed(
         self,
@@ -135,11 +136,10 @@ class EmbeddingSteps:
     ) -> ValueError | None:
         """Which id was in no table, as an error that says so."""
         words, positions = self.word_embeddings, self.position_embeddings
-        found = out_of_range("input_ids", input_ids, words.num_embeddings, "(vocab_size)")
-        limit = positions.num_embeddings
-        found = found or out_of_range(
-            "position_ids", position_ids, limit, "(max_position_embeddings)"
-        )
+        name, limit = f"{self.argument_prefix}input_ids", words.num_embeddings
+        found = out_of_range(name, input_ids, limit, "(vocab_size)")
+        name, limit = f"{self.argument_prefix}position_ids", positions.num_embeddings
+        found = found or out_of_range(name, position_ids, limit, "(max_position_embeddings)")
         if self.token_type_embeddings is not None:
             limit = self.token_type_embeddings.num_embeddings
             found = found or out_of_range(

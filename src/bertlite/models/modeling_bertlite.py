@@ -42,7 +42,7 @@ from .heads import (
     BertPreTrainingHeads,
     head_dropout,
 )
-from .inputs import IGNORED, BatchLengths, labelled_count, select
+from .inputs import IGNORED, BatchLengths, check_labels, labelled_count, select
 from .layers import EncoderLayer
 from .losses import Count, cross_entropy, problem_type, sequence_loss, span_loss
 from .outputs import deferred
@@ -70,13 +70,28 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
         **{f"AutoModelFor{task}": f"modeling_bertlite.BertLiteFor{task}" for task in TASKS},
     }
 
-    def vectors_read(self, labels: torch.Tensor | None, **kwargs) -> torch.Tensor | None:
+    def vectors_read(
+        self,
+        labels: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        **kwargs,
+    ) -> torch.Tensor | None:
         """Which of the `(B, T)` vectors the loss reads, where the others may be left out.
 
         That is in training with labels `(B, T)`, unless somebody looks at more than the loss.
+
+        Raises:
+            ValueError: labels that do not fit.
         """
-        wanted = labels is not None and self.training and self.config.loss_chunk_size > 0
-        return labels != IGNORED if wanted and self.skips_unread(**kwargs) else None
+        if labels is None or not self.training or self.config.loss_chunk_size == 0:
+            return None
+        if not self.skips_unread(**kwargs):
+            return None
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if given is not None:  # else BERT will say what is wrong
+            check_labels("labels", labels, tuple(given.shape[:2]))
+        return labels != IGNORED
 
     def first_vectors(
         self,
@@ -259,7 +274,7 @@ class BertLiteForMaskedLM(VocabularyModel):
         Raises:
             ValueError: inputs or labels that do not fit.
         """
-        read = self.vectors_read(labels, **kwargs)
+        read = self.vectors_read(labels, input_ids, inputs_embeds, **kwargs)
         outputs = self.bert(
             input_ids,
             attention_mask=attention_mask,
@@ -346,7 +361,7 @@ class BertLiteForPreTraining(VocabularyModel):
         Raises:
             ValueError: inputs or labels that do not fit.
         """
-        read = self.vectors_read(labels, **kwargs)
+        read = self.vectors_read(labels, input_ids, inputs_embeds, **kwargs)
         outputs = self.bert(
             input_ids,
             attention_mask=attention_mask,
@@ -358,12 +373,15 @@ class BertLiteForPreTraining(VocabularyModel):
             return_dict=True,
             **kwargs,
         )
+        if read is None:
+            scores, relationship = self.cls(outputs.last_hidden_state, outputs.pooler_output)
+        else:
+            relationship = self.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
         loss = None
         if next_sentence_label is not None:
             count = num_sequences_in_batch
             if count is None and num_items_in_batch is not None and labels is not None:
                 count = sequences_by_share(labels, next_sentence_label, num_items_in_batch)
-            relationship = self.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
             loss = cross_entropy("next_sentence_label", relationship, next_sentence_label, count)
         if read is not None:
             vectors = outputs.last_hidden_state  # (M, E)
@@ -385,9 +403,8 @@ class BertLiteForPreTraining(VocabularyModel):
                 BertForPreTrainingOutput,
                 {"prediction_logits": prediction_logits},
                 loss=word_loss if loss is None else word_loss + loss,
-                seq_relationship_logits=self.cls.seq_relationship(outputs.pooler_output),
+                seq_relationship_logits=relationship,
             )
-        scores, relationship = self.cls(outputs.last_hidden_state, outputs.pooler_output)
         if labels is not None:
             word_loss = cross_entropy("labels", scores, labels, num_items_in_batch)
             loss = word_loss if loss is None else word_loss + loss
@@ -539,7 +556,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         are those of `BertLiteModel`; `num_items_in_batch`: labelled tokens in all the pieces whose
         gradients are accumulated.
         """
-        read = self.vectors_read(labels, **kwargs)
+        read = self.vectors_read(labels, input_ids, inputs_embeds, **kwargs)
         outputs = self.bert(
             input_ids,
             attention_mask=attention_mask,

@@ -14,7 +14,6 @@ of a model lists those reasons.
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,9 +35,11 @@ GLOBAL_HOOKS = (
     "_global_backward_hooks",
     "_global_backward_pre_hooks",
 )
-# Hooks that look at no values: the library's recorder of outputs, which is idle unless outputs are
-# asked for, and the gathering of sharded weights.
-BLIND_HOOKS = ("transformers.utils.output_capturing", "torch.distributed.")
+# The library's recorder of outputs, which is idle unless outputs are asked for.
+RECORDER = "transformers.utils.output_capturing"
+# Hooks that look at no values: besides the recorder, the one that gradient checkpointing puts on
+# the embeddings, to have them require gradients, and the gathering of sharded weights.
+BLIND_HOOKS = (RECORDER, "transformers.modeling_utils", "torch.distributed.")
 
 
 @functools.cache
@@ -47,23 +48,24 @@ def installed_backends() -> tuple[Any, ...]:
 
     A bertlite whose side of the seam has another version has none for this core.
     """
-    if importlib.util.find_spec("bertlite") is None:
+    try:
+        found = importlib.util.find_spec("bertlite")
+    except (ImportError, ValueError):  # as of an import that somebody has barred
+        return ()
+    if found is None:
         return ()
     backends = importlib.import_module("bertlite.backends")
     return backends.available(VERSION)
 
 
 def hooked_module(model: nn.Module) -> str | None:
-    """The class name of a module in `model` that somebody watches by a hook; None where nobody does.
+    """The class name of a module in `model` that a hook watches; None where none is watched.
 
     Whoever watches is shown the tensors of the plain core.
     """
     if any(getattr(global_hooks, name) for name in GLOBAL_HOOKS):
         return "every module"
-    # Asked at each call, so no generator and no bookkeeping of `modules()`: each costs as much as
-    # the look itself.
-    waiting = [model]
-    for module in waiting:
+    for module in walk(model):
         own = module.__dict__
         if (
             own["_forward_hooks"]
@@ -74,23 +76,25 @@ def hooked_module(model: nn.Module) -> str | None:
             hooks = [hook for name in HOOKS for hook in own[name].values()]
             if not all(is_blind(hook) for hook in hooks):
                 return type(module).__name__
-        waiting.extend(child for child in own["_modules"].values() if child is not None)
     return None
 
 
-def is_blind(hook: Any) -> bool:
-    """Whether a hook looks at no values."""
+def is_blind(hook: Any, owners: str | tuple[str, ...] = BLIND_HOOKS) -> bool:
+    """Whether a hook looks at no values, as those of these modules do."""
     owner = getattr(hook, "__module__", None) or type(hook).__module__
-    return owner.startswith(BLIND_HOOKS)
+    return owner.startswith(owners)
 
 
-def walk(model: nn.Module) -> Iterator[nn.Module]:
-    """All modules, without the bookkeeping of `modules()`, which costs more than the look at them."""
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
-        yield module
-        waiting.extend(child for child in module._modules.values() if child is not None)
+def walk(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model.
+
+    They are looked at in each call: `modules()`, with its bookkeeping, costs more than the look.
+    """
+    found = [model]
+    for module in found:  # which grows on the way
+        if module._modules:
+            found.extend(child for child in module._modules.values() if child is not None)
+    return found
 
 
 class Seam:

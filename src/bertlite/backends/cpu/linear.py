@@ -9,6 +9,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -142,6 +143,12 @@ def attach(model: nn.Module) -> None:
 def detach(model: nn.Module) -> None:
     """Take the faster `forward` away; one that somebody else has put there stays."""
     for module in walk(model):
-        forward = module.__dict__.get("forward")
-        if isinstance(forward, functools.partial) and forward.func in FORWARDS.values():
+        if "forward" in module.__dict__ and own_forward(module) is None:
             del module.__dict__["forward"]
+
+
+def own_forward(module: nn.Module) -> Any:
+    """The `forward` that somebody else has given to this one module; None where nobody has."""
+    forward = module.__dict__.get("forward")
+    attached = isinstance(forward, functools.partial) and forward.func in FORWARDS.values()
+    return None if attached else forward

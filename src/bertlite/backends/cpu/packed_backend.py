@@ -11,10 +11,12 @@ from torch import nn
 from transformers.utils import logging
 
 from ...models.inputs import TextBatch
+from ...models.seam import walk
 from ..flat_backend import is_plain_layer
 from ..frozen import FrozenEncoder, check_frozen, encoders_of, undo_optimize
 from ..unpadding import equal_length_groups
 from .backend import CpuBackend
+from .linear import own_forward
 from .packed_encoder import DTYPES, PackedLayer, blocks, keep_freed_memory, output_projection
 from .packed_linear import (
     has_fast_bf16,
@@ -43,10 +45,11 @@ class PackedBackend(FrozenEncoder, CpuBackend):
         self.weights: list[nn.Parameter] = []
         self.layers: list[PackedLayer] = []
         self.state: list[int] = []
+        self.packed: tuple[list, ...] = ()
 
     def __getstate__(self) -> dict:
         """Copies and pickles pack for themselves: what is packed belongs to the processor."""
-        return {**vars(self), "weights": [], "layers": [], "state": []}
+        return {**vars(self), "weights": [], "layers": [], "state": [], "packed": ()}
 
     def unsupported(self, work: str, model: nn.Module, **wanted: Any) -> list[str]:
         if work == "encode":
@@ -69,25 +72,28 @@ class PackedBackend(FrozenEncoder, CpuBackend):
         weight = getattr(layers[0].inner, "weight", None)
         if weight is None or weight.device.type != "cpu" or weight.dtype != torch.float32:
             return "the layers are not in fp32 on the CPU"
-        if self.layers and self.state == state_of(self.weights) and self.parts() == self.packed:
+        if self.is_fresh():
             return None
         if not all(is_packable(layer) for layer in layers):
             return "a layer has been exchanged"
         return None
 
-    def parts(self) -> list[int]:
-        """Which modules stand in the layers now."""
-        return [id(part) for layer in self.encoder.stack.layers for part in products_of(layer)]
+    def is_fresh(self) -> bool:
+        """Whether what is packed is what stands in the layers now."""
+        return (
+            bool(self.layers)
+            and self.state == state_of(self.weights)
+            and self.packed == parts_of(self.encoder.stack.layers)
+        )
 
     def packed_layers(self) -> list[PackedLayer]:
         """The packed layers, made anew where a weight is no longer the one that was packed."""
-        layers, parts = self.encoder.stack.layers, self.parts()
-        stale = not self.layers or state_of(self.weights) != self.state or parts != self.packed
-        if stale:
+        if not self.is_fresh():
+            layers = self.encoder.stack.layers
             self.weights = list(layers.parameters())
             with torch.inference_mode(False), torch.no_grad():
                 self.layers = [PackedLayer(layer, self.dtype) for layer in layers]
-            self.state, self.packed = state_of(self.weights), parts
+            self.state, self.packed = state_of(self.weights), parts_of(layers)
         return self.layers
 
     def encode(
@@ -142,6 +148,15 @@ def state_of(weights: list[nn.Parameter]) -> list[int]:
     return [*map(torch.Tensor.data_ptr, weights), *map(attrgetter("_version"), weights)]
 
 
+def parts_of(layers: nn.Module) -> tuple[list, ...]:
+    """Which modules stand in the layers, of which class, with which `forward` of their own.
+
+    Modules are held, so that none takes the place of another in memory. A hundred a call, so lists.
+    """
+    modules = walk(layers)
+    return modules, [*map(type, modules)], [each.__dict__.get("forward") for each in modules]
+
+
 def products_of(layer: Any) -> list[nn.Module]:
     """The linear layers of a layer, by role."""
     attention = layer.self_attention
@@ -149,9 +164,15 @@ def products_of(layer: Any) -> list[nn.Module]:
     return [*own, layer.inner, layer.outer]
 
 
-def is_packable(layer: nn.Module) -> bool:
-    """Whether a layer is as it was built, its products plain ones."""
-    return is_plain_layer(layer) and all(type(part) is nn.Linear for part in products_of(layer))
+def is_packable(layer: Any) -> bool:
+    """Whether a layer is as it was built: its products, norms and dropouts are plain ones."""
+    if not is_plain_layer(layer) or not all(type(each) is nn.Linear for each in products_of(layer)):
+        return False
+    norms = (layer.attention_norm, layer.feed_forward_norm)
+    dropouts = (layer.attention_dropout, layer.activation_dropout, layer.feed_forward_dropout)
+    known = all(type(norm) is nn.LayerNorm for norm in norms)
+    known = known and all(type(each) in (nn.Dropout, type(None)) for each in dropouts)
+    return known and all(own_forward(module) is None for module in walk(layer))
 
 
 def optimize_on_cpu(model: nn.Module, dtype: str | None) -> nn.Module:
@@ -170,6 +191,7 @@ def optimize_on_cpu(model: nn.Module, dtype: str | None) -> nn.Module:
     keep_freed_memory()
     for encoder in encoders:
         packed = PackedBackend(encoder, dtype)
+        packed.prepare(encoder)  # before it notes which modules it has packed
         if packed.against_layers() is None:
             packed.packed_layers()
         encoder.requires_grad_(False)

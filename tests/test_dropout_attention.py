@@ -2,13 +2,18 @@
 numbers.
 """
 
+from unittest import mock
+
 import pytest
 import torch
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from cases import bert_config
 
 import bertlite
-from bertlite.backends.cpu.dropout_attention import DroppedAttention, attend_dropping
-from bertlite.models.attention import Attention, attend_each_sequence, scaled_dot_product_attention
+from bertlite.backends.cpu import attention
+from bertlite.backends.cpu.attention import FlatAttention
+from bertlite.backends.cpu.dropout_attention import DroppedAttention
+from bertlite.backends.unpadding import equal_length_groups
+from bertlite.models.attention import Attention
 
 HEADS, SIZE = 3, 4
 LENGTHS = {
@@ -25,28 +30,41 @@ def inputs(lengths, dtype=torch.float32):
         torch.randn(1, count, HEADS * SIZE, generator=generator).to(dtype).requires_grad_()
         for _ in range(3)
     ]
-    ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
-    return made, ends, torch.randn(1, count, HEADS, SIZE, generator=generator).to(dtype)
+    return made, torch.randn(1, count, HEADS, SIZE, generator=generator).to(dtype)
 
 
-def attended(function, tensors, ends, dropout=0.4):
+class Caller(torch.nn.Module):
+    """Stands for the module that attends, in training."""
+
+    is_causal = False
+    config = bert_config()
+
+
+Caller.config._attn_implementation = "sdpa"
+
+
+def in_one_node(tensors, lengths, dropout=0.4):
+    """`FlatAttention` on `(1, N, H · D)` each, with the masks of a fixed seed."""
     torch.manual_seed(1)
     heads = [tensor.unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for tensor in tensors]
-    module = torch.nn.Module().train()
-    module.is_causal = False
-    return function(
-        scaled_dot_product_attention, module, *heads, ends, scaling=0.5, dropout=dropout
-    )
+    flat = FlatAttention(equal_length_groups(lengths))
+    context, _ = flat(Caller(), *heads, None, scaling=0.5, dropout=dropout)
+    return context
+
+
+def by_formula(tensors, lengths, dropout=0.4):
+    """The same, run by run, by the formula that torch derives."""
+    with mock.patch.object(attention, "suits_one_node", return_value=False):
+        return in_one_node(tensors, lengths, dropout)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("dropout", [0.4, 1e-4])
 def test_values_and_gradients_are_those_of_the_formula(lengths, dropout):
-    tensors, ends, gradient = inputs(lengths)
-    found, expected = (
-        attended(f, tensors, ends, dropout) for f in (attend_dropping, attend_each_sequence)
-    )
+    tensors, gradient = inputs(lengths)
+    found, expected = (f(tensors, lengths, dropout) for f in (in_one_node, by_formula))
     assert "DroppedAttention" in str(found.grad_fn.next_functions)
+    assert "DroppedAttention" not in str(expected.grad_fn.next_functions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     for one, other in zip(
         *(torch.autograd.grad(out, tensors, gradient) for out in (found, expected)), strict=True
@@ -55,51 +73,39 @@ def test_values_and_gradients_are_those_of_the_formula(lengths, dropout):
 
 
 def test_a_gradient_may_be_one_number_spread_out():
-    tensors, ends, _ = inputs([2, 2, 5])
-    both = [
-        attended(function, tensors, ends).sum()
-        for function in (attend_dropping, attend_each_sequence)
-    ]
+    tensors, _ = inputs([2, 2, 5])
+    both = [function(tensors, [2, 2, 5]).sum() for function in (in_one_node, by_formula)]
     for one, other in zip(*(torch.autograd.grad(total, tensors) for total in both), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_gradients_are_those_of_differences():
     """By torch's own numerical check, with the masks held."""
-    tensors, ends, _ = inputs([2, 2, 3], torch.float64)
+    tensors, _ = inputs([2, 2, 3], torch.float64)
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-        assert check(lambda *each: attended(attend_dropping, each, ends), tensors, fast_mode=True)
+        assert check(lambda *each: in_one_node(each, [2, 2, 3]), tensors, fast_mode=True)
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])
 def test_what_is_frozen_gets_no_second_gradient(frozen):
-    tensors, ends, gradient = inputs([2, 3])
+    tensors, gradient = inputs([2, 3])
     tensors[frozen].requires_grad_(False)
     second = []
-    for function in (attend_dropping, attend_each_sequence):
+    for function in (in_one_node, by_formula):
         free = [tensor for tensor in tensors if tensor.requires_grad]
-        first = torch.autograd.grad(
-            attended(function, tensors, ends), free, gradient, create_graph=True
-        )
+        first = torch.autograd.grad(function(tensors, [2, 3]), free, gradient, create_graph=True)
         second.append(torch.autograd.grad(sum(each.square().sum() for each in first), free))
     for one, other in zip(*second, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_sequences_that_do_not_add_up_are_the_formulas_error():
-    tensors, ends, _ = inputs([2, 3])
-    with pytest.raises(RuntimeError, match="split_with_sizes"):
-        attended(attend_dropping, tensors, ends[:-1])
-
-
 def test_transforms_go_by_the_formula():
-    tensors, ends, _ = inputs([2, 3])
-    slope = torch.func.grad(
-        lambda x: attended(attend_dropping, [x, *tensors[1:]], ends, 1e-4).sum()
-    )(tensors[0])
-    (expected,) = torch.autograd.grad(
-        attended(attend_each_sequence, tensors, ends, 1e-4).sum(), tensors[:1]
+    tensors, _ = inputs([2, 3])
+    slope = torch.func.grad(lambda x: in_one_node([x, *tensors[1:]], [2, 3], 1e-4).sum())(
+        tensors[0]
     )
+    total = by_formula(tensors, [2, 3], 1e-4).sum()
+    (expected,) = torch.autograd.grad(total, tensors[:1])
     torch.testing.assert_close(slope, expected.detach())
 
 
@@ -128,10 +134,12 @@ def test_training_takes_it_and_changes_nothing(monkeypatch, way):
     with torch.autocast("cpu", enabled=way == "autocast"):
         found = step(model, rows, mask)
         taken = len(calls)
-        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "bertlite_dropping", attend_each_sequence)
+        monkeypatch.setattr(attention, "suits_one_node", lambda query: False)
         expected = step(model, rows, mask)
     layers = sum(isinstance(module, Attention) for module in model.modules())
-    assert taken == len(calls) == layers * (2 if way == "checkpointed" else 1)
+    # The last layer ends at the first token, which is all that the pooler reads: its inputs are
+    # kept, and nothing is computed twice.
+    assert taken == len(calls) == (2 * layers - 1 if way == "checkpointed" else layers)
     for name, gradient in found.items():
         torch.testing.assert_close(
             gradient, expected[name], rtol=1e-4, atol=1e-3 if way == "autocast" else 1e-6, msg=name
