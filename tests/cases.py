@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from bertlite import BertLiteConfig, TransformerLiteConfig, optimize
-from bertlite.models.seam import installed_backends
+from bertlite import BertLiteConfig, TransformerLiteConfig, optimize, use_backend
 
 VOCABULARY, IGNORED = 61, -100
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -49,13 +48,7 @@ def transformer_config(**overrides) -> TransformerLiteConfig:
 
 def set_backend(model: nn.Module, name: str) -> nn.Module:
     """Have a model computed by the backend of this name alone, or plainly."""
-    for backend in installed_backends():
-        backend.restore(model)
-    for module in model.modules():
-        if hasattr(module, "backend_choice"):
-            module.backend_choice = name
-            module.__dict__.pop("_prepared", None)
-    return model
+    return use_backend(model, name)
 
 
 def randomize(model: nn.Module, std: float = 0.2, seed: int = 0) -> nn.Module:

@@ -10,6 +10,12 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    # One thread a process: tests run side by side on all cores, and on a busy machine threads that
+    # wait for each other take ten times as long. Tests that want more ask for them.
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def device(request) -> str:
     """Where the contracts run."""

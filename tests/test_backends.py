@@ -13,7 +13,7 @@ from torch import nn
 import bertlite
 from bertlite import BertLiteForSequenceClassification, backends
 from bertlite.backends.base import Backend
-from bertlite.backends.cpu.backend import is_plain_layer
+from bertlite.backends.flat_backend import is_plain_layer
 from bertlite.models import seam
 
 MODEL, MASKED_LM, CLASSES, SEQ2SEQ = (

@@ -10,6 +10,7 @@ import torch
 from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
 
+from bertlite.backends import flat_backend
 from bertlite.backends.cpu import backend, linear, packed_backend, packed_encoder
 from bertlite.backends.linear_cross_entropy import ChunkedCrossEntropy
 from bertlite.backends.unpadding import TokenLayout
@@ -84,7 +85,7 @@ def test_vectors_read_at_the_wrong_place_are_noticed(monkeypatch, name):
 
 @BY_BACKEND
 def test_a_backend_that_does_not_step_aside_for_hooks_is_noticed(monkeypatch, name):
-    monkeypatch.setattr(backend, "hooked_module", lambda model: None)
+    monkeypatch.setattr(flat_backend, "hooked_module", lambda model: None)
     must_notice(backend_contracts.check_hooks, MASKED_LM.on(backend=name), "shows|seen")
 
 
