@@ -105,9 +105,12 @@ class Seam:
                 break
 
     def backends(self) -> tuple[Any, ...]:
-        """The backends to ask, best first; none leaves everything to the plain core."""
+        """The backends to ask, best first; none leaves everything to the plain core.
+
+        None does what a graph could record, and none can be imported while one is recorded.
+        """
         choice = self.backend_choice
-        if choice == "plain" or not self.config.unpad_inputs:
+        if choice == "plain" or not self.config.unpad_inputs or is_traced():
             return ()
         if not isinstance(choice, str):
             return (choice, *installed_backends())
