@@ -52,7 +52,7 @@ def installed_backends() -> tuple[Any, ...]:
 
 
 def hooked_module(model: nn.Module) -> str | None:
-    """The class name of a module in `model` that somebody watches by a hook; None where nobody does.
+    """The class name of a module in `model` that somebody watches by a hook, or None.
 
     Whoever watches is shown the tensors of the plain core.
     """
@@ -73,7 +73,7 @@ def is_blind(hook: Any) -> bool:
 
 
 def walk(model: nn.Module) -> Iterator[nn.Module]:
-    """All modules, without the bookkeeping of `modules()`, which costs more than the look at them."""
+    """All modules, without the bookkeeping of `modules()`, which costs more than the look."""
     waiting = [model]
     while waiting:
         module = waiting.pop()
@@ -137,7 +137,7 @@ class Seam:
         return taken
 
     def is_watched(self, **kwargs: Any) -> bool:
-        """Whether the caller or a hook sees more than the result, so that nothing may be left out."""
+        """Whether the caller or a hook sees more than the result: nothing may be left out then."""
         asked = any(
             kwargs[name] if kwargs.get(name) is not None else getattr(self.config, name)
             for name in ("output_hidden_states", "output_attentions")
