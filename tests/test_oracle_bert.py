@@ -166,22 +166,18 @@ def test_activations(tmp_path, head, act, attention):
 
 @pytest.mark.parametrize("head", [head for head, (_, labels) in HEADS.items() if labels])
 def test_gradients(tmp_path, head):
-    """The gradient of every weight, by the names of the file, for rows of equal length."""
+    """The gradient of every weight, for rows of equal length and for padded ones."""
     theirs, ours = both(head, tmp_path, "sdpa")
-    batch = batch_of(head, (9, 9, 9, 9), "right")
-    labels = labels_of(head, batch)
-    for model in (theirs, ours):
-        model.train()(**batch, **labels).loss.backward()
-    found, expected = {}, {}
-    for model, into in ((theirs, expected), (ours, found)):
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(parameter.grad)
-        model.save_pretrained(tmp_path / "gradient")
-        into.update(
-            getattr(transformers, f"Bert{head}").from_pretrained(tmp_path / "gradient").state_dict()
-        )
-    assert_equal(found, expected)
+    for lengths in ((9, 9, 9, 9), (9, 4, 7, 2)):
+        if head == "ForQuestionAnswering" and lengths[1] == 4:
+            continue  # our span loss leaves padding out: see test_span_loss_of_padded_rows
+        batch = batch_of(head, lengths, "right")
+        labels, gradients = labels_of(head, batch), []
+        for model in (ours, theirs):
+            model.zero_grad()
+            model.train()(**batch, **labels).loss.backward()
+            gradients.append({name: each.grad for name, each in model.named_parameters()})
+        assert_equal(*gradients)
 
 
 def test_span_loss_of_padded_rows(tmp_path):
@@ -246,15 +242,17 @@ def test_what_is_recorded(tmp_path, watched, attention):
 
 @pytest.mark.parametrize("positions", [torch.arange(3, 20)[None], torch.arange(17).flip(0)[None]])
 def test_positions_of_the_callers_choice(tmp_path, positions, attention):
-    """Positions that fall begin a sequence each here, where their class lets all see all.
-
-    Only rising ones compare.
+    """Without a mask, positions that fall begin a sequence each here, as in the library's own
+    packed batches; with a mask every real token sees every other, as in their class.
     """
     theirs, ours = both("Model", tmp_path, attention)
     batch = batch_of("Model", (17, 17), None)
-    with torch.no_grad():
-        found, expected = (
-            model(**batch, position_ids=positions).last_hidden_state for model in (ours, theirs)
-        )
     rising = bool((positions.diff() > 0).all())
-    assert torch.allclose(found, expected, atol=1e-5) == rising
+    with torch.no_grad():
+        for mask in (None, torch.ones_like(batch["input_ids"])):
+            found, expected = (
+                model(**batch, position_ids=positions, attention_mask=mask).last_hidden_state
+                for model in (ours, theirs)
+            )
+            close = torch.allclose(found, expected, atol=1e-5)
+            assert close == (rising or mask is not None)
