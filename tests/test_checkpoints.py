@@ -278,42 +278,6 @@ def test_dtype_shards_and_a_bert_config_object(bert_folder, expected):
     torch.testing.assert_close(logits(bert_folder / "shards"), expected, atol=1e-5, rtol=0)
 
 
-def test_sinusoidal_tables_are_right_after_loading(tmp_path):
-    model = BertLiteModel(bert_config(position_embedding_type="sinusoidal"))
-    model.save_pretrained(tmp_path)
-    again = BertLiteModel.from_pretrained(tmp_path)
-    table = again.embeddings.position_embeddings.weight
-    assert torch.equal(table, model.embeddings.position_embeddings.weight)
-    assert table[3, 1].item() == pytest.approx(
-        torch.sin(torch.tensor(3 / 10000 ** (2 / 32))).item(), abs=1e-6
-    )
-    assert not [name for name in load_file(tmp_path / "model.safetensors") if "position" in name]
-    head = bertlite.BertLiteForMaskedLM(model.config)
-    head.save_pretrained(tmp_path / "head")
-    again, info = type(head).from_pretrained(tmp_path / "head", output_loading_info=True)
-    assert not info["missing_keys"]
-    assert torch.equal(again.bert.embeddings.position_embeddings.weight, table)
-    saved = load_file(tmp_path / "head/model.safetensors")
-    assert not [name for name in saved if "position" in name]
-
-
-def test_learned_positions_that_a_file_lacks_are_named(tmp_path):
-    """They are weights like others; only tables that are computed may be missing."""
-    model = TransformerLiteForConditionalGeneration(
-        transformer_config(position_embedding_type="absolute")
-    )
-    model.save_pretrained(tmp_path)
-    rewrite(
-        tmp_path,
-        lambda tensors: {name: each for name, each in tensors.items() if "position" not in name},
-    )
-    _, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
-    assert info["missing_keys"] == {
-        "model.encoder.embed_positions.weight",
-        "model.decoder.embed_positions.weight",
-    }
-
-
 @pytest.mark.parametrize(
     ("name", "make"),
     [

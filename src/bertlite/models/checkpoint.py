@@ -129,6 +129,9 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
         )
+        for module in model.modules():
+            if isinstance(module, SinusoidalEmbedding):
+                module.requires_grad_(False)  # the loader makes every parameter anew
         if want_info:
             return model, info
         missing = sorted(key for key in info["missing_keys"] if model.is_essential(key))
