@@ -225,7 +225,7 @@ def test_undoing_gives_the_trainable_model_back():
 
 
 def test_left_over_gradients_are_refused():
-    """A fused optimizer could still step on them, past all notice, while packed weights are in use."""
+    """A fused optimizer could step on them, past all notice, while packed weights are in use."""
     case = CASES["BertLiteForSequenceClassification"]
     model = case.model()
     model(**case.batch())["logits"].sum().backward()
