@@ -1,4 +1,4 @@
-"""Positions: tables that are computed, never learned and never saved, and those that are learned."""
+"""Positions: tables that are computed, never learned or saved, and those that are learned."""
 
 import pytest
 import torch
