@@ -12,6 +12,7 @@ import functools
 
 import torch
 from torch import nn
+from transformers import Cache
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
@@ -128,6 +129,7 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         positions: torch.Tensor | None = None,
         zero_padding: bool | None = None,
         packed: bool | None = None,
+        past_key_values: Cache | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """Encode `(B, T)` ids.
@@ -145,6 +147,8 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
                 evaluation they may, in training they are BERT's.
             packed: whether rows hold several sequences, with positions that start again at each;
                 None: where no mask is given and they do.
+            past_key_values: keys and values that every token sees before those of the batch, as
+                prefix tuning learns them; `attention_mask` then holds them too.
             kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, and what the
                 attention function takes, such as `cu_seq_lens_q`.
 
@@ -162,7 +166,10 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
             inputs_embeds,
             packed,
             kwargs.get("cu_seq_lens_q"),
+            0 if past_key_values is None else past_key_values.get_seq_length(),
         )
+        if past_key_values is not None:
+            kwargs["past_key_values"] = past_key_values
         if positions is None or self.pooler is None:
             vectors = self.encode(batch, positions, zero_padding, **kwargs)
             pooled = None if self.pooler is None else self.pooler(vectors)

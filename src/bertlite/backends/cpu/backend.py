@@ -75,10 +75,8 @@ class CpuBackend(Backend):
             wanted = kwargs.get(name)
             if wanted if wanted is not None else getattr(encoder.config, name):
                 return [f"{name} was asked for"]
-        if encoder.config._attn_implementation == "flex_attention":
-            return ["flex_attention takes padded batches"]
-        if batch.is_prepared:
-            return ["the attention mask is prepared"]
+        if reason := against_form(encoder, batch, kwargs.get("past_key_values")):
+            return [reason]
         mask = batch.attention_mask
         has_padding = mask is not None and not bool(mask.all())
         if has_padding and not zero_padding:
@@ -146,6 +144,15 @@ class CpuBackend(Backend):
             hidden_states = layer(hidden_states, None, **kwargs)
         hidden_states = end_at(layers[-1], hidden_states, few_sizes(places), **kwargs)
         return encoder.finish(hidden_states)[0, : len(places)]
+
+
+def against_form(encoder: Any, batch: TextBatch, past_key_values: Any) -> str | None:
+    """Why a batch of this form can only be computed padded, or None."""
+    if encoder.config._attn_implementation == "flex_attention":
+        return "flex_attention takes padded batches"
+    if batch.is_prepared:
+        return "the attention mask is prepared"
+    return None if past_key_values is None else "keys and values stand before the batch"
 
 
 def end_at(
