@@ -3,7 +3,7 @@ runs, many seeds.
 
     python benchmarks/dropout_masks.py --data FOLDER --seeds 16
 
-On a CPU `models.linear.drop` takes 16 random bits an element, where torch draws 53. Each seed
+On a CPU `backends.cpu.linear.drop` takes 16 random bits an element, where torch draws 53. Each seed
 trains the address labeller of fine_tuning.py twice, from the same weights and in the same order of
 rows, once with each kind of mask, and measures F1 on rows that no training saw. Printed: the mean
 difference, its standard error, and the ratio of processor time. The data are those of
@@ -21,15 +21,14 @@ import torch
 from common import print_environment, processor
 from transformers import AutoTokenizer
 
-from bertlite.backends.cpu import dropout_attention as training_attention
-from bertlite.models import attention, linear
+from bertlite.backends.cpu import attention, dropout_attention, linear
 
 MASKS = {"ours": linear.drop, "torch": torch.nn.functional.dropout}
 
 
 def take(mask: str) -> None:
     """Let every dropout of a model, attention's too, draw this kind of mask."""
-    linear.drop = attention.drop = training_attention.drop = MASKS[mask]
+    linear.drop = attention.drop = dropout_attention.drop = MASKS[mask]
 
 
 def run_seed(seed: int, given: argparse.Namespace, data, tokenizer) -> dict[str, dict[str, float]]:

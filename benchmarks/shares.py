@@ -28,10 +28,9 @@ import torch
 import transformers
 from common import natural_lengths, print_environment, processor
 from transformers import DataCollatorWithPadding
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import bertlite
-from bertlite.models.attention import attend_each_sequence
+from bertlite.backends.cpu import attention
 
 RESULTS = Path(__file__).with_name("results")
 SHOWN = 8
@@ -115,15 +114,13 @@ def fine_tuning_steps(count: int = 10) -> dict[str, Callable[[], object]]:
 
 
 def by_formula(call: Callable[[], object]) -> None:
-    """A call in which attention is the plain formula, operation by operation, as where bertlite is
-    not installed.
-    """
-    written_out = ALL_ATTENTION_FUNCTIONS["bertlite_dropping"]
-    ALL_ATTENTION_FUNCTIONS["bertlite_dropping"] = attend_each_sequence
+    """A call in which attention is the plain formula, operation by operation."""
+    suits_one_node = attention.suits_one_node
+    attention.suits_one_node = lambda query: False
     try:
         call()
     finally:
-        ALL_ATTENTION_FUNCTIONS["bertlite_dropping"] = written_out
+        attention.suits_one_node = suits_one_node
 
 
 def ratios_to_theirs(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

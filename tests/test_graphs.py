@@ -37,11 +37,30 @@ def first_difference(left, right, mask: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("head", ["Model", *HEADS])
 def test_compile_in_one_graph(head):
+    """With a mask, and before the model has computed anything plainly."""
     torch.compiler.reset()
     model, batch = make(head), batch_of(head)
+    assert not batch["attention_mask"].all()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
         assert first_difference(compiled(**batch), model(**batch), batch["attention_mask"]) < 1e-5
+
+
+@pytest.mark.parametrize("before", ["nothing", "a pass", "optimize"])
+def test_what_was_done_before_does_not_matter_to_a_graph(before):
+    """A pass attaches faster layers and packs weights: a graph takes the plain ones."""
+    torch.compiler.reset()
+    model, batch = make("ForSequenceClassification"), batch_of("ForSequenceClassification")
+    expected = make("ForSequenceClassification")(**batch).logits.detach()
+    with torch.no_grad():
+        if before == "optimize":
+            bertlite.optimize(model)
+        if before != "nothing":
+            model(**batch)
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        exported = torch.export.export(model, (), batch, strict=False).module()
+        for graph in (compiled, exported):
+            torch.testing.assert_close(graph(**batch).logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_compile_a_training_step_in_one_graph():

@@ -5,34 +5,15 @@ Their folder loaded by ours, outputs, losses and words equal.
 
 import pytest
 import torch
-from cases import IGNORED, TRANSFORMER, padded, randomize
+from cases import IGNORED, padded
 from contracts import assert_equal
-from transformers import MarianConfig, MarianModel, MarianMTModel
-
-from bertlite import TransformerLiteForConditionalGeneration, TransformerLiteModel
+from pairs import SEPARATE, marian_pair
 
 STATES = {
     "encoder_last_hidden_state": "attention_mask",
     "last_hidden_state": "decoder_attention_mask",
 }
 LOGITS = {"encoder_last_hidden_state": "attention_mask", "logits": "decoder_attention_mask"}
-SEPARATE = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 53}
-
-
-def both(folder, attention: str = "eager", base: bool = False, **overrides):
-    """Their class with large random weights, and ours loaded from its folder."""
-    fields = {**TRANSFORMER, **overrides}
-    theirs = (MarianModel if base else MarianMTModel)(MarianConfig(**fields))
-    randomize(theirs, std=0.25, seed=overrides.get("d_model", 0))
-    with torch.no_grad():  # their sinusoidal tables are parameters, which must stay what they are
-        for stack in (
-            (theirs if base else theirs.model).encoder,
-            (theirs if base else theirs.model).decoder,
-        ):
-            stack.embed_positions.weight.copy_(stack.embed_positions.create_weight())
-    theirs.save_pretrained(folder)
-    ours = TransformerLiteModel if base else TransformerLiteForConditionalGeneration
-    return theirs, ours.from_pretrained(folder, attn_implementation=attention).eval()
 
 
 def batch_of(lengths, targets, side: str | None, words: int = 61) -> dict:
@@ -64,7 +45,7 @@ def test_outputs_and_losses(tmp_path, layers, heads, fields, attention):
     """Lengths 1, 5 and 17 on both sides; padding on the right, on the left, and no mask."""
     sizes = {f"{side}_layers": layers for side in ("encoder", "decoder")}
     sizes |= {f"{side}_attention_heads": heads for side in ("encoder", "decoder")}
-    theirs, ours = both(tmp_path, attention, **sizes, **fields)
+    theirs, ours = marian_pair(tmp_path, attention, **sizes, **fields)
     words = theirs.config.decoder_vocab_size
     with torch.no_grad():
         for lengths, targets in (
@@ -89,7 +70,7 @@ def test_outputs_and_losses(tmp_path, layers, heads, fields, attention):
 
 @pytest.mark.parametrize("act", ["gelu", "relu", "swish"])
 def test_base_model_and_activations(tmp_path, act, attention):
-    theirs, ours = both(tmp_path, attention, base=True, activation_function=act)
+    theirs, ours = marian_pair(tmp_path, attention, base=True, activation_function=act)
     batch = batch_of((17, 4, 9), (6, 3, 1), "right")
     with torch.no_grad():
         assert_equal(real(ours(**batch), batch, STATES), real(theirs(**batch), batch, STATES))
@@ -99,7 +80,7 @@ def test_base_model_and_activations(tmp_path, act, attention):
 @pytest.mark.parametrize("side", ["right", "left", None])
 def test_half_precision(tmp_path, dtype, side, attention):
     """|ours16 - theirs32| < 3 · |theirs16 - theirs32|, on the mean and on the largest."""
-    theirs, ours = both(tmp_path, attention)
+    theirs, ours = marian_pair(tmp_path, attention)
     theirs.set_attn_implementation(attention)
     batch = batch_of((17, 4, 9), (17, 12, 1), side)
     with torch.no_grad():
@@ -113,7 +94,7 @@ def test_half_precision(tmp_path, dtype, side, attention):
 
 def test_prepared_masks(tmp_path, attention):
     """4D masks of the source and of the target, which here have one length."""
-    theirs, ours = both(tmp_path, attention)
+    theirs, ours = marian_pair(tmp_path, attention)
     batch = batch_of((7, 7, 7), (7, 7, 7), None)
     allowed = (torch.rand(2, 3, 1, 7, 7) < 0.6) | torch.eye(7, dtype=torch.bool)
     allowed[1] = allowed[1].tril()
@@ -126,7 +107,7 @@ def test_prepared_masks(tmp_path, attention):
 
 
 def test_what_is_recorded(tmp_path, attention):
-    theirs, ours = both(tmp_path, attention)
+    theirs, ours = marian_pair(tmp_path, attention)
     theirs.set_attn_implementation("eager")  # their sdpa records no weights
     batch = batch_of((9, 4, 7), (6, 3, 1), None)
     options = {"output_hidden_states": True, "output_attentions": True}
@@ -146,7 +127,7 @@ def test_what_is_recorded(tmp_path, attention):
 
 def test_cached_steps(tmp_path, attention):
     """One word at a time, ours against their uncached pass."""
-    theirs, ours = both(tmp_path, attention)
+    theirs, ours = marian_pair(tmp_path, attention)
     batch = batch_of((9, 4, 7), (6, 6, 6), "left")
     target, _ = batch.pop("decoder_input_ids"), batch.pop("decoder_attention_mask")
     with torch.no_grad():
@@ -202,7 +183,7 @@ def generated(theirs, ours, same: dict, **options):
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("fields", [{}, SEPARATE], ids=["shared", "separate"])
 def test_generates_the_same_words(tmp_path, mode, side, fields):
-    theirs, ours = both(tmp_path, "sdpa", **fields)
+    theirs, ours = marian_pair(tmp_path, "sdpa", **fields)
     ids, mask = padded((9, 4, 7), side, torch.Generator().manual_seed(3))
     expected, found = generated(
         theirs, ours, {"input_ids": ids, "attention_mask": mask}, **MODES[mode]
@@ -223,7 +204,7 @@ def test_generates_the_same_words_from_vectors(tmp_path, implementation):
 
     Our encoder scales given vectors as it scales its own, theirs leaves that to the caller.
     """
-    theirs, ours = both(tmp_path, implementation)
+    theirs, ours = marian_pair(tmp_path, implementation)
     ids, mask = padded((9, 4, 7), "left", torch.Generator().manual_seed(3))
     vectors = theirs.get_input_embeddings()(ids).detach()
     same = {"attention_mask": mask, **NEW}
@@ -234,7 +215,7 @@ def test_generates_the_same_words_from_vectors(tmp_path, implementation):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_generates_the_same_words_from_vectors_that_nobody_scales(tmp_path, shared):
-    theirs, ours = both(
+    theirs, ours = marian_pair(
         tmp_path, "sdpa", scale_embedding=False, share_encoder_decoder_embeddings=shared
     )
     vectors = theirs.get_input_embeddings()(torch.randint(3, 61, (2, 7))).detach()
@@ -245,8 +226,8 @@ def test_generates_the_same_words_from_vectors_that_nobody_scales(tmp_path, shar
 @pytest.mark.parametrize("drafts", ["same", "other", "prompt"])
 def test_drafts_change_no_word(tmp_path, drafts):
     """Assisted decoding and prompt lookup give greedy search's words, theirs and ours."""
-    theirs, ours = both(tmp_path / "model", "sdpa")
-    other = both(tmp_path / "other", "sdpa", encoder_layers=1, decoder_layers=1)
+    theirs, ours = marian_pair(tmp_path / "model", "sdpa")
+    other = marian_pair(tmp_path / "other", "sdpa", encoder_layers=1, decoder_layers=1)
     for length in (4, 9):
         ids = torch.randint(3, 61, (1, length))
         expected = theirs.generate(input_ids=ids, **NEW)
@@ -262,8 +243,8 @@ def test_drafts_change_no_word(tmp_path, drafts):
 
 
 def test_drafted_samples(tmp_path):
-    theirs, ours = both(tmp_path / "model", "sdpa")
-    helpers = both(tmp_path / "other", "sdpa", encoder_layers=1, decoder_layers=1)
+    theirs, ours = marian_pair(tmp_path / "model", "sdpa")
+    helpers = marian_pair(tmp_path / "other", "sdpa", encoder_layers=1, decoder_layers=1)
     ids, words = torch.randint(3, 61, (1, 9)), []
     for model, helper in zip((theirs, ours), helpers, strict=True):
         torch.manual_seed(5)
@@ -272,7 +253,7 @@ def test_drafted_samples(tmp_path):
 
 
 def test_what_generation_records(tmp_path):
-    theirs, ours = both(tmp_path, "eager")
+    theirs, ours = marian_pair(tmp_path, "eager")
     theirs.set_attn_implementation("eager")
     watched = {"output_attentions": True, "output_hidden_states": True}
     expected, found = generated(
@@ -287,7 +268,7 @@ def test_what_generation_records(tmp_path):
 
 def test_going_on_from_given_words(tmp_path):
     """A beginning of the target, and the cache of an earlier call."""
-    theirs, ours = both(tmp_path, "sdpa")
+    theirs, ours = marian_pair(tmp_path, "sdpa")
     ids, begun = torch.randint(3, 61, (2, 7)), torch.tensor([[2, 8, 9], [2, 10, 11]])
     expected, found = generated(theirs, ours, {"input_ids": ids, "decoder_input_ids": begun})
     assert torch.equal(found.sequences, expected.sequences)

@@ -20,7 +20,7 @@ from bertlite.training import (
 
 
 def checkpoints(folder, scales=(1.0, 2.0, 6.0)):
-    """Checkpoints of one model whose weights are multiplied by `scales`, out of order on purpose."""
+    """Checkpoints of one model, its weights multiplied by `scales`, out of order on purpose."""
     model = tiny_transformer()
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for step, scale in zip((90, 100, 1000), scales, strict=True):
@@ -39,7 +39,9 @@ def test_averages_by_hand_and_loads(tmp_path):
         folder = average_checkpoints(tmp_path, tmp_path / f"average-{last}", last=last)
         model = AutoModelForSeq2SeqLM.from_pretrained(folder)
         for name, parameter in model.named_parameters():
-            torch.testing.assert_close(parameter.data, start[name] * factor, atol=1e-6, rtol=1e-6)
+            # Tables of positions are computed: no file holds them, and nothing averages them.
+            wanted = start[name] * (factor if parameter.requires_grad else 1.0)
+            torch.testing.assert_close(parameter.data, wanted, atol=1e-6, rtol=1e-6)
         assert (folder / "tokenizer.json").read_text() == "1000"
         names = {path.name for path in (tmp_path / "checkpoint-1000").iterdir()} - {"optimizer.pt"}
         assert {path.name for path in folder.iterdir()} == names

@@ -181,7 +181,7 @@ def test_push_to_hub_uploads_code_config_and_weights(tmp_path, monkeypatch):
         "config.json",
         "modeling_bertlite.py",
         "attention.py",
-        "masking.py",
+        "masks.py",
     } <= uploaded.keys()
     assert len(uploaded["config"]["auto_map"]) == 9
 

@@ -28,6 +28,8 @@ class FlatBackend(Backend):
             return ["flex_attention takes padded batches"]
         if batch.is_prepared:
             return ["the attention mask is prepared"]
+        if kwargs.get("past_key_values") is not None:
+            return ["keys and values stand before the batch"]
         return []
 
     def against_watching(self, encoder: Any) -> list[str]:

@@ -140,7 +140,9 @@ class Attention(Tree):
 
     def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         """`(B, S, E)` to `(B, H, S, D)`."""
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        # Not `unflatten`: torch's old ONNX exporter takes what comes out of it as of fixed length.
+        heads = projected.reshape(*projected.shape[:-1], -1, self.head_dim)  # (B, S, H, D)
+        return heads.transpose(1, 2)
 
     def keys_and_values(
         self, hidden_states: torch.Tensor, key_value_states: torch.Tensor | None, past_key_values

@@ -1,4 +1,4 @@
-"""Tell transformers' Auto classes about the two families, once, on `import bertlite`.
+"""Tell transformers' Auto classes, and PEFT, about the two families, once, on `import bertlite`.
 
 The Auto classes hold names and import a model when it is asked for. Ours are listed in the same
 way: importing bertlite imports neither a model nor the Auto classes, and whoever imports those,
@@ -64,15 +64,23 @@ def add_tokenizers(module: ModuleType) -> None:
         add_to_mapping(module.TOKENIZER_MAPPING, model_type, name)
 
 
+def add_adapters(module: ModuleType) -> None:
+    """To PEFT's tables of what an adapter changes where nobody says: as in BERT."""
+    for name, table in vars(module).items():
+        if name.startswith("TRANSFORMERS_MODELS_TO_") and "bert" in table:
+            table["bertlite"] = table["bert"]
+
+
 ADDITIONS: dict[str, Callable[[ModuleType], None]] = {
     f"{PACKAGE}.configuration_auto": add_configs,
     f"{PACKAGE}.modeling_auto": add_models,
     f"{PACKAGE}.tokenization_auto": add_tokenizers,
+    "peft.utils.constants": add_adapters,
 }
 
 
 class AddingFinder(MetaPathFinder):
-    """Finds the modules of the Auto classes as ever, and adds to them once they have run."""
+    """Finds the modules of `ADDITIONS` as ever, and adds to them once they have run."""
 
     def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path) if fullname in ADDITIONS else None
@@ -89,7 +97,7 @@ class AddingFinder(MetaPathFinder):
 
 
 def register() -> None:
-    """Add to the Auto classes that are imported already, and to the others when they are.
+    """Add to the modules that are imported already, and to the others when they are.
 
     Repeating does no harm.
     """

@@ -3,6 +3,7 @@
 Files hold the standard tensor names of BERT and Marian, and so do the modules: nothing is renamed.
 """
 
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -45,12 +46,19 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         config.check_heads()
         Seam.installed = installed_backends()
         super().__init__(config, *args, **kwargs)
+
+    def post_init(self) -> None:
+        """As the library's; and files hold no table that is computed, at whatever depth."""
         computed = [
             f"{name}.weight"
             for name, module in self.named_modules()
             if isinstance(module, SinusoidalEmbedding)
         ]
-        self._keys_to_ignore_on_save = computed or None
+        if computed:
+            known = self._keys_to_ignore_on_load_missing or ()
+            self._keys_to_ignore_on_save = set(computed)
+            self._keys_to_ignore_on_load_missing = {*known, *map(re.escape, computed)}
+        super().post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -125,6 +133,9 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         except (OSError, SafetensorError, UnpicklingError):
             explain_failure(source, **kwargs)  # where no list of files came to be checked
             raise
+        for module in model.modules():
+            if isinstance(module, SinusoidalEmbedding):
+                module.requires_grad_(False)  # the loader makes every parameter anew
         if want_info:
             return model, info
         missing = sorted(key for key in info["missing_keys"] if model.is_essential(key))

@@ -55,6 +55,10 @@ class SinusoidalEmbedding(nn.Embedding):
         """Write the table; `_init_weights` calls it where a file holds none."""
         init.copy_(self.weight, sinusoidal_table(*self.weight.shape).to(self.weight.dtype))
 
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Positions `(B, T)` to `(B, T, E)`; whoever unfreezes everything does not train these."""
+        return super().forward(input).detach()
+
 
 def embedding_parts(
     config: PreTrainedConfig, vocab_size: int, type_vocab_size: int

@@ -132,16 +132,21 @@ class TextEncoder(LitePreTrainedModel):
         cu_seq_lens: torch.Tensor | None,
         lengths: Any = None,
         counted: torch.Tensor | None = None,
+        past_length: int = 0,
     ) -> TextBatch:
-        """Check what the caller gives; ValueErrors are those of `inputs.py`."""
+        """Check what the caller gives; ValueErrors are those of `inputs.py`.
+
+        `past_length` keys stand before the batch's own, at whose end positions begin.
+        """
         shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
         name = "input_ids" if inputs_embeds is None else "inputs_embeds"
         if position_ids is None:
-            check_length(name, shape[1], 0, self.config.max_position_embeddings)
+            check_length(name, shape[1], past_length, self.config.max_position_embeddings)
         check_ids("input_ids", input_ids, shape)
         check_ids("position_ids", position_ids, shape)
         check_ids("token_type_ids", token_type_ids, shape)
-        check_mask("attention_mask", attention_mask, shape[0], self.num_heads, shape[1], shape[1])
+        keys = past_length + shape[1]
+        check_mask("attention_mask", attention_mask, shape[0], self.num_heads, shape[1], keys)
         given = input_ids if inputs_embeds is None else inputs_embeds
         segments = segment_ids(position_ids, attention_mask, packed, shape[0])
         lengths = check_lengths(
@@ -153,7 +158,7 @@ class TextEncoder(LitePreTrainedModel):
             segments = segments[None]  # (1, T)
         gives_positions = position_ids is not None
         if position_ids is None:
-            position_ids = positions[None]  # (1, T)
+            position_ids = (positions + past_length)[None]  # (1, T)
         return TextBatch(
             input_ids=input_ids,
             token_type_ids=token_type_ids,

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import Cache
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
@@ -150,6 +151,7 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         packed: bool | None = None,
         num_positions: int | None = None,
         lengths: BatchLengths | Sequence[int] | None = None,
+        past_key_values: Cache | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """Encode `(B, T)` ids.
@@ -170,6 +172,8 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
             num_positions: how many `positions` are True, where the caller knows: a GPU need not be
                 waited for then.
             lengths: of the sequences, each at the start of its row; for the same reason.
+            past_key_values: keys and values that every token sees before those of the batch, as
+                prefix tuning learns them; `attention_mask` then holds them too.
             kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, and what the
                 attention function takes, such as `cu_seq_lens_q`.
 
@@ -188,7 +192,10 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
             packed,
             kwargs.get("cu_seq_lens_q"),
             lengths,
+            past_length=0 if past_key_values is None else past_key_values.get_seq_length(),
         )
+        if past_key_values is not None:
+            kwargs["past_key_values"] = past_key_values
         if positions is None or self.pooler is None:
             vectors = self.encode(batch, positions, zero_padding, num_positions, **kwargs)
             pooled = None if self.pooler is None else self.pooler(vectors)

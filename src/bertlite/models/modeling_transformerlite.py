@@ -41,8 +41,7 @@ class TransformerLitePreTrainedModel(LitePreTrainedModel):
         "AutoModel": "modeling_transformerlite.TransformerLiteModel",
         "AutoModelForSeq2SeqLM": "modeling_transformerlite.TransformerLiteForConditionalGeneration",
     }
-    # Files hold neither tables that are computed nor, where it is zero, the bias.
-    _keys_to_ignore_on_load_missing = ["final_logits_bias", r"embed_positions\.weight$"]
+    _keys_to_ignore_on_load_missing = ["final_logits_bias"]  # some files lack it where it is zero
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -158,7 +158,7 @@ class Seam:
         return None
 
     def is_watched(self, **kwargs: Any) -> bool:
-        """Whether the caller or a hook sees more than the result, so that nothing may be left out."""
+        """Whether the caller or a hook sees more than the result: nothing may be left out then."""
         asked = any(
             kwargs[name] if kwargs.get(name) is not None else getattr(self.config, name)
             for name in ("output_hidden_states", "output_attentions")

@@ -78,6 +78,8 @@ class CpuBackend(FlatBackend):
             return ["in training the vectors of padding are asked for"]
         if batch.is_prepared or encoder.config._attn_implementation not in ("sdpa", "eager"):
             return ["attention has another implementation"]
+        if wanted.get("past_key_values") is not None:
+            return ["keys and values stand before the batch"]
         for name in ("output_attentions", "output_hidden_states"):
             if wanted.get(name) or getattr(encoder.config, name):
                 return [f"{name} was asked for"]

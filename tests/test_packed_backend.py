@@ -45,6 +45,14 @@ def close(left: dict, right: dict, atol: float = 1e-5) -> None:
         torch.testing.assert_close(left[name], value, atol=atol, rtol=1e-5)
 
 
+def left_plain(model: torch.nn.Module) -> torch.nn.Module:
+    """A model whose encoders no backend runs."""
+    for module in model.modules():
+        if hasattr(module, "backend_choice"):
+            module.backend_choice = "plain"
+    return model
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(
     "change", [{}, {"norm_first": True}, {"hidden_act": "relu"}, {"unpad_inputs": False}], ids=str
@@ -54,7 +62,7 @@ def test_every_head_gives_what_the_plain_model_gives(name, change):
     case = CASES[name]
     if case.is_seq2seq and "hidden_act" in change:
         change = {"activation_function": change["hidden_act"]}
-    plain, fast = case.model(**change), optimize(case.model(**change))
+    plain, fast = left_plain(case.model(**change)), optimize(case.model(**change))
     assert type(fast) is case.model_class
     for side in ("right", "left"):
         batch = case.batch(side)
@@ -113,37 +121,42 @@ def test_many_tokens_and_long_rows_give_what_transformers_gives(lengths, tmp_pat
 @pytest.mark.parametrize("lengths", [(64,) * 20, (*range(10, 60), 180, 181, 181), (9, 5, 7, 2)])
 @torch.no_grad()
 def test_the_last_layer_gives_what_is_asked_for(lengths, dtype):
-    """First positions for a head on the pooler, or any, none in some block.
-
-    The same, and zeros elsewhere.
-    """
+    """First positions for a head on the pooler, or any, none in some block: those vectors alone."""
     model = optimize(
         randomize(bertlite.BertLiteModel(bert_config(max_position_embeddings=300))), dtype=dtype
     )
     ids, mask = padded(lengths, "right", torch.Generator().manual_seed(0))
     whole = model(input_ids=ids, attention_mask=mask)
-    first = model(input_ids=ids, attention_mask=mask, needed=torch.ones(1, 1, dtype=torch.bool))
-    torch.testing.assert_close(first.pooler_output, whole.pooler_output)
-    assert not first.last_hidden_state[:, 1:].any()
-    some = torch.zeros_like(mask, dtype=torch.bool)
+    first, some = torch.zeros(2, *mask.shape, dtype=torch.bool)
+    first[:, 0] = True
     some[0, 1:3] = some[-1, 1] = True
-    for needed in (some, torch.zeros_like(some)):
-        found = model(input_ids=ids, attention_mask=mask, needed=needed).last_hidden_state
-        torch.testing.assert_close(found[needed], whole.last_hidden_state[needed])
-        assert not found[~needed].any()
+    for positions in (first, some, torch.zeros_like(some)):
+        found = model(input_ids=ids, attention_mask=mask, positions=positions)
+        assert model.backend_report() == ["BertLiteModel, encode: packed"]
+        torch.testing.assert_close(found.pooler_output, whole.pooler_output)
+        torch.testing.assert_close(found.last_hidden_state, whole.last_hidden_state[positions])
 
 
 @torch.no_grad()
 def test_packed_rows_stay_apart():
+    """Where they are said to be packed; a mask alone does not say so."""
     case = CASES["BertLiteModel"]
     whole = sequences(case.batch())
     row = packed(case, whole, [(0, 1), (2, 3)])
     mask = row.pop("attention_mask")
-    plain, fast = case.model(), optimize(case.model())
-    expected = plain(**row, attention_mask=mask).last_hidden_state[mask.bool()]
-    torch.testing.assert_close(
-        fast(**row, attention_mask=mask).last_hidden_state[mask.bool()], expected
-    )
+    plain, fast = left_plain(case.model()), optimize(case.model())
+    found = []
+    for is_packed in (True, None):
+        asked = {**row, "attention_mask": mask, "packed": is_packed}
+        expected = plain(**asked).last_hidden_state[mask.bool()]
+        found.append(fast(**asked).last_hidden_state[mask.bool()])
+        torch.testing.assert_close(found[-1], expected)
+    assert not torch.allclose(*found, atol=1e-3)
+    alone = [
+        plain(**{name: tensor[None] for name, tensor in each.items()}).last_hidden_state[0]
+        for each in whole
+    ]
+    torch.testing.assert_close(found[0], torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +164,8 @@ def test_packed_rows_stay_apart():
 )
 @torch.no_grad()
 def test_what_a_caller_looks_at_is_still_there(asked):
-    plain, fast = (
-        CASES["BertLiteModel"].model("eager"),
-        optimize(CASES["BertLiteModel"].model("eager")),
-    )
+    case = CASES["BertLiteModel"]
+    plain, fast = left_plain(case.model("eager")), optimize(case.model("eager"))
     batch = CASES["BertLiteModel"].batch()
     expected, found = plain(**batch, **asked), fast(**batch, **asked)
     assert len(found) == len(expected)
@@ -167,11 +178,26 @@ def test_what_a_caller_looks_at_is_still_there(asked):
 
 @torch.no_grad()
 def test_a_full_mask_passes_through():
-    plain, fast = CASES["BertLiteModel"].model(), optimize(CASES["BertLiteModel"].model())
-    ids = CASES["BertLiteModel"].batch()["input_ids"]
+    case = CASES["BertLiteModel"]
+    plain, fast = left_plain(case.model()), optimize(case.model())
+    ids = case.batch()["input_ids"]
     mask = torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     expected = plain(ids, attention_mask=mask).last_hidden_state
     torch.testing.assert_close(fast(ids, attention_mask=mask).last_hidden_state, expected)
+
+
+@torch.no_grad()
+def test_who_watches_sees_every_position():
+    """A hook anywhere below the base model gets what it gets from a plain one."""
+    case, seen = CASES["BertLiteForSequenceClassification"], []
+    plain, fast = left_plain(case.model()), optimize(case.model())
+    for model in (plain, fast):
+        watched = model.bert.encoder.layer[0].output.dense
+        watched.register_forward_hook(lambda module, given, output: seen.append(output))
+        model(**case.batch())
+    assert seen[0].shape == (*case.batch()["input_ids"].shape, 32)
+    torch.testing.assert_close(seen[1], seen[0])
+    assert any("a hook watches Linear" in line for line in fast.backend_report())
 
 
 def test_undoing_gives_the_trainable_model_back():
@@ -184,7 +210,7 @@ def test_undoing_gives_the_trainable_model_back():
     with torch.no_grad():
         model(**case.batch())
     undo_optimize(model)
-    assert "forward" not in vars(model.bert)
+    assert model.bert.backend_choice == "auto"
     assert {name: weight.requires_grad for name, weight in model.named_parameters()} == wanted
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]), name
@@ -199,7 +225,7 @@ def test_undoing_gives_the_trainable_model_back():
 
 
 def test_left_over_gradients_are_refused():
-    """A fused optimizer could still step on them, past all notice, while packed weights are in use."""
+    """A fused optimizer could step on them, past all notice, while packed weights are in use."""
     case = CASES["BertLiteForSequenceClassification"]
     model = case.model()
     model(**case.batch())["logits"].sum().backward()
@@ -258,10 +284,10 @@ def test_saving_writes_the_standard_weights(tmp_path):
 @torch.no_grad()
 def test_changed_weights_are_packed_again():
     case = CASES["BertLiteModel"]
-    plain, fast = case.model(), optimize(case.model())
+    plain, fast = left_plain(case.model()), optimize(case.model())
     fast(**case.batch())
     for model in (plain, fast):
-        model.layers[1].feed_forward.fc1.weight.mul_(1.5)
+        model.encoder.layer[1].intermediate.dense.weight.mul_(1.5)
     close(
         case.real(fast(**case.batch()), case.batch()),
         case.real(plain(**case.batch()), case.batch()),
@@ -280,9 +306,9 @@ def test_copies_stand_on_their_own():
     model = optimize(case.model())
     expected = case.real(model(**case.batch()), case.batch())
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert copied.forward.encoder is copied
+        assert copied.backend_choice.encoder is copied
         close(case.real(copied(**case.batch()), case.batch()), expected)
-        copied.layers[0].self_attention.query.weight.zero_()
+        copied.encoder.layer[0].attention.self.query.weight.zero_()
         assert not torch.allclose(
             copied(**case.batch()).last_hidden_state, model(**case.batch()).last_hidden_state
         )
@@ -309,10 +335,10 @@ def test_cheaper_products_stay_close(dtype, least, make):
 
 def test_what_was_chosen_is_said(caplog, monkeypatch):
     transformers.utils.logging.get_logger("transformers")
-    logger = logging.getLogger("bertlite.backends.cpu.packed_encoder")
+    logger = logging.getLogger("bertlite.backends.cpu.packed_backend")
     monkeypatch.setattr(logger, "propagate", True)
     with caplog.at_level(logging.INFO, logger=logger.name):
         optimize(CASES["BertLiteModel"].model())
-        monkeypatch.setattr("bertlite.backends.cpu.packed_encoder.has_fast_bf16", lambda: False)
+        monkeypatch.setattr("bertlite.backends.cpu.packed_backend.has_fast_bf16", lambda: False)
         optimize(CASES["BertLiteModel"].model(), dtype="bf16")
     assert [record.message.count("fp32 products") for record in caplog.records] == [1, 1]
