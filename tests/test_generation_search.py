@@ -1,10 +1,13 @@
 """The fast loop against `generate` of transformers' Marian and of our own class, token for token."""
 
+import copy
+
 import pytest
 import torch
 from cases import TRANSFORMER, padded, randomize
 from transformers import MarianConfig, MarianMTModel
 
+import bertlite
 from bertlite import TransformerLiteForConditionalGeneration
 from bertlite.backends.cpu import generation as fast
 from bertlite.backends.cpu import search
@@ -40,7 +43,8 @@ def batch():
 @pytest.fixture(autouse=True)
 def handed_over(monkeypatch):
     """Why the library's loop decoded, call by call; None where it did not."""
-    reasons, why = [], fast.why_library
+    reasons: list = []
+    why = fast.why_library
     monkeypatch.setattr(
         fast, "why_library", lambda *given: reasons.append(why(*given)) or reasons[-1]
     )
@@ -48,8 +52,11 @@ def handed_over(monkeypatch):
 
 
 def assert_same(models, batch, **settings):
+    """By transformers' Marian, by our class with the library's loop, by ours in both its ways."""
     marian, ours = models
     expected = marian.generate(**batch, **settings)
+    plain = bertlite.use_backend(copy.deepcopy(ours), "plain")
+    assert torch.equal(plain.generate(**batch, **settings), expected)
     assert torch.equal(ours.generate(**batch, **settings), expected)
     found = ours.generate(**batch, custom_generate=fast_generate, **settings)
     assert found.dtype == expected.dtype
@@ -83,7 +90,7 @@ def test_greedy(models, batch, settings, side, handed_over):
     ids, mask = padded(LENGTHS, side or "right", torch.Generator().manual_seed(1))
     batch = {"input_ids": ids} if side is None else {"input_ids": ids, "attention_mask": mask}
     assert_same(models, batch, **{"num_beams": 1, "max_new_tokens": 14} | settings)
-    assert handed_over == [None]
+    assert handed_over == [None, None]
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
@@ -96,7 +103,7 @@ def test_beams(models, batch, beams, length_penalty, early_stopping, handed_over
         "early_stopping": early_stopping,
     }
     assert_same(models, batch, max_new_tokens=14, num_return_sequences=beams // 2 + 1, **settings)
-    assert handed_over == [None]
+    assert handed_over == [None, None]
 
 
 def test_beams_in_int8_look_for_their_candidates_once(models, batch, monkeypatch):

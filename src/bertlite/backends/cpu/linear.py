@@ -72,6 +72,12 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
         return nn.functional.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return Product.apply(x, weight, bias)
+    if x.numel() == x.shape[-1]:
+        # A single row has another kernel, which adds up in another order. Two have that of all
+        # others, so that a text gives the same numbers alone as in any batch.
+        pair = x.reshape(1, -1).expand(2, -1).contiguous()
+        made = torch.ops.mkldnn._linear_pointwise.default(pair, weight, bias, "none", [], "")
+        return made[:1].view(*x.shape[:-1], -1)
     return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
 
 

@@ -136,7 +136,12 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             own = None
             if places is not None:
                 own = places[(places >= start) & (places < end)] - start
-            block = layers[-1](block, part, own) if own is None or len(own) else block[:0]
+            if own is None or len(own) > 1:
+                block = layers[-1](block, part, own)
+            elif len(own):  # a product of one row adds up in another order than all others
+                block = layers[-1](block, part, own.expand(2))[:1]
+            else:
+                block = block[:0]
             done.append(block.float())
             start = end
         made = done[0] if len(done) == 1 else torch.cat(done) if done else hidden_states
