@@ -24,7 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..hub.model_card import versions, write_model_card
+from ..hub.card import versions
+from .demo_card import write_demo_card
 
 LABELS = {0: "negative", 1: "positive"}
 MAX_LENGTH = 128  # tokens of a review; the longest has 78
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> int:
     )
     figures = {**recipe(arguments, splits), "baselines": rivals, **train(arguments, splits, output)}
     write_json(output / "metrics.json", figures)
-    write_model_card(output, figures)
+    write_demo_card(output, figures)
     say(
         f"[3/4] Held-out accuracy {figures['accuracy']:.4f}, F1 {figures['f1']:.4f}, "
         f"{len(splits['test'])} reviews."

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-LAYER = re.compile(
-    r"^(?P<stack>.*?)layers?\.(?P<number>\d+)\."
-)  # bertlite's names, and transformers' BERT
+# Names as BERT's and Marian's files have them: `encoder.layer.3.`, `decoder.layers.3.`, and
+# `embeddings.`, `shared.`, `embed_tokens.`, `embed_positions.`
+LAYER = re.compile(r"^(?P<stack>.*?)layers?\.(?P<number>\d+)\.")
+EMBEDDINGS = re.compile(r"(^|\.)(embeddings|shared|embed_\w+)\.")
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -167,7 +168,7 @@ def layers_from_top(model: nn.Module) -> dict[str, int]:
 
     Args:
         model: whose layers are called `layers.0` or `layer.0` and so on, and whose embeddings
-            `embeddings` or `shared`.
+            `embeddings`, `shared` or `embed_tokens` and the like.
     """
     names = [name for name, _ in model.named_parameters()]
     found = {name: match for name in names if (match := LAYER.match(name))}
@@ -179,7 +180,7 @@ def layers_from_top(model: nn.Module) -> dict[str, int]:
     for name in names:
         if name in found:
             below[name] = depths[found[name]["stack"]] - int(found[name]["number"])
-        elif "embeddings." in name or "shared." in name:
+        elif EMBEDDINGS.search(name):
             own = [depth for stack, depth in depths.items() if name.startswith(stack)] or [deepest]
             below[name] = max(own) + 1
         else:

@@ -1,0 +1,95 @@
+"""Which checkpoint a run goes on from, what a kill left behind, and what a full disk means."""
+
+import errno
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..pretraining.training import last_complete_checkpoint, step_of
+
+logger = logging.get_logger(__name__)
+STATE = "trainer_state.json"
+# What the system says of a disk that takes nothing more.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+# The same, of libraries that pass on the words alone (safetensors, torch.save).
+DISK_WORDS = re.compile(
+    "no space left|quota exceeded|read-only file system|file too large|failed writing file"
+    "|unexpected pos|inline_container|permission denied",
+    re.IGNORECASE,
+)
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint of a run, None where there is none.
+
+    One that a kill left half written is passed over with a warning, and removed by
+    `sweep_leftovers`.
+
+    Raises:
+        ValueError: checkpoints that once were whole are all damaged.
+    """
+    return last_complete_checkpoint(folder)
+
+
+def sweep_leftovers(folder: Path, checkpoint: Path | None) -> None:
+    """Remove what a kill left half written: checkpoints after the last whole one, and files that
+    were to be renamed.
+
+    Args:
+        folder: the run's own; other files in it are left alone.
+        checkpoint: the last whole one.
+    """
+    reached = -1 if checkpoint is None else step_of(checkpoint)
+    for path in sorted(folder.glob("checkpoint-*")):
+        if path.is_dir() and path.name.split("-")[1].isdigit() and step_of(path) > reached:
+            logger.warning(f"Removing {path}, which is not whole")
+            shutil.rmtree(path)
+    for path in [*folder.glob(".averaged-*"), *folder.glob(".*.json.part")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def steps_trained(checkpoint: Path | None) -> int:
+    """The updates that a checkpoint holds; 0 without one."""
+    if checkpoint is None:
+        return 0
+    return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["global_step"]
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error says that the disk took nothing more."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return True
+    return bool(DISK_WORDS.search(str(error)))
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of a full or read-only disk into one line that says what is still there.
+
+    Raises:
+        ValueError: such an error; any other goes on as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) or not is_disk_error(error):
+            raise
+        try:
+            checkpoint = last_complete_checkpoint(folder)
+        except ValueError:
+            checkpoint = None
+        kept = "no checkpoint was whole yet"
+        if checkpoint is not None:
+            kept = f"{checkpoint.name} is whole: make room and go on with resume"
+        raise ValueError(
+            f"output_dir must be on a disk that can be written, got {folder}: "
+            f"{' '.join(str(error).split())[:200]}; {kept}"
+        ) from error

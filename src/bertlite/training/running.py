@@ -1,0 +1,328 @@
+"""One run: its trainer is prepared, trains, and its model is measured and saved."""
+
+import contextlib
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from ..hub.run_card import write_run_card
+from ..tasks.base import Task
+from .adapters import add_adapters, merge_adapters
+from .arguments import make_arguments
+from .calibration import calibrate
+from .checkpoint_averaging import CheckpointAveraging
+from .checkpoints import disk_errors, find_checkpoint, steps_trained, sweep_leftovers
+from .class_weights import WeightedLoss, class_weights, count_classes
+from .freezing import freeze
+from .options import RecipeOptions
+from .overview import Overview, planned_steps, summary
+from .records import Settings, write_json, write_record
+from .starting import Start
+from .trainer import Extras, encode_rows, make_trainer, smooth_labels
+
+FIGURES_FILE = "metrics.json"
+# What the library measures beside the figures.
+NOISE = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class FinetuneResult:
+    """What a run made.
+
+    Attributes:
+        model: the trained one, as it was saved.
+        tokenizer: its tokenizer.
+        metrics: those of "train", and of "validation" and "test" where such rows were given; of
+            several seeds also "seeds", with the figures of each, their mean and their spread.
+        output_dir: the folder with all of it.
+        trainer: the library's trainer, with its log; of several seeds the kept one's.
+        problems: the bad rows that were left out (`bertlite.data.Problems`); `problems.total`
+            counts them.
+        overview: the block of text that was shown before training.
+    """
+
+    model: Any
+    tokenizer: Any
+    metrics: dict[str, Any]
+    output_dir: str
+    trainer: Any = field(repr=False)
+    problems: Any = field(repr=False, default=None)
+    overview: str = field(repr=False, default="")
+
+
+@dataclass
+class Job:
+    """A run whose options and data are checked, ready to be trained once or with several seeds."""
+
+    task: Task
+    start: Start
+    data: Any
+    settings: Settings
+    arguments: Any
+    extras: Extras
+    say: Callable[[str], None]
+    seeds: list[int]
+
+
+def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, Overview]:
+    """The trainer of a run, and what is to be said before it starts.
+
+    Raises:
+        ValueError: see `finetune`.
+    """
+    data, recipe = job.data, job.settings.recipe_options
+    best = None if data.validation is None else job.task.best_metric(data.problem_type)
+    arguments = make_arguments(
+        job.task, seeded(job.arguments, output_dir, seed), output_dir, best, recipe
+    )
+    start = job.start.again() if job.seeds else job.start
+    model = build_model(start, data, recipe, arguments)
+    weights = weights_of(job, arguments)
+    kind = data.problem_type or "single_label_classification"
+    extras = Extras(
+        job.extras.callbacks,
+        job.extras.compute_metrics,
+        None if weights is None else WeightedLoss(weights, kind),
+    )
+    trainer = make_trainer(
+        start,
+        model,
+        arguments,
+        data,
+        job.settings.task_options,
+        recipe,
+        extras=extras,
+        shuffle_buffer=job.settings.data_options.shuffle_buffer,
+    )
+    overview = Overview(
+        job.task,
+        data,
+        trainer,
+        job.settings.task_options,
+        recipe,
+        start.new_weights,
+        weights,
+        job.seeds,
+    )
+    return trainer, overview
+
+
+def build_model(start: Start, data: Any, recipe: RecipeOptions, arguments: Any) -> Any:
+    """The model as it is trained: its head, smoothing, frozen parts and adapters."""
+    model = start.build(data.labels, data.problem_type, arguments.seed)
+    smooth_labels(model, arguments, recipe.label_smoothing)
+    if recipe.freeze is not None:
+        freeze(model, recipe.freeze)
+    return add_adapters(model, recipe.lora_rank) if recipe.lora else model
+
+
+def seeded(arguments: Any, output_dir: str, seed: int | None) -> Any:
+    """The arguments of one of several runs: its own folder and seed."""
+    if seed is None:
+        return arguments
+    if isinstance(arguments, TrainingArguments):
+        changed = copy.copy(arguments)
+        changed.output_dir, changed.seed = output_dir, seed
+        return changed
+    return {**(arguments or {}), "seed": seed}
+
+
+def weights_of(job: Job, arguments: TrainingArguments) -> list[float] | None:
+    """The classes' weights in the loss, None where all are equal.
+
+    Raises:
+        ValueError: weights for a task without classes, or beside label smoothing.
+    """
+    given, data = job.settings.recipe_options.class_weights, job.data
+    if given is None:
+        return None
+    if data.labels is None:
+        raise ValueError(
+            f"class_weights must come with a task that has classes, got {job.task.name}"
+            f"{' of numbers' if data.problem_type == 'regression' else ''}"
+        )
+    if arguments.label_smoothing_factor:
+        raise ValueError("class_weights and label_smoothing_factor exclude each other, got both")
+    streams = isinstance(data.train, IterableDataset)
+    counts = None if streams else count_classes(job.task.name, data.train, data.labels)
+    several = data.problem_type == "multi_label_classification"
+    return class_weights(
+        given, counts, data.labels, rows=len(data.train) if several and not streams else None
+    )
+
+
+def train_once(
+    job: Job, target: Path, resume: bool, seed: int | None = None, *, silent: bool = False
+) -> FinetuneResult:
+    """Train, measure and save in one folder.
+
+    Args:
+        job: what is trained.
+        target: the folder.
+        resume: go on from the last whole checkpoint there, if there is one.
+        seed: of one of several runs; None: that of the arguments.
+        silent: leave out the block before training.
+    """
+    trainer, overview = prepare_trainer(job, str(target), seed)
+    text = str(overview)
+    if not silent:
+        job.say(text)
+    with disk_errors(target):
+        checkpoint = checkpoint_of(trainer, target, resume)
+        done = finished(trainer, target, checkpoint)
+        if done is not None:
+            job.say(
+                f"resume: the run in {target} is finished, after {done['train']['steps']:,} steps; "
+                "no step more is trained"
+            )
+        record = write_record(
+            target,
+            job.settings,
+            trainer.args,
+            task=job.task.name,
+            model=model_name(job.start.model),
+            labels=job.data.labels,
+            problem_type=job.data.problem_type,
+            rows={name: row_count(rows) for name, rows in job.data.splits.items()},
+            left_out=dict(job.data.problems.counts),
+            class_weights=overview.weights,
+        )
+        seconds = train(trainer, checkpoint)
+        figures: dict[str, Any] = {
+            "train": done["train"]
+            if done is not None
+            else {
+                "seconds": round(seconds, 1),
+                "loss": last_loss(trainer),
+                "steps": trainer.state.global_step,
+                **({"resumed_at": steps_trained(checkpoint)} if checkpoint else {}),
+            }
+        }
+        return finish(job, trainer, figures, target, record, text)
+
+
+def model_name(model: Any) -> str | None:
+    """What a record says of the model that a run starts from."""
+    return None if model is None else str(getattr(model, "name_or_path", model))
+
+
+def row_count(rows: Any) -> int | None:
+    """How many rows; None where they stream."""
+    return None if isinstance(rows, IterableDataset) else len(rows)
+
+
+def checkpoint_of(trainer: Any, target: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from; what a kill left half written is removed."""
+    named = trainer.args.resume_from_checkpoint
+    if named is not None and str(named).lower() not in ("last", "true"):
+        return Path(named)
+    if not resume and named is None:
+        return None
+    checkpoint = find_checkpoint(target)
+    sweep_leftovers(target, checkpoint)
+    if checkpoint is None:
+        logger.warning(f"resume: {target} holds no whole checkpoint: the run starts anew")
+    return checkpoint
+
+
+def finished(trainer: Any, target: Path, checkpoint: Path | None) -> dict[str, Any] | None:
+    """The figures of a run that has made all its steps and was saved; None for any other."""
+    planned = planned_steps(trainer)
+    if checkpoint is None or planned is None or steps_trained(checkpoint) < planned:
+        return None
+    if not (target / FIGURES_FILE).is_file():
+        return None
+    figures = read_figures(target)
+    return figures if figures.get("train", {}).get("steps") == planned else None
+
+
+def read_figures(target: Path) -> dict[str, Any]:
+    """What `metrics.json` of a run holds; nothing where it is no JSON."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((target / FIGURES_FILE).read_text(encoding="utf-8"))
+    return {}
+
+
+def train(trainer: Any, checkpoint: Path | None) -> float:
+    """Train, from a checkpoint where there is one; the seconds that it took."""
+    start = time.perf_counter()
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except ImportError as error:
+        raise ValueError(f"arguments: {' '.join(str(error).split())}") from error
+    return time.perf_counter() - start
+
+
+def last_loss(trainer: Any) -> float:
+    """The training loss over the run."""
+    found = [entry["train_loss"] for entry in trainer.state.log_history if "train_loss" in entry]
+    return found[-1] if found else math.nan
+
+
+def finish(
+    job: Job,
+    trainer: Any,
+    figures: dict[str, Any],
+    target: Path,
+    record: dict[str, Any],
+    overview: str,
+) -> FinetuneResult:
+    """Measure the final model, and save it with its tokenizer, figures and card."""
+    data, tokenizer = job.data, trainer.processing_class
+    main = trainer.is_world_process_zero()
+    model = final_model(trainer, target)
+    if job.settings.recipe_options.calibrate:
+        found = calibrate(job.task.name, model, tokenizer, data, trainer.task_options)
+        if found:
+            figures["train"]["calibration"] = found
+    for name in ("validation", "test"):
+        if (rows := getattr(data, name)) is not None:
+            figures[name] = measure_split(job, trainer, list(rows), name)
+    if main:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        write_json(target / FIGURES_FILE, figures)
+        write_run_card(target, job.task, model, figures, record, trainer)
+    if data.problems and isinstance(data.train, IterableDataset):  # found while training
+        logger.warning(f"left out: {data.problems}")
+    job.say(summary(figures, trainer, target))
+    return FinetuneResult(model, tokenizer, figures, str(target), trainer, data.problems, overview)
+
+
+def final_model(trainer: Any, target: Path) -> Any:
+    """The model that is saved: adapters merged, or the mean of the last checkpoints."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    main = trainer.is_world_process_zero()
+    trainer.model = model = merge_adapters(model, target if main else None)
+    for each in trainer.callback_handler.callbacks:
+        if isinstance(each, CheckpointAveraging):
+            model.load_state_dict(type(model).from_pretrained(target / each.folder).state_dict())
+    return model
+
+
+def measure_split(job: Job, trainer: Any, rows: list, name: str) -> dict[str, Any]:
+    """The task's figures of rows, and those of the user's own `compute_metrics`."""
+    figures = trainer.measure(rows, show_progress=not trainer.args.disable_tqdm)
+    if trainer.compute_metrics is None:
+        return figures
+    features = encode_rows(
+        job.task,
+        Dataset.from_list(rows),
+        trainer.processing_class,
+        trainer.model,
+        job.settings.task_options,
+    )
+    trainer.measured_rows = rows
+    found = trainer.predict(features, metric_key_prefix=name).metrics
+    own = {key.removeprefix(f"{name}_"): value for key, value in found.items()}
+    return {**{key: value for key, value in own.items() if key not in NOISE}, **figures}
