@@ -79,11 +79,13 @@ def main(argv: list[str]) -> int:
 
 
 def help_all(argv: list[str]) -> int:
-    """Every option of a task, with its default in the library."""
+    """Every option of a task, with the default that its runs have."""
     name = next((word for word in argv if not word.startswith("-")), "sequence-classification")
-    kinds = [*KINDS, task_named(name).arguments_class]
-    description = "Every option, with its default in the library."
-    say(make_parser(f"bertlite finetune {name}", description, kinds).format_help())
+    task = task_named(name)
+    description = "Every option, with its default for this task."
+    parser = make_parser(f"bertlite finetune {name}", description, [*KINDS, task.arguments_class])
+    parser.set_defaults(**task.arguments(), save_strategy="epoch")
+    say(parser.format_help())
     return 0
 
 

@@ -186,7 +186,8 @@ def data_lines(record: Mapping[str, Any]) -> list[str]:
     reasons = record.get("left_out") or {}
     total = sum(reasons.values())
     listed = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.items())
-    lines.append(f"left out: {total:,} bad rows" + (f" ({listed})" if reasons else ""))
+    rows = "bad row" if total == 1 else "bad rows"
+    lines.append(f"left out: {total:,} {rows}" + (f" ({listed})" if reasons else ""))
     if record.get("labels"):
         lines.append(f"labels: {', '.join(map(str, record['labels'][:50]))}")
     return lines
@@ -243,7 +244,10 @@ def special_lines(record: Mapping[str, Any]) -> list[str]:
         listed = ", ".join(f"{label} {weight:.3g}" for label, weight in pairs)
         lines.append(f"Classes weigh in the loss: {listed}.")
     if recipe.get("freeze") is not None:
-        lines.append(f"Frozen: {recipe['freeze']}.")
+        parts = str(recipe["freeze"])
+        lines.append(
+            f"Frozen: {f'embeddings and the first {parts} layers' if parts.isdigit() else parts}."
+        )
     if recipe.get("lora"):
         lines.append(f"Low-rank adapters of rank {recipe['lora_rank']}, merged into the weights.")
     if recipe.get("average_last"):

@@ -6,6 +6,7 @@ with the adapters merged into its weights, which loads everywhere; the folder `a
 holds the adapters alone, for `peft.PeftModel.from_pretrained`.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def add_adapters(model: Any, rank: int) -> Any:
         target_modules=linear,
         modules_to_save=trained_whole(model) or None,
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():  # it asks by an older name whether activations are kept
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, config)
 
 
 def trained_whole(model: Any) -> list[str]:

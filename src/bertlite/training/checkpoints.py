@@ -48,12 +48,12 @@ def sweep_leftovers(folder: Path, checkpoint: Path | None) -> None:
     for path in sorted(folder.glob("checkpoint-*")):
         if path.is_dir() and path.name.split("-")[1].isdigit() and step_of(path) > reached:
             logger.warning(f"Removing {path}, which is not whole")
-            shutil.rmtree(path)
-    for path in [*folder.glob(".averaged-*"), *folder.glob(".*.json.part")]:
+            shutil.rmtree(path, ignore_errors=True)  # another process may be faster
+    for path in [*folder.glob(".averaged-*"), *folder.glob(".*.part")]:
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def steps_trained(checkpoint: Path | None) -> int:

@@ -102,7 +102,7 @@ def finetune(
     if not check:  # before the work that reading the data may be
         make_output_dir(target)
     check_arguments(chosen, arguments)
-    with quiet(reading=True):
+    with quiet(reading=True, told=say is not None):
         start = Start.check(chosen, model, tokenizer, settings.model_options)
         data = read_data(task, settings, start, arguments)
     job = Job(

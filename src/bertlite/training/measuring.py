@@ -19,6 +19,14 @@ from ..tasks.base import Task, TaskOptions
 from .adapters import plain_model
 from .class_weights import WeightedCount
 
+# What an evaluation of the library holds beside figures.
+NOT_FIGURES = (
+    "epoch",
+    "runtime",
+    "samples_per_second",
+    "steps_per_second",
+    "model_preparation_time",
+)
 Metrics = Callable[[EvalPrediction], dict[str, float]]
 
 
@@ -34,6 +42,7 @@ class MeasuringMixin(WeightedCount):
     task: Task
     task_options: TaskOptions
     measured_rows: list[dict[str, Any]]
+    finished = False  # all steps are made: `train` loads what a checkpoint holds, and ends
     finite: torch.Tensor | None = None  # whether all losses since the last look were numbers
     model: Any
     accelerator: Any
@@ -116,7 +125,7 @@ class MeasuringMixin(WeightedCount):
                 mark_complete(folder)
 
     def _run_epoch(self, *args, **kwargs):
-        if self.state.global_step >= self.state.max_steps:  # a finished run that is resumed
+        if self.finished or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
@@ -124,7 +133,8 @@ class MeasuringMixin(WeightedCount):
     def _determine_best_metric(self, metrics, trial):
         name = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
         if self.args.metric_for_best_model is not None and name not in metrics:
-            names = ", ".join(each.removeprefix("eval_") for each in sorted(metrics))
+            found = {each.removeprefix("eval_") for each in metrics}
+            names = ", ".join(sorted(found - set(NOT_FIGURES)))
             raise ValueError(
                 f"metric_for_best_model must be one of {names}, got "
                 f"{self.args.metric_for_best_model!r}"

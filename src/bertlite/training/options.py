@@ -105,8 +105,9 @@ class DataOptions:
         given.update(columns=self.column_map(), labels=list(self.labels) or None)
         if self.validation_share is not None:
             given["validation"] = None
+        given.update(changes)
         given.update({name: as_rows(given[name]) for name in ("train", "validation", "test")})
-        return prepare(task, **{**given, **changes})
+        return prepare(task, **given)
 
 
 def as_rows(value: Any) -> Any:

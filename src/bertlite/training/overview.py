@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute
 import torch
 from datasets import IterableDataset
 
+from ..inference.loading import position_limit
 from ..tasks.base import Task, TaskOptions
 from .adapters import is_adapted, plain_model
 from .class_weights import count_classes
@@ -15,6 +18,7 @@ from .options import RecipeOptions
 
 WIDTH = 100
 NAMED = 12  # labels that are listed one by one
+CHUNK = 1000  # rows that are tokenized at a time
 
 
 @dataclasses.dataclass
@@ -170,11 +174,11 @@ def length_line(task: Task, rows: Any, trainer: Any, model: Any, options: TaskOp
         return f"{len(features):,} windows of {len(rows):,} rows: long ones are read in parts"
     sides = [("row", "input_ids", limit_of(task, model, tokenizer, options))]
     if "target" in rows.column_names:
-        longest = max((len(ids) for ids in features["labels"]), default=0)
-        sides.append(("target", "labels", longest))
+        wanted = options.max_target_length or task.max_target_length  # type: ignore[attr-defined]
+        sides.append(("target", "labels", position_limit(model, tokenizer, wanted)))
     parts = []
     for name, column, limit in sides:
-        cut = count_cut(task, rows, features[column], tokenizer, limit, column)
+        cut = count_cut(rows, features, tokenizer, limit, column)
         share = f"{cut:,} of {len(rows):,} {name}s ({cut / max(len(rows), 1):.1%})"
         parts.append(f"{share} are cut at {limit:,} tokens" if cut else f"no {name} is cut")
     return ", ".join(parts)
@@ -186,30 +190,40 @@ def limit_of(task: Task, model: Any, tokenizer: Any, options: TaskOptions) -> in
     return limit(model, tokenizer, options)
 
 
-def count_cut(task: Task, rows: Any, features: Any, tokenizer: Any, limit: int, column: str) -> int:
+def count_cut(rows: Any, features: Any, tokenizer: Any, limit: int, column: str) -> int:
     """Rows that were longer than `limit` tokens; only those that fill it are tokenized again."""
-    cut = 0
-    for row, ids in zip(rows, features, strict=True):
-        longest = max(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
-        if longest >= limit:
-            cut += whole_length(row, tokenizer, column) > limit
-    return cut
+    kept = features.with_format("arrow")[:][column]
+    if pyarrow.types.is_list(kept.type.value_type):  # choices: the longest of a row
+        lengths = np.array([max(map(len, row)) for row in kept.to_pylist()])
+    else:
+        lengths = pyarrow.compute.list_value_length(kept).to_numpy()
+    full = rows.select(np.flatnonzero(lengths >= limit))
+    return sum(
+        length > limit
+        for start in range(0, len(full), CHUNK)
+        for length in whole_lengths(full[start : start + CHUNK], tokenizer, column)
+    )
 
 
-def whole_length(row: Mapping[str, Any], tokenizer: Any, column: str) -> int:
-    """Tokens of a row that is not cut."""
-    run: dict[str, Any] = {"add_special_tokens": True, "verbose": False}
+def whole_lengths(rows: Mapping[str, list], tokenizer: Any, column: str) -> list[int]:
+    """Tokens of rows, given by columns, that are not cut."""
+    run: dict[str, Any] = {"verbose": False}
     if column == "labels":
-        return len(tokenizer(text_target=row["target"], **run)["input_ids"])
-    if "choices" in row:
-        pairs = [[row["question"], choice] for choice in row["choices"]]
-        return max(len(tokenizer(*pair, **run)["input_ids"]) for pair in pairs)
-    if "tokens" in row:
-        return len(tokenizer(row["tokens"], is_split_into_words=True, **run)["input_ids"])
-    if "context" in row:
-        return len(tokenizer(row["question"], row["context"], **run)["input_ids"])
-    text = row["source"] if "source" in row else row["text"]
-    return len(tokenizer(text, row.get("text_pair"), **run)["input_ids"])
+        # What the decoder writes: no start token, and one end token.
+        found = tokenizer(text_target=rows["target"], add_special_tokens=False, **run)
+        return [len(ids) + 1 for ids in found["input_ids"]]
+    if "choices" in rows:
+        pairs = zip(rows["question"], rows["choices"], strict=True)
+        each = [tokenizer([question] * len(some), some, **run) for question, some in pairs]
+        return [max(map(len, found["input_ids"])) for found in each]
+    if "tokens" in rows:
+        found = tokenizer(rows["tokens"], is_split_into_words=True, **run)
+    elif "context" in rows:
+        found = tokenizer(rows["question"], rows["context"], **run)
+    else:
+        texts = rows["source"] if "source" in rows else rows["text"]
+        found = tokenizer(texts, rows.get("text_pair"), **run)
+    return list(map(len, found["input_ids"]))
 
 
 def device_of(args: Any) -> str:

@@ -1,5 +1,6 @@
 """What a run shows while it works: one bar, and nothing of the libraries below it."""
 
+import logging as stdlib_logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,8 +9,6 @@ import datasets
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.utils import logging
-
-HIDDEN = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 
 class ProgressBar(TrainerCallback):
@@ -35,7 +34,7 @@ class ProgressBar(TrainerCallback):
         figures = {
             name.removeprefix("eval_"): value
             for name, value in (logs or {}).items()
-            if name not in HIDDEN and name.startswith("eval_")
+            if name.startswith("eval_")
         }
         if "loss" in (logs or {}):
             self.shown["loss"] = f"{logs['loss']:.4g}"
@@ -59,17 +58,22 @@ class ProgressBar(TrainerCallback):
 
 
 @contextmanager
-def quiet(*, reading: bool = False) -> Iterator[None]:
+def quiet(*, reading: bool = False, told: bool = False) -> Iterator[None]:
     """Keep what transformers and datasets log, and their progress bars, from the screen.
 
     Errors are still shown. What they say of new weights, rows and steps, the run says itself.
 
     Args:
         reading: leave the bars with which long files are checked.
+        told: keep the data's own warnings back, too: the block before training has them.
     """
+    data = stdlib_logging.getLogger("bertlite.data")
+    data_level = data.level
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     maps = datasets.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    if told:
+        data.setLevel(stdlib_logging.ERROR)
     if not reading:
         logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -77,6 +81,7 @@ def quiet(*, reading: bool = False) -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+        data.setLevel(data_level)
         if bars:
             logging.enable_progress_bar()
         if maps:

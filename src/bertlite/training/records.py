@@ -104,7 +104,7 @@ def make_output_dir(path: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file that appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write it
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     part.write_text(text + "\n", encoding="utf-8")
     os.replace(part, path)

@@ -1,6 +1,5 @@
 """One run: its trainer is prepared, trains, and its model is measured and saved."""
 
-import contextlib
 import copy
 import json
 import math
@@ -23,15 +22,14 @@ from .checkpoint_averaging import CheckpointAveraging
 from .checkpoints import disk_errors, find_checkpoint, steps_trained, sweep_leftovers
 from .class_weights import WeightedLoss, class_weights, count_classes
 from .freezing import freeze
+from .measuring import NOT_FIGURES
 from .options import RecipeOptions
 from .overview import Overview, planned_steps, summary
-from .records import Settings, write_json, write_record
+from .records import RUN_FILE, Settings, read_record, write_json, write_record
 from .starting import Start
 from .trainer import Extras, encode_rows, make_trainer, smooth_labels
 
 FIGURES_FILE = "metrics.json"
-# What the library measures beside the figures.
-NOISE = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 logger = logging.get_logger(__name__)
 
 
@@ -179,11 +177,14 @@ def train_once(
         job.say(text)
     with disk_errors(target):
         checkpoint = checkpoint_of(trainer, target, resume)
-        done = finished(trainer, target, checkpoint)
+        before, planned = steps_trained(checkpoint), planned_steps(trainer)
+        done = finished(target, before, planned)
+        trainer.finished = done is not None
+        trainer.accelerator.wait_for_everyone()  # all have read the record before it is replaced
         if done is not None:
             job.say(
-                f"resume: the run in {target} is finished, after {done['train']['steps']:,} steps; "
-                "no step more is trained"
+                f"resume: the run in {target} is finished, after {before:,} steps; no step more is "
+                "trained"
             )
         record = write_record(
             target,
@@ -196,19 +197,21 @@ def train_once(
             rows={name: row_count(rows) for name, rows in job.data.splits.items()},
             left_out=dict(job.data.problems.counts),
             class_weights=overview.weights,
+            planned_steps=planned,
         )
         seconds = train(trainer, checkpoint)
-        figures: dict[str, Any] = {
-            "train": done["train"]
-            if done is not None
-            else {
-                "seconds": round(seconds, 1),
-                "loss": last_loss(trainer),
-                "steps": trainer.state.global_step,
-                **({"resumed_at": steps_trained(checkpoint)} if checkpoint else {}),
-            }
-        }
+        figures = {"train": done or training_figures(trainer, seconds, before)}
         return finish(job, trainer, figures, target, record, text)
+
+
+def training_figures(trainer: Any, seconds: float, before: int) -> dict[str, Any]:
+    """What training took; of a resumed run, of its steps since then."""
+    figures = {
+        "seconds": round(seconds, 1),
+        "loss": last_loss(trainer),
+        "steps": trainer.state.global_step,
+    }
+    return {**figures, "resumed_at": before} if before else figures
 
 
 def model_name(model: Any) -> str | None:
@@ -235,22 +238,24 @@ def checkpoint_of(trainer: Any, target: Path, resume: bool) -> Path | None:
     return checkpoint
 
 
-def finished(trainer: Any, target: Path, checkpoint: Path | None) -> dict[str, Any] | None:
-    """The figures of a run that has made all its steps and was saved; None for any other."""
-    planned = planned_steps(trainer)
-    if checkpoint is None or planned is None or steps_trained(checkpoint) < planned:
-        return None
-    if not (target / FIGURES_FILE).is_file():
-        return None
-    figures = read_figures(target)
-    return figures if figures.get("train", {}).get("steps") == planned else None
+def finished(target: Path, steps: int, planned: int | None) -> dict[str, Any] | None:
+    """The training figures of a run that ended and was saved; None for any other.
 
-
-def read_figures(target: Path) -> dict[str, Any]:
-    """What `metrics.json` of a run holds; nothing where it is no JSON."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((target / FIGURES_FILE).read_text(encoding="utf-8"))
-    return {}
+    Args:
+        target: the run's folder.
+        steps: that the checkpoint holds which the run would go on from.
+        planned: steps of the whole run. One that stopped before them is finished too, unless more
+            or fewer were planned than now.
+    """
+    if not steps:
+        return None
+    try:
+        figures = json.loads((target / FIGURES_FILE).read_text(encoding="utf-8"))["train"]
+        earlier = read_record(target / RUN_FILE).get("planned_steps")
+    except (OSError, ValueError, KeyError):
+        return None
+    ended = figures.get("steps") == steps and (earlier == planned or steps == planned)
+    return figures if ended else None
 
 
 def train(trainer: Any, checkpoint: Path | None) -> float:
@@ -291,6 +296,8 @@ def finish(
     if main:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
+        record["left_out"] = dict(data.problems.counts)  # of a stream, found while training
+        write_json(target / RUN_FILE, record)
         write_json(target / FIGURES_FILE, figures)
         write_run_card(target, job.task, model, figures, record, trainer)
     if data.problems and isinstance(data.train, IterableDataset):  # found while training
@@ -325,4 +332,5 @@ def measure_split(job: Job, trainer: Any, rows: list, name: str) -> dict[str, An
     trainer.measured_rows = rows
     found = trainer.predict(features, metric_key_prefix=name).metrics
     own = {key.removeprefix(f"{name}_"): value for key, value in found.items()}
-    return {**{key: value for key, value in own.items() if key not in NOISE}, **figures}
+    noise = ("loss", *NOT_FIGURES)
+    return {**{key: value for key, value in own.items() if key not in noise}, **figures}
