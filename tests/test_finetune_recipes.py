@@ -302,7 +302,7 @@ def test_seeds_that_are_none_are_refused(given):
 # ---- calibration
 
 
-def test_a_classifier_is_calibrated_on_its_validation_rows(given):
+def test_a_classifier_is_calibrated_on_its_validation_rows(given, tmp_path):
     given["arguments"] = {**QUIET, "max_steps": 8, "learning_rate": 1e-3}
     result = finetune(
         CLASSIFICATION, **given, validation=given["train"], test=given["train"], say=None
@@ -316,6 +316,10 @@ def test_a_classifier_is_calibrated_on_its_validation_rows(given):
     assert "A temperature of" not in card(given)
     assert f"a temperature of {found['temperature']:.3f} was fitted" in card(given)
     BertForSequenceClassification.from_pretrained(given["output_dir"])  # knows the field by no name
+    # Trained on without validation rows, the model has no temperature of an earlier run.
+    further = {**given, "model": given["output_dir"], "output_dir": tmp_path / "further"}
+    model = finetune(CLASSIFICATION, **further, say=None).model
+    assert model.config.calibration_temperature is None
     other = {**given, "output_dir": given["output_dir"].with_name("plain")}
     plain = finetune(CLASSIFICATION, **other, validation=given["train"], calibrate=False, say=None)
     assert "calibration" not in plain.metrics["train"]

@@ -202,6 +202,33 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
         raise KeyError("a bug")
 
 
+def test_checkpoints_of_an_earlier_version_are_taken_and_left_alone(given, tmp_path):
+    """They have no note of their files: the state that is written last says that they are whole."""
+    out = tmp_path / "out"
+    first = finetune(CLASSIFICATION, output_dir=out, **given)
+    for name in ("checkpoint-3", "checkpoint-4"):
+        shutil.rmtree(out / name)
+    for path in out.glob("checkpoint-*/complete.json"):
+        path.unlink()
+    (out / "checkpoint-9").mkdir()
+    (out / "checkpoint-9" / "trainer_state.json").write_text('{"global_step"')
+    again = finetune(CLASSIFICATION, output_dir=out, resume=True, **given)
+    assert again.metrics["train"]["resumed_at"] == 2
+    assert (out / "checkpoint-1").is_dir()
+    assert not (out / "checkpoint-9").exists()
+    same_weights(first.model.state_dict(), again.model.state_dict())
+
+
+def test_damaged_checkpoints_are_not_thrown_away(given, tmp_path):
+    out = tmp_path / "out"
+    finetune(CLASSIFICATION, output_dir=out, **given)
+    for path in out.glob("checkpoint-*/model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match="whole checkpoint in output_dir, got damaged ones only"):
+        finetune(CLASSIFICATION, output_dir=out, resume=True, **given)
+    assert len(list(out.glob("checkpoint-*"))) == 4
+
+
 def test_a_checkpoint_that_is_named_is_taken(given, tmp_path):
     out = tmp_path / "out"
     first = finetune(CLASSIFICATION, output_dir=out, **given)
@@ -209,6 +236,9 @@ def test_a_checkpoint_that_is_named_is_taken(given, tmp_path):
     again = finetune(CLASSIFICATION, output_dir=out, **given)
     assert again.metrics["train"]["resumed_at"] == 2
     same_weights(first.model.state_dict(), again.model.state_dict())
+    given["arguments"] = {**STEPS, "resume_from_checkpoint": str(out / "checkpoint-7")}
+    with pytest.raises(ValueError, match="last or the folder of a checkpoint, got .*checkpoint-7"):
+        finetune(CLASSIFICATION, output_dir=out, **given)
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ def calibrate(task: str, model: Any, tokenizer: Any, data: Any, options: Any) ->
     single = data.problem_type == "single_label_classification"
     if task != "sequence-classification" or data.validation is None or not (several or single):
         return {}
-    setattr(model.config, FIELD, None)  # what is fitted is the model itself
+    forget_temperature(model)  # what is fitted is the model itself
     found: dict[str, Any] = {}
     for split in ("validation", "test"):
         rows = getattr(data, split)
@@ -152,6 +152,12 @@ def calibrate(task: str, model: Any, tokenizer: Any, data: Any, options: Any) ->
         found[split] = {f"{name}_uncalibrated": value for name, value in before.items()} | after
     setattr(model.config, FIELD, found["temperature"])
     return found
+
+
+def forget_temperature(model: Any) -> None:
+    """Take an earlier run's temperature away: it says nothing of weights that are trained on."""
+    if hasattr(model.config, FIELD):
+        setattr(model.config, FIELD, None)
 
 
 def label_scores(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from ..pretraining.training import last_complete_checkpoint, step_of
+from ..pretraining.training import MARKER, is_complete, step_of
 
 logger = logging.get_logger(__name__)
 STATE = "trainer_state.json"
@@ -24,30 +24,61 @@ DISK_WORDS = re.compile(
 )
 
 
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is as it was written.
+
+    Of one without the note of its files (an earlier version wrote it, or a kill came just before
+    the note), the state that is written last decides.
+    """
+    if (checkpoint / MARKER).exists():
+        return is_complete(checkpoint)
+    try:
+        return steps_trained(checkpoint) == step_of(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, whole or not, the newest first."""
+    found = [
+        path
+        for path in folder.glob("checkpoint-*")
+        if path.is_dir() and path.name.split("-", 1)[1].isdigit()
+    ]
+    return sorted(found, key=step_of, reverse=True)
+
+
 def find_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint of a run, None where there is none.
 
-    One that a kill left half written is passed over with a warning, and removed by
-    `sweep_leftovers`.
+    One that a kill left half written, or that was damaged, is passed over with a warning.
 
     Raises:
-        ValueError: checkpoints that once were whole are all damaged.
+        ValueError: checkpoints that once were whole are all damaged: beginning anew would throw the
+            run away.
     """
-    return last_complete_checkpoint(folder)
+    damaged = []
+    for path in numbered(folder):
+        if is_whole(path):
+            return path
+        logger.warning(f"Passing over {path}, which is not whole")
+        damaged += [path.name] if (path / MARKER).exists() else []
+    if damaged:
+        raise ValueError(
+            f"resume must find a whole checkpoint in output_dir, got damaged ones only, "
+            f"{', '.join(damaged)}: bring one back, or delete them to begin anew"
+        )
+    return None
 
 
-def sweep_leftovers(folder: Path, checkpoint: Path | None) -> None:
-    """Remove what a kill left half written: checkpoints after the last whole one, and files that
-    were to be renamed.
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what a kill left half written: checkpoints, and files that were to be renamed.
 
-    Args:
-        folder: the run's own; other files in it are left alone.
-        checkpoint: the last whole one.
+    Checkpoints that once were whole, and all other files, are left alone.
     """
-    reached = -1 if checkpoint is None else step_of(checkpoint)
-    for path in sorted(folder.glob("checkpoint-*")):
-        if path.is_dir() and path.name.split("-")[1].isdigit() and step_of(path) > reached:
-            logger.warning(f"Removing {path}, which is not whole")
+    for path in numbered(folder):
+        if not (path / MARKER).exists() and not is_whole(path):
+            logger.warning(f"Removing {path}, which was half written")
             shutil.rmtree(path, ignore_errors=True)  # another process may be faster
     for path in [*folder.glob(".averaged-*"), *folder.glob(".*.part")]:
         if path.is_dir():
@@ -83,7 +114,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if isinstance(error, ValueError) or not is_disk_error(error):
             raise
         try:
-            checkpoint = last_complete_checkpoint(folder)
+            checkpoint = find_checkpoint(folder)
         except ValueError:
             checkpoint = None
         kept = "no checkpoint was whole yet"

@@ -97,6 +97,7 @@ def finetune(
     )
     if settings.data_options.train is None and settings.data_options.dataset is None:
         raise ValueError("train must name a file to train on, or dataset a data set, got neither")
+    chosen_seeds = check_seeds(seeds)
     resume = resume or bool(of_arguments(arguments, "resume_from_checkpoint"))
     target = check_output_dir(output_dir, task, resume)
     if not check:  # before the work that reading the data may be
@@ -113,7 +114,7 @@ def finetune(
         arguments,
         Extras(list(callbacks or []), compute_metrics),
         say or (lambda text: None),
-        check_seeds(seeds),
+        chosen_seeds,
     )
     with quiet():
         if check:

@@ -17,9 +17,9 @@ from ..hub.run_card import write_run_card
 from ..tasks.base import Task
 from .adapters import add_adapters, merge_adapters
 from .arguments import make_arguments
-from .calibration import calibrate
+from .calibration import calibrate, forget_temperature
 from .checkpoint_averaging import CheckpointAveraging
-from .checkpoints import disk_errors, find_checkpoint, steps_trained, sweep_leftovers
+from .checkpoints import STATE, disk_errors, find_checkpoint, steps_trained, sweep_leftovers
 from .class_weights import WeightedLoss, class_weights, count_classes
 from .freezing import freeze
 from .measuring import NOT_FIGURES
@@ -118,6 +118,7 @@ def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, O
 def build_model(start: Start, data: Any, recipe: RecipeOptions, arguments: Any) -> Any:
     """The model as it is trained: its head, smoothing, frozen parts and adapters."""
     model = start.build(data.labels, data.problem_type, arguments.seed)
+    forget_temperature(model)
     smooth_labels(model, arguments, recipe.label_smoothing)
     if recipe.freeze is not None:
         freeze(model, recipe.freeze)
@@ -173,6 +174,8 @@ def train_once(
     """
     trainer, overview = prepare_trainer(job, str(target), seed)
     text = str(overview)
+    if not trainer.is_world_process_zero():
+        job.say = lambda text: None
     if not silent:
         job.say(text)
     with disk_errors(target):
@@ -228,11 +231,15 @@ def checkpoint_of(trainer: Any, target: Path, resume: bool) -> Path | None:
     """The checkpoint to go on from; what a kill left half written is removed."""
     named = trainer.args.resume_from_checkpoint
     if named is not None and str(named).lower() not in ("last", "true"):
+        if not Path(named, STATE).is_file():
+            raise ValueError(
+                f"resume_from_checkpoint must be last or the folder of a checkpoint, got {named}"
+            )
         return Path(named)
     if not resume and named is None:
         return None
     checkpoint = find_checkpoint(target)
-    sweep_leftovers(target, checkpoint)
+    sweep_leftovers(target)
     if checkpoint is None:
         logger.warning(f"resume: {target} holds no whole checkpoint: the run starts anew")
     return checkpoint
