@@ -241,6 +241,18 @@ def test_a_checkpoint_that_is_named_is_taken(given, tmp_path):
         finetune(CLASSIFICATION, output_dir=out, **given)
 
 
+def test_adapters_and_class_weights_go_on(given, tmp_path):
+    """Checkpoints of adapters hold them alone; the resumed run ends as the whole one does."""
+    out, more = tmp_path / "out", {"lora": True, "class_weights": "1,4"}
+    whole = finetune(CLASSIFICATION, output_dir=tmp_path / "whole", **given, **more)
+    finetune(CLASSIFICATION, output_dir=out, **given, **more)
+    for name in ("checkpoint-3", "checkpoint-4"):
+        shutil.rmtree(out / name)
+    again = finetune(CLASSIFICATION, output_dir=out, resume=True, **given, **more)
+    assert again.metrics["train"]["resumed_at"] == 2
+    same_weights(whole.model.state_dict(), again.model.state_dict())
+
+
 @pytest.mark.slow
 def test_several_seeds_go_on_where_they_were_killed(given, tmp_path):
     """The second run was killed: the first trains no step more, the third starts."""

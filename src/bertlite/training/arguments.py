@@ -81,6 +81,7 @@ def make_arguments(
         return given
     given = dict(given or {})
     chosen = {**task.arguments(), "save_strategy": "epoch", "output_dir": output_dir}
+    chosen["log_level_replica"] = "error"  # one process speaks
     if recipe.average_last:
         chosen["save_total_limit"] = None
     if best_metric is not None:

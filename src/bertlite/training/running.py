@@ -161,7 +161,7 @@ def weights_of(job: Job, arguments: TrainingArguments) -> list[float] | None:
 
 
 def train_once(
-    job: Job, target: Path, resume: bool, seed: int | None = None, *, silent: bool = False
+    job: Job, target: Path, resume: bool, seed: int | None = None, *, told: bool = False
 ) -> FinetuneResult:
     """Train, measure and save in one folder.
 
@@ -170,13 +170,15 @@ def train_once(
         target: the folder.
         resume: go on from the last whole checkpoint there, if there is one.
         seed: of one of several runs; None: that of the arguments.
-        silent: leave out the block before training.
+        told: the block before training was shown already, for another seed.
     """
     trainer, overview = prepare_trainer(job, str(target), seed)
     text = str(overview)
     if not trainer.is_world_process_zero():
         job.say = lambda text: None
-    if not silent:
+    if seed is not None:
+        job.say(f"seed {seed}: run {job.seeds.index(seed) + 1} of {len(job.seeds)}")
+    if not told:
         job.say(text)
     with disk_errors(target):
         checkpoint = checkpoint_of(trainer, target, resume)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..hub.run_card import write_run_card
 from ..inference.loading import check_counts
+from .progress import quiet
 from .records import RUN_FILE, read_record, write_json
 from .running import FIGURES_FILE, FinetuneResult, Job, train_once
 
@@ -45,8 +46,8 @@ def train_with_seeds(job: Job, target: Path, resume: bool) -> FinetuneResult:
     for place, seed in enumerate(job.seeds):
         folder = target / f"seed-{seed}"
         folder.mkdir(exist_ok=True)
-        job.say(f"seed {seed}, run {place + 1} of {len(job.seeds)}")
-        results.append(train_once(job, folder, resume, seed, silent=place > 0))
+        with quiet():  # a trainer sets the library's own level anew
+            results.append(train_once(job, folder, resume, seed, told=place > 0))
     kept = best_of(job, results)
     figures = {
         **results[kept].metrics,
