@@ -10,7 +10,7 @@ from tasks_cases import ROWS, base_folder, write_rows
 from bertlite import finetune
 from bertlite.cli.demo_card import write_demo_card
 from bertlite.hub.card import as_table, hardware, numbers, versions
-from bertlite.hub.run_card import choice_line, figure_parts, figure_table
+from bertlite.hub.run_card import choice_line, data_lines, figure_parts, figure_table
 
 CLASSIFICATION = "sequence-classification"
 QUIET = {"disable_tqdm": True, "use_cpu": True, "per_device_train_batch_size": 2}
@@ -93,6 +93,17 @@ def test_figures_of_all_kinds():
     assert "- bleu_signature: `nrefs:1|tok:zh`" in parts
     assert "No checkpoint" in choice_line(figures, trainer)
     assert as_table(["", "a"], [["x", None], ["y", 2]]).endswith("| x | - |\n| y | 2 |")
+
+
+def test_rows_left_out_of_each_split_are_added_up():
+    left_out = {"train": {"missing label": 2}, "test": {"missing label": 1, "missing value": 1}}
+    lines = data_lines(
+        {"data_options": {"train": ["data/a.csv", "data/b.csv"]}, "left_out": left_out}
+    )
+    assert lines == [
+        "train: `a.csv, b.csv`",
+        "left out: 4 bad rows (3 × missing label, 1 × missing value)",
+    ]
 
 
 def test_the_demos_card_is_of_the_same_form(tmp_path):

@@ -233,7 +233,7 @@ def test_predict_reads_a_file_of_rows(place, capsys):
             [*TRAIN, "{out}/../new", "--columns", "text"],
             "columns must be entries NAME=COLUMN, got 'text'",
         ),
-        ([*TRAIN, "{out}"], "of an earlier run: give resume, or another folder"),
+        ([*TRAIN, "{out}"], "of an earlier run: go on with resume=True"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr(words, message, place, capsys):

@@ -1,6 +1,7 @@
 """The card of a fine-tuned model, from the record of its run."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def data_lines(record: Mapping[str, Any]) -> list[str]:
             source = f"a share of {value} of the training rows, drawn with the seed"
         count = counts.get(name)
         lines.append(f"{name}: {source}" + (f", {count:,} rows" if count is not None else ""))
-    reasons = record.get("left_out") or {}
+    reasons = reasons_of(record.get("left_out") or {})
     total = sum(reasons.values())
     listed = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.items())
     rows = "bad row" if total == 1 else "bad rows"
@@ -191,6 +192,14 @@ def data_lines(record: Mapping[str, Any]) -> list[str]:
     if record.get("labels"):
         lines.append(f"labels: {', '.join(map(str, record['labels'][:50]))}")
     return lines
+
+
+def reasons_of(left_out: Mapping[str, Any]) -> Counter[str]:
+    """How many rows were left out for each reason, of all splits where they are counted apart."""
+    found: Counter[str] = Counter()
+    for name, value in left_out.items():
+        found.update(value if isinstance(value, Mapping) else {name: value})
+    return found
 
 
 def source_name(value: Any) -> str:

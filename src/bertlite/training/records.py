@@ -78,8 +78,8 @@ def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) ->
     kept = [name for name in held if name.startswith(("checkpoint-", "seed-"))]
     if kept and not resumes:
         raise ValueError(
-            f"output_dir holds {kept[0]} of an earlier run: give resume, or another folder; got "
-            f"{path}"
+            f"output_dir holds {kept[0]} of an earlier run: go on with resume=True "
+            f"(--resume_from_checkpoint last), or give another folder; got {path}"
         )
     if resumes and not kept:
         raise ValueError(f"resume must find a checkpoint in output_dir, got none in {path}")
