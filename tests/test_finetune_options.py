@@ -171,6 +171,18 @@ def test_a_class_of_one_row_is_trained_on():
     assert Counter(data.validation["label"]) == {0: 2, 1: 2}
 
 
+def test_labels_are_counted_where_the_rows_have_gone(base, tmp_path):
+    """Of 6 and 4 rows, a half is 3 and 2: on both sides."""
+    rows = [{"text": f"the cat {n}", "label": "bad" if n < 6 else "good"} for n in range(10)]
+    said = []
+    options = {"train": rows, "validation": 0.5, "arguments": QUIET, "check": True}
+    finetune(CLASSIFICATION, base, output_dir=tmp_path / "out", say=said.append, **options)
+    for split in ("train", "validation"):
+        assert f"labels of {split}: bad 3, good 2" in said[0]
+        assert f"{split}: 5 rows" in said[0]
+    assert "bad 6" not in said[0]
+
+
 def test_numbers_and_several_labels_are_drawn_plainly():
     for labels, kind in (
         ([n / 7 for n in range(20)], "regression"),

@@ -82,9 +82,12 @@ def help_all(argv: list[str]) -> int:
     """Every option of a task, with the default that its runs have."""
     name = next((word for word in argv if not word.startswith("-")), "sequence-classification")
     task = task_named(name)
-    description = "Every option, with its default for this task."
-    parser = make_parser(f"bertlite finetune {name}", description, [*KINDS, task.arguments_class])
-    parser.set_defaults(**task.arguments(), save_strategy="epoch")
+    parser = make_parser(
+        f"bertlite finetune {name}",
+        "Every option, with its default for this task.",
+        [*KINDS, task.arguments_class],
+        {**task.arguments(), "save_strategy": "epoch"},
+    )
     say(parser.format_help())
     return 0
 

@@ -139,7 +139,7 @@ def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> 
     """The options, with the languages of the model's training where parallel text has them."""
     data = data_record(model)
     names = ("source_language", "target_language")
-    earlier = {name: data.get(name) for name in names}
+    earlier: dict[str, Any] = {name: data.get(name) for name in names}
     if any(getattr(options, name) for name in names) or not any(earlier.values()):
         return options
     how = task.rows.opening(require_labels=True)
@@ -147,7 +147,7 @@ def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> 
         source = open_source(
             test,
             split="test",
-            how=dataclasses.replace(how, languages=tuple(earlier.values())),
+            how=dataclasses.replace(how, languages=(data.get(names[0]), data.get(names[1]))),
         )
     except ValueError:  # files of other names: `prepare` says what it needs
         return options
