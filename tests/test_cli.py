@@ -105,7 +105,10 @@ def test_a_json_file_of_options(place, tmp_path):
     assert main(["finetune", "sequence-classification", str(tmp_path / "run.json")]) == 0
     written = json.loads((tmp_path / "out" / "run_arguments.json").read_text())
     assert written["labels"] == ["good", "bad"]
-    assert (written["arguments"]["learning_rate"], written["data"]["on_bad_row"]) == (0.001, "skip")
+    assert (written["arguments"]["learning_rate"], written["data_options"]["on_bad_row"]) == (
+        0.001,
+        "skip",
+    )
     (tmp_path / "run.json").write_text(json.dumps({**options, "on_bad_row": "ignore"}))
     assert main(["finetune", "sequence-classification", str(tmp_path / "run.json")]) == 2
 

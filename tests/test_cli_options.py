@@ -13,13 +13,13 @@ import torch
 from huggingface_hub.errors import OfflineModeIsEnabled
 from tasks_cases import ROWS, base_folder, write_rows
 
-from bertlite.cli import demo, errors, option_names, spelling
+from bertlite.cli import demo, errors, option_names, predict, spelling
 from bertlite.cli.main import COMMANDS, main
 from bertlite.cli.option_names import known_options, known_tasks
-from bertlite.cli.parsing import make_parser
+from bertlite.cli.parsing import make_parser, parse_given
 from bertlite.tasks import TASKS
 from bertlite.tasks.base import TaskOptions
-from bertlite.training.options import DataOptions, ModelOptions, RunOptions
+from bertlite.training.options import DataOptions, ModelOptions, RecipeOptions, RunOptions
 
 WATCHED = "torch", "transformers", "datasets", "tensorflow"
 FRESH = f"""
@@ -43,7 +43,8 @@ def fresh(*words, code=FRESH, **options):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_option_of_finetune_is_known(task):
     """Or a right option would be refused."""
-    kinds = [RunOptions, DataOptions, TaskOptions, ModelOptions, TASKS[task].arguments_class]
+    own = [RunOptions, DataOptions, TaskOptions, ModelOptions, RecipeOptions]
+    kinds = [*own, TASKS[task].arguments_class]
     parser = make_parser("bertlite finetune", "", kinds)
     names = {name[2:] for action in parser._actions for name in action.option_strings}
     known = {option_names.spelled(each.name) for each in known_options("finetune")}
@@ -130,6 +131,23 @@ def test_what_follows_two_dashes_is_no_option(capsys):
 # ---- spelling and defaults
 
 
+def test_both_spellings_are_the_same_option():
+    kinds = [DataOptions, RecipeOptions]
+    for words in (
+        ["--on-bad-row=skip", "--no-calibrate"],
+        ["--on_bad_row", "skip", "--no_calibrate"],
+    ):
+        found = parse_given(make_parser("", "", kinds), words)
+        assert found == {"on_bad_row": "skip", "calibrate": False}
+    words = ["model", "a-b_c.csv", "--text-pair", "a_b", "--on-bad-row", "skip"]
+    found = parse_given(predict.make_parser(), words)
+    assert (found["file"], found["text_pair"], found["on_bad_row"]) == (
+        "a-b_c.csv",
+        ["a_b"],
+        "skip",
+    )
+
+
 @pytest.mark.parametrize("words", [["--max_train_examples", "-3"], ["--max-train-examples=-3"]])
 def test_one_spelling_of_options(words, tmp_path, capsys):
     assert main(["demo", *words, "--output_dir", str(tmp_path / "out")]) == 2
@@ -181,8 +199,6 @@ def test_a_file_with_a_value_of_another_kind(line, message, tmp_path, capsys):
 
 
 def test_values_of_a_file_that_are_right(tmp_path):
-    from bertlite.cli.parsing import parse_given
-
     text = "learning-rate: 1e-4\nlabels: a\ncolumns: {text: Said}\nmax_steps: 3\nuse_cpu: true\n"
     (tmp_path / "run.yaml").write_text(text + "lr_scheduler_kwargs: {power: 2}\nmodel: null\n")
     kinds = [RunOptions, DataOptions, TASKS["translation"].arguments_class]

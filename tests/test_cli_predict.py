@@ -246,6 +246,13 @@ def test_figures_of_each_class(models, tmp_path, capsys):
             "f1": pytest.approx(2 * right / (given + 3)),
             "rows": 3,
         }
+    scores = bertlite.classify(texts, str(models / "classes"), top_k=3)
+    missed = [
+        sum((each["score"] - (each["label"] == true)) ** 2 for each in row)
+        for row, true in zip(scores, truth, strict=True)
+    ]
+    assert found["brier_score"] == pytest.approx(sum(missed) / 9)
+    assert 0 <= found["expected_calibration_error"] <= 1
     assert "true \\ taken for" in err
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "per_class" not in bertlite.evaluate(str(models / "classes"), test=file)

@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from bertlite.cli import demo
+from bertlite.cli.demo_card import write_demo_card
 from bertlite.cli.main import main
-from bertlite.hub.model_card import write_model_card
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_other_peoples_files_are_left_alone(tmp_path, capsys):
 
 def test_a_card_needs_every_figure(tmp_path):
     with pytest.raises(ValueError, match="figures must hold 'accuracy'"):
-        write_model_card(tmp_path, {"f1": 0.5})
+        write_demo_card(tmp_path, {"f1": 0.5})
 
 
 @pytest.mark.slow

@@ -107,6 +107,34 @@ def test_long_texts_are_averaged_by_tokens(paired, tokenizer):
     )
 
 
+@pytest.mark.parametrize(
+    "problem", ["single_label_classification", "multi_label_classification", "regression"]
+)
+def test_a_temperature_divides_the_logits(problem, tokenizer):
+    """That of the config, after windows are averaged; numbers of a regression stay as they are."""
+    model = bert(
+        "SequenceClassification",
+        tokenizer,
+        positions=16,
+        labels=list("pqr"),
+        problem_type=problem,
+    )
+    texts = ["the cat", " ".join(LETTERS)]  # the second in windows
+    options = {"top_k": 3, "threshold": 0, "doc_stride": 3, "show_progress": False}
+    before = classify(texts, model, tokenizer, **options)
+    model.config.calibration_temperature = 2.5
+    for old, new in zip(before, classify(texts, model, tokenizer, **options), strict=True):
+        scores = torch.tensor([each["score"] for each in old], dtype=torch.float64)
+        if problem == "single_label_classification":
+            scores = (scores.log() / 2.5).softmax(-1)
+        elif problem == "multi_label_classification":
+            scores = (scores.logit() / 2.5).sigmoid()
+        assert [each["label"] for each in new] == [each["label"] for each in old]
+        assert [each["score"] for each in new] == pytest.approx(scores.tolist(), abs=1e-6)
+    model.config.calibration_temperature = None
+    same(classify(texts, model, tokenizer, **options), before)
+
+
 # ---- tag
 
 

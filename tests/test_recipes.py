@@ -23,9 +23,9 @@ from bertlite.training import (
     bert_optimizer,
     noam_schedule,
     optimizers,
-    paper_generation,
     paper_generation_config,
     parameter_groups,
+    starting,
     transformer_optimizers,
 )
 
@@ -329,7 +329,7 @@ def test_label_smoothing_of_the_model():
     torch.testing.assert_close(training_loss, expected)
 
 
-@pytest.mark.parametrize("module", [optimizers, paper_generation])
+@pytest.mark.parametrize("module", [optimizers, starting])
 def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted

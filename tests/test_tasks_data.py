@@ -285,7 +285,7 @@ def test_rows_in_memory_are_not_written_into_the_record(base, tmp_path):
     given = {"train": ROWS[CLASSIFICATION], "output_dir": tmp_path / "out", "arguments": QUIET}
     finetune(CLASSIFICATION, base, **given)
     written = json.loads((tmp_path / "out" / "run_arguments.json").read_text())
-    assert written["data"]["train"] == "list of 8 in memory"
+    assert written["data_options"]["train"] == "list of 8 in memory"
 
 
 # ---- files of other kinds, by the command

@@ -47,7 +47,7 @@ def test_several_files_of_rows(base, tmp_path):
     words = ["--train", *files, "--output_dir", tmp_path / "out", *QUIET]
     command("finetune", CLASSIFICATION, "--model", base, *words)
     record = record_of(tmp_path / "out")
-    assert record["data"]["train"] == [str(file) for file in files]
+    assert record["data_options"]["train"] == [str(file) for file in files]
     assert record["rows"] == {"train": 8}
     assert record["columns"] == {"text": "Body", "label": "Stars"}
     assert "- train: `a.csv`, `b.csv`" in (tmp_path / "out" / "README.md").read_text()
@@ -57,7 +57,7 @@ def test_one_file_is_recorded_as_one(base, tmp_path):
     file = write_frame(tmp_path / "a.csv", WORDS[:4])
     words = ["--train", file, "--output_dir", tmp_path / "out", *QUIET]
     command("finetune", CLASSIFICATION, "--model", base, *words)
-    assert record_of(tmp_path / "out")["data"]["train"] == str(file)
+    assert record_of(tmp_path / "out")["data_options"]["train"] == str(file)
 
 
 def test_columns_and_encodings_from_training_to_prediction(base, tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_a_data_frame(base, tmp_path):
         CLASSIFICATION, base, train=frame, output_dir=tmp_path / "out", arguments=arguments
     )
     assert result.model.config.id2label == {0: "x", 1: "y"}
-    assert record_of(tmp_path / "out")["data"]["train"] == "DataFrame of 4 in memory"
+    assert record_of(tmp_path / "out")["data_options"]["train"] == "DataFrame of 4 in memory"
     figures = evaluate(str(tmp_path / "out"), test=frame)
     assert figures["examples"] == 4
 

@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..hub.model_card import versions, write_model_card
+from ..hub.card import versions
+from .demo_card import write_demo_card
 from .demo_reviews import (
     LABELS,
     PACKAGES,
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
     figures = {**recipe(arguments, splits), **train(arguments, splits, output)}
     figures["baselines"] = baselines(splits)
     write_json(output / "metrics.json", figures)
-    write_model_card(output, figures)
+    write_demo_card(output, figures)
     say(
         f"[3/4] Held-out accuracy {figures['accuracy']:.4f}, F1 {figures['f1']:.4f}, "
         f"{len(splits['test'])} reviews. Simple rivals on the same reviews:"

@@ -19,7 +19,8 @@ EPILOG = """examples:
   bertlite evaluate MODEL --task question-answering --test dev.json --output figures.json
 
 Figures come as JSON; of a classifier, those of each class and the confusion matrix too, and once
-more as a table on stderr.
+more as a table on stderr; of texts' classes also the calibration error and the Brier score, which
+say how far scores can be trusted.
 """
 
 
@@ -31,7 +32,10 @@ def main(argv: list[str]) -> int:
         "evaluate", usage, "Measure a trained model on labelled rows.", EPILOG, kinds
     )
     parser.add_argument(
-        "--confusion_picture", metavar="FILE", help="draw the confusion matrix (needs matplotlib)"
+        "--confusion_picture",
+        "--confusion-picture",
+        metavar="FILE",
+        help="draw the confusion matrix (needs matplotlib)",
     )
     for action in parser._actions:
         if action.dest in OF_TRAINING:

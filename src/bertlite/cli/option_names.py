@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .option_files import is_option_file, read_options
+from .spelling import spelled
 
 OPTIONS = "training/options.py", "tasks/base.py"
 # Where the options of a command stand, in this package.
@@ -24,7 +25,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "evaluate": (*OPTIONS, "cli/measure.py", "cli/evaluate.py"),
     "predict": ("tasks/base.py", "cli/measure.py", "cli/predict.py"),
     "tokenizer": ("cli/tokenizer.py",),
-    "pretrain": ("cli/pretrain_options.py",),
+    "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "convert": ("cli/convert.py", "cli/tokenizer.py"),
 }
 LIBRARY = {"finetune": ("training_args.py", "training_args_seq2seq.py")}  # and in transformers
@@ -112,11 +113,6 @@ def option_file_of(words: list[str]) -> str | None:
     if len(words) > 1 and is_option_file(words[1]) and not is_option_file(words[0]):
         return words[1]
     return None
-
-
-def spelled(name: str) -> str:
-    """One spelling for dashes and underscores."""
-    return name.replace("-", "_")
 
 
 def check_number(option: Option, value: list[str]) -> None:

@@ -9,7 +9,7 @@ from transformers import HfArgumentParser
 
 from .option_files import is_option_file, read_options
 from .option_names import similar
-from .spelling import with_underscores
+from .spelling import with_dashes
 
 __all__ = ["OptionParser", "is_option_file", "make_parser", "parse_given", "read_options"]
 
@@ -91,7 +91,7 @@ def parse_given(
         )
     # YAML reads 1e-4 as text: it is converted as the command line's words are.
     converted = {name: convert(parser, actions[name], value) for name, value in from_file.items()}
-    given = vars(parser.parse_args(with_underscores(argv), argparse.Namespace()))
+    given = vars(parser.parse_args(with_dashes(argv), argparse.Namespace()))
     return {**converted, **given}
 
 

@@ -76,7 +76,7 @@ def make_parser() -> OptionParser:
     add = parser.add_argument
     add("file", nargs="?", help="rows in any format of finetune, or a text a line; - reads stdin")
     add("--text", nargs="+", help="texts, each in quotes (of questions: the texts to search)")
-    add("--text_pair", nargs="+", help="the second text of each pair")
+    add("--text_pair", "--text-pair", nargs="+", help="the second text of each pair")
     add("--question", nargs="+", help="one for each text, or one for all")
     add("--choices", nargs="+", help="multiple choice: what to choose from for --question")
     add(
@@ -86,6 +86,7 @@ def make_parser() -> OptionParser:
     )
     add(
         "--on_bad_row",
+        "--on-bad-row",
         choices=ON_BAD_ROW,
         help="what a bad row does: stop everything before it begins, or be left out and counted "
         "(default: stop)",

@@ -20,18 +20,10 @@ def _option_with_dashes(word: str) -> str:
     return f"{name.replace('_', '-')}{equals}{value}"
 
 
-def with_underscores(argv: list[str]) -> list[str]:
-    """The same with underscores, which the fields of dataclasses have.
+def spelled(name: str) -> str:
+    """The name of an option in underscores, as fields have it: to compare two of any spelling.
 
-    >>> with_underscores(["rows.csv", "--output-dir=my-run", "--top-k", "2"])
-    ['rows.csv', '--output_dir=my-run', '--top_k', '2']
+    >>> spelled("max-steps")
+    'max_steps'
     """
-    end = argv.index("--") if "--" in argv else len(argv)
-    return [*map(_option_with_underscores, argv[:end]), *argv[end:]]
-
-
-def _option_with_underscores(word: str) -> str:
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
-    return f"--{name[2:].replace('-', '_')}{equals}{value}"
+    return name.replace("-", "_")

@@ -30,7 +30,7 @@ def class_counts(dataset: Any, reader: TaskRows) -> Counter[str]:
     return counts
 
 
-def label_warnings(counts: dict[str, Counter[str]], names: list[str] | None) -> list[str]:
+def label_warnings(counts: Mapping[str, Mapping[str, int]], names: list[str] | None) -> list[str]:
     """A single class to train on.
 
     Labels that only the other splits have; entities that begin nowhere.

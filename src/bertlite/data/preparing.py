@@ -19,6 +19,7 @@ from .sources import Opening, Source, open_source, open_sources
 from .text_files import checked_encoding
 
 logger = logging.get_logger(__name__)
+COUNTED = "labels of "  # how the sentences of `decisions` begin that hold counts
 
 
 @dataclass
@@ -37,7 +38,9 @@ class TaskData:
         warnings: what is odd about the splits, one sentence each; they were logged as well.
         columns: role → column as found or given; `prepare` takes them as `remembered_columns`.
         decisions: what was decided, one sentence each; `str(data)` has them with the rows.
-        counts: how many rows (tokens in token classification) of each split have each label.
+        counts: how many rows (tokens in token classification) of each split have each label;
+            nothing of streams.
+        readers: what read each split.
     """
 
     task: str
@@ -51,6 +54,7 @@ class TaskData:
     columns: dict[str, Any] = field(default_factory=dict)
     decisions: list[str] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    readers: dict[str, TaskRows] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         """What was decided, in lines for the screen."""
@@ -74,6 +78,25 @@ class TaskData:
             "decisions": self.decisions,
             "warnings": self.warnings,
         }
+
+    def count_labels(self) -> None:
+        """Fill `counts`, and say in `decisions` what they are.
+
+        Call it again where rows have gone from one split to another: a split that no file was read
+        for has the labels of the first.
+        """
+        first = next(iter(self.readers.values()))
+        self.counts, said = {}, []
+        for split, rows in self.splits.items():
+            if length(rows) is None:
+                continue
+            reader = self.readers.get(split, first)
+            counts = class_counts(rows, reader)
+            self.counts[split] = dict(counts)
+            if reader.labels is not None:
+                said.append(f"{COUNTED}{split}: {label_words(rows, reader, counts)}")
+        others = [each for each in self.decisions if not each.startswith(COUNTED)]
+        self.decisions = [*others, *said]
 
     @property
     def splits(self) -> dict[str, Any]:
@@ -326,10 +349,7 @@ def finish(
     data.columns = dict(first.columns)
     data.decisions = [note for source in sources.values() for note in source.notes]
     data.decisions.append(f"columns: {column_words(first.columns)}")
-    counts = {}
-    if not streaming:
-        counts = {split: class_counts(rows, readers[split]) for split, rows in data.splits.items()}
-        data.counts = {split: dict(each) for split, each in counts.items()}
+    data.readers = dict(readers)
     if (labels := first.labels) is not None:
         data.labels = labels.names
         data.problem_type = labels.problem_type if first.has_problem_type else None
@@ -341,12 +361,9 @@ def finish(
             data.decisions.append(f"labels: {', '.join(labels.names)}")
         data.decisions += labels.notes
         data.warnings += labels.warnings
-        for split, rows in () if streaming else data.splits.items():
-            data.decisions.append(
-                f"labels of {split}: {label_words(rows, readers[split], counts[split])}"
-            )
+    data.count_labels()
     if not streaming:
-        data.warnings += label_warnings(counts, data.labels)
+        data.warnings += label_warnings(data.counts, data.labels)
         data.warnings += spelling_warnings(readers)
         data.warnings += duplicate_warnings(data.splits, first)
     say(data)

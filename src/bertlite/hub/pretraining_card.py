@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from .model_card import versions
+from .card import versions
 
 CARD = """---
 {metadata}

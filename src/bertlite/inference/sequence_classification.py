@@ -13,6 +13,8 @@ from .batching import RunOptions, run_windows
 from .loading import as_texts, check_counts, check_number, load, position_limit
 from .windows import EncodedText, count_tokens, cut_windows
 
+TEMPERATURE = "calibration_temperature"  # of a config; `temperature` is generation's
+
 
 def classify(
     texts: str | Iterable[str],
@@ -58,7 +60,8 @@ def classify(
           model's output as
           it is; a list in the order of the labels where there are several outputs.
 
-        For one string, its result alone.
+        For one string, its result alone. Where fine-tuning fitted a temperature
+        (`config.calibration_temperature`), the logits are divided by it before softmax or sigmoid.
 
     Raises:
         ValueError: an empty text, texts and pairs of unequal number, a second text that leaves no
@@ -123,12 +126,13 @@ def decide(
     problem = config.problem_type or (
         "regression" if config.num_labels == 1 else "single_label_classification"
     )
+    temperature = getattr(config, TEMPERATURE, None) or 1.0  # no field of transformers' configs
     if problem == "regression":
         scores = logits
     elif problem == "multi_label_classification":
-        scores = logits.sigmoid()
+        scores = (logits / temperature).sigmoid()
     else:
-        scores = logits.softmax(-1)
+        scores = (logits / temperature).softmax(-1)
     labels = [
         {"label": config.id2label[index], "score": float(score)}
         for index, score in enumerate(scores)

@@ -20,7 +20,7 @@ from .optimizers import (
     parameter_groups,
     transformer_optimizers,
 )
-from .paper_generation import paper_generation_config
+from .starting import paper_generation_config
 from .token_batches import TokenBatchCollator, TokenBatches, TokenBatchSampler, token_lengths
 
 __all__ = [

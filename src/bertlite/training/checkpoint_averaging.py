@@ -141,7 +141,10 @@ def _mean(name: str, paths: list[Path]) -> torch.Tensor:
         with safe_open(path, framework="pt") as file:
             tensor = file.get_tensor(name)
         if (tensor.shape, tensor.dtype) != (last.shape, last.dtype):
-            came = f"{tuple(tensor.shape)} {tensor.dtype} in {path} and {tuple(last.shape)} {last.dtype} in {paths[-1]}"
+            came = (
+                f"{tuple(tensor.shape)} {tensor.dtype} in {path} and {tuple(last.shape)} "
+                f"{last.dtype} in {paths[-1]}"
+            )
             raise ValueError(f"checkpoints must agree in the shapes of tensors: {name} is {came}")
         total += tensor
     return (total / len(paths)).to(last.dtype) if last.is_floating_point() else last

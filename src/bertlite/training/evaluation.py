@@ -11,6 +11,7 @@ from ..data.sources import open_source, open_sources
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
+from .calibration import CLASSES, score_figures, with_all_labels
 from .options import DataOptions, split_options
 
 RUN_FILE = "run_arguments.json"
@@ -66,7 +67,8 @@ def evaluate(
         tokenizer: a tokenizer or its folder; None: the model's.
         device: where to run; None: where the model is.
         per_class: whether the figures of each class and the confusion matrix are given too, as of
-            `bertlite.metrics.class_report`.
+            `bertlite.metrics.class_report`; of texts' classes also how far their scores can be
+            trusted: the expected calibration error and the Brier score.
         options: fields of `DataOptions`, but for those of training, and of `TaskOptions`.
 
     Returns:
@@ -98,17 +100,22 @@ def evaluate(
         **model_labels(chosen, loaded, data_options),
     )
     rows = list(data.test)
+    if data.problem_type in CLASSES:
+        task_options = with_all_labels(task_options, loaded)
     found = chosen.predict(rows, loaded, tokenizer, task_options, device=device)
     figures = {**chosen.score(rows, found, loaded), "examples": len(rows)}
     if data.problems:
         figures["bad_rows"] = data.problems.total
-    return {**figures, **chosen.report(rows, found, loaded)} if per_class else figures
+    if not per_class:
+        return figures
+    honest = score_figures(rows, found, loaded, data.problem_type)
+    return {**figures, **honest, **chosen.report(rows, found, loaded)}
 
 
 def remembered_columns(model: Any) -> dict[str, Any]:
     """The columns that a folder's record of its training names, by their roles."""
     record = run_record(model)
-    named = record.get("columns") or record.get("data", {}).get("columns") or {}
+    named = record.get("columns") or data_record(model).get("columns") or {}
     if not isinstance(named, dict):
         named = dict(entry.split("=", 1) for entry in named if "=" in entry)
     return named
@@ -122,11 +129,17 @@ def run_record(model: Any) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
+def data_record(model: Any) -> dict[str, Any]:
+    """The options of data in that record, also of earlier versions."""
+    record = run_record(model)
+    return record.get("data_options") or record.get("data") or {}
+
+
 def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> DataOptions:
     """The options, with the languages of the model's training where parallel text has them."""
-    data = run_record(model).get("data", {})
+    data = data_record(model)
     names = ("source_language", "target_language")
-    earlier = {name: data.get(name) for name in names}
+    earlier: dict[str, Any] = {name: data.get(name) for name in names}
     if any(getattr(options, name) for name in names) or not any(earlier.values()):
         return options
     how = task.rows.opening(require_labels=True)
@@ -134,7 +147,7 @@ def with_remembered(options: DataOptions, model: Any, test: Any, task: Task) -> 
         source = open_source(
             test,
             split="test",
-            how=dataclasses.replace(how, languages=tuple(earlier.values())),
+            how=dataclasses.replace(how, languages=(data.get(names[0]), data.get(names[1]))),
         )
     except ValueError:  # files of other names: `prepare` says what it needs
         return options

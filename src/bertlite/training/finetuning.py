@@ -1,55 +1,27 @@
 """From data to a trained model that answers: `finetune`."""
 
-import dataclasses
-import json
-import math
+import copy
 import os
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Unpack
 
 from datasets import IterableDataset
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging
 
-from ..hub.task_card import write_card
-from ..tasks.base import Task, TaskOptions
+from ..tasks.base import TaskOptions
 from ..tasks.registry import task_named
-from .checkpoint_averaging import CheckpointAveraging
-from .options import DataOptions, ModelOptions, named_data, split_options
+from .arguments import check_arguments, of_arguments
+from .measuring import Metrics
+from .options import DataOptions, FinetuneOptions, ModelOptions, RecipeOptions
+from .progress import quiet
+from .records import Settings, check_output_dir, make_output_dir
+from .running import FinetuneResult, Job, prepare_trainer, train_once
+from .seeds import check_seeds, train_with_seeds
 from .starting import Start
-from .trainer import (
-    check_arguments,
-    generation_options,
-    make_arguments,
-    make_trainer,
-    of_arguments,
-    smooth_labels,
-)
-
-RUN_FILE = "run_arguments.json"
-logger = logging.get_logger(__name__)
-
-
-@dataclass
-class FinetuneResult:
-    """What a run made.
-
-    Attributes:
-        metrics: those of "train", and of "validation" and "test" where such rows were given.
-        problems: the bad rows that were left out (`bertlite.data.Problems`); `problems.total`
-            counts them.
-    """
-
-    model: Any
-    tokenizer: Any
-    metrics: dict[str, dict[str, float]]
-    output_dir: str
-    trainer: Any = field(repr=False)
-    problems: Any = field(repr=False, default=None)
+from .trainer import Extras
+from .validation_split import split_validation
 
 
 def finetune(
@@ -63,122 +35,109 @@ def finetune(
     arguments: TrainingArguments | Mapping[str, Any] | None = None,
     tokenizer: Any = None,
     callbacks: list | None = None,
+    compute_metrics: Metrics | None = None,
     resume: bool = False,
-    **options: Any,
+    seeds: list[int] | None = None,
+    check: bool = False,
+    say: Callable[[str], None] | None = print,
+    data_options: DataOptions | None = None,
+    task_options: TaskOptions | None = None,
+    model_options: ModelOptions | None = None,
+    recipe_options: RecipeOptions | None = None,
+    **options: Unpack[FinetuneOptions],
 ) -> FinetuneResult:
     """Fine-tune a model on labelled rows, measure it, and save it with its tokenizer and a model
     card.
 
-    Data, columns, model, labels and output folder are checked before anything is trained.
+    Data, columns, model, labels and output folder are checked before anything is trained, and what
+    was found is said in one block of text.
 
     Args:
         task: a name of `TASKS`.
         model: a folder, a hub name or a loaded model; None with `from_scratch=True`.
         output_dir: a new or empty folder, or that of a run of the same task.
-        train: file, or whatever else `bertlite.data.prepare` takes; or give `dataset`.
-        validation: chooses the best checkpoint, after each epoch.
-        test: measures the final model.
+        train: a file, a pandas DataFrame, a `datasets.Dataset`, a list of dictionaries, or whatever
+            else `bertlite.data.prepare` takes; or give `dataset`.
+        validation: likewise, or a share of the training rows such as 0.1; chooses the best
+            checkpoint, after each epoch.
+        test: likewise; measures the final model.
         arguments: `TrainingArguments`, or a dict of those fields that differ from the task's
             defaults.
         tokenizer: a tokenizer or its folder; None: the model's.
         callbacks: of the `Trainer`.
-        resume: go on from the last checkpoint in `output_dir`.
-        options: fields of `DataOptions`, `TaskOptions` and `ModelOptions`.
+        compute_metrics: figures of your own beside the task's, from a `transformers.EvalPrediction`
+            (logits and labels of the features, which are windows where long texts have several).
+        resume: go on from the last whole checkpoint in `output_dir`. A finished run trains no step
+            more, and is measured again.
+        seeds: train once with each, in folders `seed-N` of `output_dir`; the best by the validation
+            rows (without them the first) is saved in `output_dir` itself.
+        check: stop before training; nothing is written.
+        say: takes the text before and after training, `print` for instance; None: silence. The
+            progress bar is for `disable_tqdm` of `arguments`.
+        data_options, task_options, model_options, recipe_options: options as objects.
+        options: the fields of these four by name, which come before those of the objects.
 
     Returns:
-        The trained model with its figures; all of it is in `output_dir` too.
+        The trained model with its figures; all of it is in `output_dir` too. With `check`, the
+        untrained model and no figures.
 
     Raises:
         ValueError: see above; the message says which argument, what came and what was expected.
+            Also a loss that is no number, or a full disk: checkpoints saved before are whole.
     """
     chosen = task_named(task)
-    given = {"train": train, "validation": validation, "test": test, **options}
-    data_options, task_options, model_options = split_options(
-        given, DataOptions, TaskOptions, ModelOptions
+    rows = {"train": train, "validation": validation, "test": test}
+    given = {**{name: value for name, value in rows.items() if value is not None}, **options}
+    settings = Settings.gather(
+        given,
+        data_options=data_options,
+        task_options=task_options,
+        model_options=model_options,
+        recipe_options=recipe_options,
     )
-    if train is None and data_options.dataset is None:
+    if settings.data_options.train is None and settings.data_options.dataset is None:
         raise ValueError("train must name a file to train on, or dataset a data set, got neither")
-    target = check_output_dir(
-        output_dir, task, resume or bool(of_arguments(arguments, "resume_from_checkpoint"))
-    )
+    chosen_seeds = check_seeds(seeds)
+    resume = resume or bool(of_arguments(arguments, "resume_from_checkpoint"))
+    target = check_output_dir(output_dir, task, resume)
+    if not check:  # before the work that reading the data may be
+        make_output_dir(target)
     check_arguments(chosen, arguments)
-    start = Start.check(chosen, model, tokenizer, model_options)
-    data = data_options.prepare(task, labels=list(data_options.labels) or start.known_labels())
-    check_rows(data, arguments)
-    best = None if data.validation is None else chosen.best_metric(data.problem_type)
-    made = make_arguments(chosen, arguments, str(target), best, bool(model_options.average_last))
-    built = start.build(data.labels, data.problem_type, made.seed)
-    smooth_labels(built, made, model_options.label_smoothing)
-    trainer = make_trainer(
+    with quiet(reading=True, told=say is not None):
+        start = Start.check(chosen, model, tokenizer, settings.model_options)
+        data = read_data(task, settings, start, arguments)
+    job = Job(
+        chosen,
         start,
-        built,
-        made,
         data,
-        task_options,
-        list(callbacks or []),
-        shuffle_buffer=data_options.shuffle_buffer,
+        settings,
+        arguments,
+        Extras(list(callbacks or []), compute_metrics),
+        say or (lambda text: None),
+        chosen_seeds,
     )
-    record = {
-        "task": task,
-        "model": None if model is None else str(getattr(model, "name_or_path", model)),
-    }
-    record |= {
-        "data": data_options,
-        "options": task_options,
-        "recipe": model_options,
-    }
-    record |= {"problem_type": data.problem_type, **data.record()}
-    write_run(target, record, made)
-    seconds = run(trainer, resume)
-    figures = {
-        "train": {
-            "seconds": round(seconds, 1),
-            "loss": last_loss(trainer),
-            "steps": trainer.state.global_step,
-        }
-    }
-    return finish(chosen, trainer, data, figures, target)
+    with quiet():
+        if check:
+            return dry_run(job, target)
+        if job.seeds:
+            return train_with_seeds(job, target, resume)
+        return train_once(job, target, resume)
 
 
-def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) -> Path:
-    """The folder to write to.
+def read_data(task: str, settings: Settings, start: Start, arguments: Any) -> Any:
+    """The checked rows, with validation rows drawn from them where a share was asked for.
 
     Raises:
-        ValueError: it is a file, holds something else, or checkpoints that would be mixed with new
-            ones.
+        ValueError: bad rows, no rows, or none that can be drawn.
     """
-    path = Path(output_dir)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"output_dir must be a folder, got the file {path}")
-    held = sorted(each.name for each in path.iterdir()) if path.exists() else []
-    if held and RUN_FILE not in held:
-        raise ValueError(
-            f"output_dir must be new, empty or an earlier run's, got {path}, which holds {held[0]}"
-        )
-    if held:
-        earlier = json.loads((path / RUN_FILE).read_text(encoding="utf-8")).get("task")
-        if earlier != task:
-            raise ValueError(
-                f"output_dir must be new or of the task {task}, got {path}, which holds a run of "
-                f"{earlier}"
-            )
-    kept = [name for name in held if name.startswith("checkpoint-")]
-    if kept and not resumes:
-        raise ValueError(
-            f"output_dir holds {kept[0]} of an earlier run: go on with resume=True "
-            f"(--resume_from_checkpoint last), or give another folder; got {path}"
-        )
-    if resumes and not kept:
-        raise ValueError(f"resume must find a checkpoint in output_dir, got none in {path}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"output_dir must be a folder that can be made, got {path}: {error.strerror}"
-        ) from error
-    if not os.access(path, os.W_OK):
-        raise ValueError(f"output_dir must be a folder that can be written, got {path}")
-    return path
+    options = settings.data_options
+    data = options.prepare(task, labels=list(options.labels) or start.known_labels())
+    check_rows(data, arguments)
+    if (share := options.validation_share) is not None:
+        seed = of_arguments(arguments, "data_seed") or of_arguments(arguments, "seed")
+        split_validation(data, share, 42 if seed is None else seed)
+        data.count_labels()
+    return data
 
 
 def check_rows(data: Any, arguments: Any) -> None:
@@ -194,63 +153,17 @@ def check_rows(data: Any, arguments: Any) -> None:
         raise ValueError("train must hold rows to train on, got none")
 
 
-def write_run(target: Path, record: dict[str, Any], arguments: TrainingArguments) -> None:
-    """The run's arguments beside the model."""
-    data = record["data"]
-    named = {
-        name: named_data(getattr(data, name)) for name in ("train", "validation", "test", "dataset")
-    }
-    record = {**record, "data": dataclasses.replace(data, **named)}  # not the rows themselves
-    plain = {
-        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
-        for name, value in record.items()
-    }
-    plain["arguments"] = arguments.to_dict()
-    text = json.dumps(plain, indent=2, ensure_ascii=False, default=str)
-    (target / RUN_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def run(trainer: Any, resume: bool) -> float:
-    """Train, from a checkpoint where that is wanted; the seconds that it took."""
-    checkpoint = trainer.args.resume_from_checkpoint
-    if resume or checkpoint in ("last", "True", "true"):
-        checkpoint = get_last_checkpoint(trainer.args.output_dir)
-    start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    return time.perf_counter() - start
-
-
-def last_loss(trainer: Any) -> float:
-    """The training loss over the run."""
-    found = [entry["train_loss"] for entry in trainer.state.log_history if "train_loss" in entry]
-    return found[-1] if found else math.nan
-
-
-def finish(
-    task: Task, trainer: Any, data: Any, figures: dict[str, dict[str, float]], target: Path
-) -> FinetuneResult:
-    """Measure the final model, and save it with its tokenizer, figures and card."""
-    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-    for each in trainer.callback_handler.callbacks:
-        if isinstance(each, CheckpointAveraging):
-            model.load_state_dict(type(model).from_pretrained(target / each.folder).state_dict())
-    options = generation_options(trainer.task_options, trainer.args)
-    for name in ("validation", "test"):
-        rows = getattr(data, name)
-        if rows is not None:
-            shown = not trainer.args.disable_tqdm
-            figures[name] = task.measure(list(rows), model, tokenizer, options, show_progress=shown)
-    if trainer.is_world_process_zero():
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
-        (target / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        write_card(
-            target,
-            task,
-            model,
-            figures,
-            json.loads((target / RUN_FILE).read_text(encoding="utf-8")),
-        )
-    if data.problems and isinstance(data.train, IterableDataset):  # found while training
-        logger.warning(f"left out: {data.problems}")
-    return FinetuneResult(model, tokenizer, figures, str(target), trainer, data.problems)
+def dry_run(job: Job, target: Path) -> FinetuneResult:
+    """Everything but training: what was found is said, and nothing is written."""
+    if isinstance(job.arguments, TrainingArguments):
+        job.arguments = copy.copy(job.arguments)
+    with TemporaryDirectory() as folder:
+        if isinstance(job.arguments, TrainingArguments):
+            job.arguments.output_dir = folder
+        trainer, overview = prepare_trainer(job, folder, job.seeds[0] if job.seeds else None)
+        text = str(overview)
+    job.say(text)
+    job.say("checked; nothing was trained or written")
+    return FinetuneResult(
+        trainer.model, trainer.processing_class, {}, str(target), trainer, job.data.problems, text
+    )

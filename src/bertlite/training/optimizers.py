@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+# Names as BERT's and Marian's files have them: `encoder.layer.3.`, `decoder.layers.3.`, and
+# `embeddings.`, `shared.`, `embed_tokens.`, `embed_positions.`, `layernorm_embedding.`
+LAYER = re.compile(r"^(?P<stack>.*?)layers?\.(?P<number>\d+)\.")
 EMBEDDINGS = re.compile(r"(^|\.)(embeddings|embed_\w+|layernorm_embedding|shared)\.")
-LAYER = re.compile(
-    r"^(?P<stack>.*?)layers?\.(?P<number>\d+)\."
-)  # bertlite's names, and transformers' BERT
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -168,7 +168,7 @@ def layers_from_top(model: nn.Module) -> dict[str, int]:
 
     Args:
         model: whose layers are called `layers.0` or `layer.0` and so on, and whose embeddings
-            `embeddings` or `shared`.
+            `embeddings`, `shared` or `embed_tokens` and the like.
     """
     names = [name for name, _ in model.named_parameters()]
     found = {name: match for name in names if (match := LAYER.match(name))}

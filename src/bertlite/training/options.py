@@ -1,10 +1,16 @@
-"""What a run is told about data, model and recipe, beside `TrainingArguments` and `TaskOptions`."""
+"""What a run is told about data, model and recipe, beside `TrainingArguments` and `TaskOptions`.
+
+Each name stands in one dataclass. The command line, `bertlite.finetune(...)`, files of options and
+the record of a run (`run_arguments.json`) all use these names.
+"""
 
 import dataclasses
+import difflib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from ..inference.loading import check_counts
 from ..models.presets import PRESETS
@@ -29,7 +35,11 @@ class DataOptions:
         "file to train on, or several: CSV, TSV, JSON, JSONL, Parquet, xlsx, CoNLL, CoNLL-U, SQuAD "
         "JSON (also .gz); of parallel text two, such as a.en a.de"
     )
-    validation: list[str] | None = described("file to choose the best checkpoint by, or several")
+    validation: list[str] | None = described(
+        "file to choose the best checkpoint by, or several; or a share of the training rows, such "
+        "as 0.1: drawn with the seed, with the labels' shares where there is one label a row, "
+        "equal inputs together"
+    )
     test: list[str] | None = described("file to measure the final model on, or several")
     dataset: str | None = described("a data set's name on the hub, instead of files")
     dataset_config: str | None = described("the configuration of that data set")
@@ -64,6 +74,20 @@ class DataOptions:
                 setattr(self, name, given[0] if isinstance(given[0], str) else given)
         names = ("max_train_examples", "max_eval_examples", "shuffle_buffer")
         check_counts(1, **{name: getattr(self, name) for name in names})
+        if (share := self.validation_share) is not None and not 0 < share < 1:
+            raise ValueError(f"validation must be a share between 0 and 1, got {share}")
+
+    @property
+    def validation_share(self) -> float | None:
+        """The share of the training rows that is held out, None where `validation` names rows."""
+        if isinstance(self.validation, bool) or not isinstance(self.validation, str | int | float):
+            return None
+        if isinstance(self.validation, str) and os.path.exists(self.validation):
+            return None
+        try:
+            return float(self.validation)
+        except ValueError:
+            return None
 
     def column_map(self) -> dict[str, str] | None:
         """`columns` as a dict.
@@ -73,10 +97,10 @@ class DataOptions:
         """
         if isinstance(self.columns, Mapping):
             return dict(self.columns) or None
-        for entry in self.columns:
+        for entry in self.columns or []:
             if "=" not in entry:
                 raise ValueError(f"columns must be entries NAME=COLUMN, got {entry!r}")
-        return dict(entry.split("=", 1) for entry in self.columns) or None  # type: ignore[misc]
+        return dict(entry.split("=", 1) for entry in self.columns or []) or None  # type: ignore[misc]
 
     def prepare(self, task: str, **changes: Any):
         """The checked rows, as `bertlite.data.prepare` gives them; errors as there."""
@@ -86,30 +110,17 @@ class DataOptions:
         names = [each.name for each in dataclasses.fields(self) if each.name != "shuffle_buffer"]
         given = {name: getattr(self, name) for name in names}
         given.update(columns=self.column_map(), labels=list(self.labels) or None)
+        if self.validation_share is not None:
+            given["validation"] = None
         return prepare(task_named(task).rows, **{**given, **changes})
-
-
-def named_data(value: Any) -> Any:
-    """What a record of a run says of its data.
-
-    Paths and names as they are, of rows in memory only what they are.
-    """
-    if value is None or isinstance(value, str | os.PathLike):
-        return value if value is None else str(value)
-    if isinstance(value, list | tuple) and all(
-        isinstance(each, str | os.PathLike) for each in value
-    ):
-        return [str(each) for each in value]
-    count = f" of {len(value):,}" if hasattr(value, "__len__") else ""
-    return f"{type(value).__name__}{count} in memory"
 
 
 @dataclass
 class ModelOptions:
-    """Which model starts, and by which of the papers' recipes it is trained.
+    """Which model a run starts from.
 
     Raises:
-        ValueError: an unknown name, or a number out of its range.
+        ValueError: a size without `from_scratch`, or the other way round.
     """
 
     tokenizer: str | None = described("folder of the tokenizer (default: the model's)")
@@ -120,17 +131,31 @@ class ModelOptions:
         "the sizes of a model from scratch", choices=tuple(sorted(PRESETS))
     )
     config_overrides: list[str] = described(
-        "fields of its config, such as encoder_layers=3 dropout=0.2", []
+        "fields of its config, such as dropout=0.2 (from scratch its sizes too: encoder_layers=3)",
+        [],
     )
     warm_start: bool = described(
         "translation, summarization: --model is a BERT that encoder and decoder start from", False
     )
     new_head: bool = described("drop the head that the model has, and learn a new one", False)
+
+    def __post_init__(self):
+        if self.from_scratch != (self.config_preset is not None):
+            raise ValueError("from_scratch and config_preset must be given together")
+
+
+@dataclass
+class RecipeOptions:
+    """How the model is trained.
+
+    Raises:
+        ValueError: an unknown name, a number out of its range, or options that exclude each other.
+    """
+
     recipe: str = described(
         "default: Trainer's AdamW, linear decay, a tenth of warm-up. bert: no decay on biases and "
-        "norms, rates by "
-        "layer. transformer: Adam with the Noam schedule, label smoothing 0.1, batches of tokens, "
-        "averaged checkpoints",
+        "norms, rates by layer. transformer: Adam with the Noam schedule, label smoothing 0.1, "
+        "batches of tokens, averaged checkpoints",
         "default",
         choices=RECIPES,
     )
@@ -148,11 +173,39 @@ class ModelOptions:
     average_last: int | None = described(
         "average the last so many checkpoints (recipe transformer: 5; 0: none)"
     )
+    early_stopping: int | None = described(
+        "stop after so many evaluations in a row without a better figure on the validation rows"
+    )
+    class_weights: str | None = described(
+        "classes weigh differently in the loss: auto (the rarer, the more), or one number a class "
+        "with commas between, in the order of the labels"
+    )
+    freeze: str | None = described(
+        "parts that keep their weights: embeddings; a number N (embeddings and the first N "
+        "layers); encoder (embeddings and all its layers)"
+    )
+    lora: bool = described(
+        "train low-rank adapters of the layers and the head only (needs peft); the saved model "
+        "holds them merged, its folder `adapter` holds them alone",
+        False,
+    )
+    lora_rank: int = described("rank of the adapters", 8)
+    calibrate: bool = described(
+        "classifiers with validation rows: fit the temperature that makes scores honest "
+        "probabilities, and keep it in the config",
+        True,
+    )
 
     def __post_init__(self):
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe must be one of {RECIPES}, got {self.recipe!r}")
-        check_counts(1, batch_tokens=self.batch_tokens, noam_warmup_steps=self.noam_warmup_steps)
+        check_counts(
+            1,
+            batch_tokens=self.batch_tokens,
+            noam_warmup_steps=self.noam_warmup_steps,
+            early_stopping=self.early_stopping,
+            lora_rank=self.lora_rank,
+        )
         check_counts(0, average_last=self.average_last)
         if self.recipe == "transformer":
             self.batch_tokens = self.batch_tokens or 4096
@@ -162,15 +215,101 @@ class ModelOptions:
             raise ValueError(
                 f"layer_decay must come with recipe='bert', got recipe={self.recipe!r}"
             )
-        if self.from_scratch != (self.config_preset is not None):
-            raise ValueError("from_scratch and config_preset must be given together")
+        if self.early_stopping and self.average_last:
+            raise ValueError(
+                "early_stopping goes back to the best checkpoint, where average_last takes the "
+                f"last {self.average_last}: give average_last 0 with it"
+            )
+        if self.lora and self.average_last:
+            raise ValueError(
+                "lora saves checkpoints without the model's own weights, which average_last "
+                f"needs: give average_last 0 with it, got {self.average_last}"
+            )
+        if self.lora and self.freeze is not None:
+            raise ValueError(f"freeze is part of lora already, got freeze={self.freeze!r} too")
 
 
 @dataclass
 class RunOptions:
-    """Whose value is no option of `finetune`, but its first argument."""
+    """What the command line says of the run as a whole, each an argument of `finetune` itself."""
 
     model: str | None = described("folder or hub name of the model to start from")
+    seeds: list[int] = described(
+        "train once with each of these seeds: folders seed-N, mean and spread in the card, the "
+        "best by the validation rows in --output_dir itself",
+        [],
+    )
+    check: bool = described(
+        "check data, model and options, say what was found, and stop before training", False
+    )
+
+
+class FinetuneOptions(TypedDict, total=False):
+    """The options that `finetune` takes by name, for editors and type checkers.
+
+    What each does, and its default, stands at the field of that name: in `DataOptions`,
+    `TaskOptions`, `ModelOptions` or `RecipeOptions`.
+    """
+
+    # DataOptions
+    dataset: Any
+    dataset_config: str | None
+    columns: Mapping[str, Any] | list[str] | None
+    on_bad_row: str
+    streaming: bool
+    shuffle_buffer: int
+    labels: list[str]
+    problem_type: str | None
+    max_train_examples: int | None
+    max_eval_examples: int | None
+    source_language: str | None
+    target_language: str | None
+    encoding: str | None
+    # TaskOptions
+    max_length: int | None
+    doc_stride: int | None
+    long_texts: str
+    threshold: float
+    max_answer_length: int
+    allow_no_answer: bool | None
+    null_score_diff_threshold: float
+    max_source_length: int | None
+    max_target_length: int | None
+    source_prefix: str
+    num_beams: int | None
+    length_penalty: float | None
+    max_new_tokens: int | None
+    top_k: int | None
+    prediction_batch_size: int
+    # ModelOptions
+    from_scratch: bool
+    config_preset: str | None
+    config_overrides: list[str] | Mapping[str, Any]
+    warm_start: bool
+    new_head: bool
+    # RecipeOptions
+    recipe: str
+    layer_decay: float | None
+    batch_tokens: int | None
+    noam_warmup_steps: int
+    noam_factor: float
+    label_smoothing: float | None
+    average_last: int | None
+    early_stopping: int | None
+    class_weights: str | list[float] | Mapping[str, float] | None
+    freeze: str | int | None
+    lora: bool
+    lora_rank: int
+    calibrate: bool
+
+
+def known_options(given: Mapping[str, Any], names: set[str]) -> None:
+    """Refuse, with a ValueError that says what may be meant, options that do not exist."""
+    unknown = sorted(set(given) - names)
+    if unknown:
+        near = [name for each in unknown for name in difflib.get_close_matches(each, names, 2)]
+        hint = f" (is {' or '.join(near)} meant?)" if near else ""
+        raise ValueError(f"options must be among {sorted(names)}, got {', '.join(unknown)}{hint}")
 
 
 def split_options(given: dict[str, Any], *kinds: type) -> list[Any]:
@@ -180,11 +319,7 @@ def split_options(given: dict[str, Any], *kinds: type) -> list[Any]:
         ValueError: a name that is a field of none of them.
     """
     names = [{each.name for each in dataclasses.fields(kind)} for kind in kinds]
-    unknown = sorted(set(given) - set().union(*names))
-    if unknown:
-        raise ValueError(
-            f"options must be among {sorted(set().union(*names))}, got {', '.join(unknown)}"
-        )
+    known_options(given, set().union(*names))
     return [
         kind(**{name: given[name] for name in own & set(given)})
         for kind, own in zip(kinds, names, strict=True)
@@ -200,8 +335,6 @@ def parse_overrides(entries: list[str] | Mapping[str, Any]) -> dict[str, Any]:
     >>> parse_overrides(["dropout=0.2", "activation_function=relu"])
     {'dropout': 0.2, 'activation_function': 'relu'}
     """
-    import json
-
     if isinstance(entries, Mapping):
         return dict(entries)
     found: dict[str, Any] = {}
