@@ -6,6 +6,7 @@ Files hold the standard tensor names of BERT and Marian, and so do the modules: 
 import re
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,11 +38,12 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig, *args, **kwargs):
         # By its type's name: a copy of the code that travelled with a checkpoint has another class.
-        known = getattr(type(config), "model_type", None) == self.config_class.model_type
+        wanted: Any = self.config_class
+        known = getattr(type(config), "model_type", None) == wanted.model_type
         if not known or not hasattr(config, "check_heads"):
             raise ValueError(
                 f"{type(self).__name__}: config must be one of bertlite's, a "
-                f"{self.config_class.__name__}, got {type(config).__name__}"
+                f"{wanted.__name__}, got {type(config).__name__}"
             )
         config.check_heads()
         Seam.installed = installed_backends()

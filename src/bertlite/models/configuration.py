@@ -204,9 +204,14 @@ class TransformerLiteConfig(LiteConfig):
                 f"{self.vocab_size}: embeddings are shared",
             )
         start = self.decoder_start_token_id
-        if not 0 <= start < self.decoder_vocab_size:
-            expected = f"a token below decoder_vocab_size {self.decoder_vocab_size}"
+        if not 0 <= start < self.target_vocab_size:
+            expected = f"a token below decoder_vocab_size {self.target_vocab_size}"
             self._refuse("decoder_start_token_id", start, expected)
+
+    @property
+    def target_vocab_size(self) -> int:
+        """The decoder's vocabulary."""
+        return self.decoder_vocab_size or self.vocab_size
 
     def head_counts(self) -> tuple[int, ...]:
         """Attention heads of encoder and decoder."""

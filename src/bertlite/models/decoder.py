@@ -55,7 +55,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             for index in range(config.decoder_layers)
         ]
         self.set_names({**MARIAN_EMBEDDINGS, "layers": "layers"})
-        parts = embedding_parts(config, config.decoder_vocab_size, 0)
+        parts = embedding_parts(config, config.target_vocab_size, 0)
         self.grow({**parts, "layers": nn.ModuleList(layers)})
         self.final_norm = make_final_norm(config)
         self.post_init()
@@ -130,7 +130,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         # Packed rows and those of a cache are left to the core, which needs no lengths.
         known = check_lengths(
             None if is_packed or past_key_values is not None else lengths,
-            encoder_hidden_states.shape[:2],  # type: ignore[union-attr]
+            tuple(encoder_hidden_states.shape[:2]),  # type: ignore[union-attr, arg-type]
             is_masked=encoder_attention_mask is not None,
             is_packed=False,
         )

@@ -93,6 +93,8 @@ class TextEncoder(LitePreTrainedModel):
     """An encoder of token ids; a family says how it embeds them and where its layers are."""
 
     num_heads: int
+    embeddings: Any
+    encoder: Any
     final_norm: nn.Module | None  # with pre-norm, since no layer ends with a norm then
     # Whether the output depends on position 0 even where the mask hides it.
     reads_first_position = False

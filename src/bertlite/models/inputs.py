@@ -198,7 +198,7 @@ def places_of(positions: torch.Tensor, count: int) -> torch.Tensor:
     return torch.searchsorted(seen, ordinals)
 
 
-def select(values: torch.Tensor, positions: torch.Tensor, count: int | None) -> torch.Tensor:
+def select(values: Any, positions: torch.Tensor, count: int | None) -> torch.Tensor:
     """`values[positions]`, of which the caller may know that there are `count`.
 
     `values` has the sides of `positions`, and maybe one more.

@@ -8,6 +8,8 @@ batch without labels has loss 0.
 Shapes: `B` batch, `T` length, `L` labels.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
@@ -64,7 +66,7 @@ def cross_entropy(
     return mean_over_items(total, (flat_labels != IGNORED).sum(), num_items_in_batch)
 
 
-def problem_type(config: PreTrainedConfig, labels: torch.Tensor) -> str:
+def problem_type(config: PreTrainedConfig, labels: torch.Tensor) -> Any:
     """What kind of problem the labels of sequences are: the config's word, else by their type."""
     if config.problem_type is not None:
         return config.problem_type

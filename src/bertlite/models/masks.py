@@ -6,6 +6,7 @@ wants them.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,8 +45,8 @@ def segment_ids(
 
 
 def packed_mask(
-    query_segments: torch.Tensor,
-    key_segments: torch.Tensor,
+    query_segments: Any,
+    key_segments: Any,
     key_mask: torch.Tensor | None,
     causal: bool = False,
 ) -> torch.Tensor:

@@ -209,7 +209,7 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
 class VocabularyModel(BertLitePreTrainedModel):
     """What the two models with a vocabulary head share: the tie of its weight, and its loss."""
 
-    cls: BertMaskedLMHead | BertPreTrainingHeads
+    cls: Any
     _tied_weights_keys = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -296,7 +296,7 @@ class BertLiteForMaskedLM(VocabularyModel):
         if read is not None:
             vectors = outputs.last_hidden_state  # (M, E)
             targets = select(labels, read, len(vectors))
-            loss = self.loss_of_read(vectors, targets, num_items_in_batch)
+            word_loss = self.loss_of_read(vectors, targets, num_items_in_batch)
 
             def logits() -> torch.Tensor:
                 return self(
@@ -309,9 +309,9 @@ class BertLiteForMaskedLM(VocabularyModel):
                     **kwargs,
                 ).logits
 
-            return deferred(MaskedLMOutput, {"logits": logits}, loss=loss)
+            return deferred(MaskedLMOutput, {"logits": logits}, loss=word_loss)
         prediction_scores = self.cls(outputs.last_hidden_state)  # (B, T, V)
-        loss = None
+        loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", prediction_scores, labels, num_items_in_batch)
         return MaskedLMOutput(
@@ -384,7 +384,7 @@ class BertLiteForPreTraining(VocabularyModel):
             scores, relationship = self.cls(outputs.last_hidden_state, outputs.pooler_output)
         else:
             relationship = self.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
-        loss = None
+        loss: torch.Tensor | None = None
         if next_sentence_label is not None:
             count = num_sequences_in_batch
             if count is None and num_items_in_batch is not None and labels is not None:
@@ -470,7 +470,7 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
             **kwargs,
         )
         scores = self.cls(outputs.pooler_output)  # (B, 2)
-        loss = None
+        loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", scores, labels, num_items_in_batch)
         return NextSentencePredictorOutput(
@@ -489,7 +489,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
         self.num_labels = config.num_labels
         self.bert = BertLiteModel(config)
         self.dropout = head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()
 
     @can_return_tuple
@@ -520,7 +520,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
             **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, L)
-        loss = None
+        loss: torch.Tensor | None = None
         if labels is not None:
             kind = problem_type(self.config, labels)
             loss = sequence_loss(kind, logits, labels, num_items_in_batch)
@@ -541,7 +541,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         self.num_labels = config.num_labels
         self.bert = BertLiteModel(config, add_pooling_layer=False)
         self.dropout = head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()
 
     @can_return_tuple
@@ -578,7 +578,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         scores = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L) or (M, L)
         if read is not None:
             targets = select(labels, read, len(scores))
-            loss = cross_entropy("labels", scores, targets, num_items_in_batch)
+            token_loss = cross_entropy("labels", scores, targets, num_items_in_batch)
 
             def logits() -> torch.Tensor:
                 return self(
@@ -591,8 +591,8 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
                     **kwargs,
                 ).logits
 
-            return deferred(TokenClassifierOutput, {"logits": logits}, loss=loss)
-        loss = None
+            return deferred(TokenClassifierOutput, {"logits": logits}, loss=token_loss)
+        loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", scores, labels, num_items_in_batch)
         return TokenClassifierOutput(
@@ -730,7 +730,7 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
         )
         scores = self.classifier(self.dropout(outputs.pooler_output))  # (B * C, 1)
         scores = scores.view(-1, choices)  # (B, C)
-        loss = None
+        loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", scores, labels, num_items_in_batch)
         return MultipleChoiceModelOutput(

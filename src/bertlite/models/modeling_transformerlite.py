@@ -7,6 +7,7 @@ Shapes: `B` batch, `S` source length, `T` target length, `M` labelled positions,
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -141,7 +142,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         self.encoder.set_input_embeddings(value)
         if self.config.share_encoder_decoder_embeddings:
             self.shared = value
@@ -154,7 +155,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: tuple | BaseModelOutput | None = None,
+        encoder_outputs: Any = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -229,8 +230,8 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
                 "model.encoder.embed_tokens.weight": "model.shared.weight",
                 "model.decoder.embed_tokens.weight": "model.shared.weight",
             }
-        self.final_logits_bias = nn.Buffer(torch.zeros(1, config.decoder_vocab_size))  # Marian's
-        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size, bias=False)
+        self.final_logits_bias = nn.Buffer(torch.zeros(1, config.target_vocab_size))  # Marian's
+        self.lm_head = nn.Linear(config.d_model, config.target_vocab_size, bias=False)
         self.post_init()
 
     def resize_token_embeddings(
@@ -256,12 +257,13 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         self.tie_weights()
         return self.follow(embeddings)
 
-    def follow(self, embeddings: nn.Module) -> nn.Module:
+    def follow(self, embeddings: Any) -> nn.Module:
         """Give config and output bias the size of the target's embeddings."""
         size = embeddings.num_embeddings
         self.config.decoder_vocab_size = size
         missing = size - self.final_logits_bias.shape[1]
-        self.final_logits_bias = nn.functional.pad(self.final_logits_bias, (0, missing))
+        bias = nn.functional.pad(self.final_logits_bias, (0, missing))
+        self.final_logits_bias = nn.Buffer(bias)
         return embeddings
 
     def generate(self, *args, **kwargs):
@@ -292,7 +294,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: tuple | BaseModelOutput | None = None,
+        encoder_outputs: Any = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -375,15 +377,15 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
                 )
             return self.make_output(outputs, fields, loss=loss)
         if labels is None:
-            kept = logits_to_keep
+            kept: Any = logits_to_keep
             if isinstance(logits_to_keep, int):
                 kept = slice(-logits_to_keep, None)
             hidden_states = hidden_states[:, kept]
         logits = self.score(hidden_states)
-        loss = None
-        if labels is not None:
-            smoothing = self.config.label_smoothing
-            loss = cross_entropy("labels", logits, labels, num_items_in_batch, smoothing)
+        if labels is None:
+            return self.make_output(outputs, {}, logits=logits)
+        smoothing = self.config.label_smoothing
+        loss = cross_entropy("labels", logits, labels, num_items_in_batch, smoothing)
         return self.make_output(outputs, {}, loss=loss, logits=logits)
 
     def score(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ Shapes: `B` batch, `N` real tokens, `H` heads, `T` queries, `S` keys, `D` head s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -76,7 +77,7 @@ class FlatAttention:
             context.append(made.flatten(0, 1))  # (count * length, H, D)
         return torch.cat(context).unsqueeze(0), None
 
-    def function_of(self, module: nn.Module, dropout: float) -> Callable:
+    def function_of(self, module: Any, dropout: float) -> Callable:
         """The function to call for a run."""
         name = module.config._attn_implementation
         if name == "sdpa" and dropout > 0:  # torch's fused attention has no dropout on a CPU

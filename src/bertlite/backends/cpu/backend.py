@@ -51,7 +51,7 @@ class CpuBackend(FlatBackend):
         detach(model)
 
     def unsupported(self, work: str, model: nn.Module, **wanted: Any) -> list[str]:
-        device = model.device
+        device: Any = model.device
         if not self.serves(device):
             return [f"the weights are on {device.type}"]
         if is_traced():

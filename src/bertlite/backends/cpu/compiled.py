@@ -74,7 +74,7 @@ def attend_end_to_end_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Its gradients, from the same weights, computed once more."""
     generator = torch.Generator().manual_seed(int(seed))
-    made = tuple(torch.empty_like(each) for each in (query, key, value))
+    made = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
     for rows, count, length in runs_of(lengths):
         g, q, k, v = (
             heads_first(each[rows], count, length) for each in (gradient, query, key, value)

@@ -124,7 +124,11 @@ def gelu_forward(module: GELUActivation, input: torch.Tensor) -> torch.Tensor:
 # Whether what goes into an activation may be overwritten: within `encode` of a backend, which has
 # seen to it that no hook watches.
 IN_PLACE: ContextVar[bool] = ContextVar("in_place", default=False)
-FORWARDS = {nn.Linear: linear_forward, nn.Dropout: dropout_forward, GELUActivation: gelu_forward}
+FORWARDS: dict[type, Any] = {
+    nn.Linear: linear_forward,
+    nn.Dropout: dropout_forward,
+    GELUActivation: gelu_forward,
+}
 
 
 @contextlib.contextmanager

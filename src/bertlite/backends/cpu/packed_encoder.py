@@ -28,7 +28,7 @@ SHORT = 128
 KEPT_BYTES = 31 << 20  # just below the largest size for which glibc still moves its threshold
 
 
-def output_projection(layer: Any) -> nn.Module:
+def output_projection(layer: Any) -> Any:
     """W^O of a layer's self-attention, wherever its family keeps it."""
     own = layer.self_attention.projection
     return layer.attention_projection if own is None else own
