@@ -129,7 +129,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         # Packed rows and those of a cache are left to the core, which needs no lengths.
         known = check_lengths(
             None if is_packed or past_key_values is not None else lengths,
-            encoder_hidden_states.shape[:2],  # type: ignore[union-attr]
+            (shape[0], source_length),
             is_masked=encoder_attention_mask is not None,
             is_packed=False,
         )

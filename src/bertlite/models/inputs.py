@@ -198,11 +198,12 @@ def places_of(positions: torch.Tensor, count: int) -> torch.Tensor:
     return torch.searchsorted(seen, ordinals)
 
 
-def select(values: torch.Tensor, positions: torch.Tensor, count: int | None) -> torch.Tensor:
+def select(values: torch.Tensor | None, positions: torch.Tensor, count: int | None) -> torch.Tensor:
     """`values[positions]`, of which the caller may know that there are `count`.
 
     `values` has the sides of `positions`, and maybe one more.
     """
+    assert values is not None
     if count is None or is_traced():
         return values[positions]
     return values.flatten(0, positions.ndim - 1).index_select(0, places_of(positions, count))

@@ -27,7 +27,8 @@ class SteadyCache(EncoderDecoderCache):
 
         The source's keys and values stay: beams change places within a source only.
         """
-        for layer in self.self_attention_cache.layers:
+        layers: Any = self.self_attention_cache.layers
+        for layer in layers:
             if layer.is_initialized:
                 index = beam_idx.to(layer.keys.device)
                 layer.keys.copy_(layer.keys.index_select(0, index))
@@ -109,7 +110,7 @@ def static_generate(
     if method not in ("_sample", "_beam_search"):
         raise ValueError(f"custom_generate must be left out for {mode.value}, got static_generate")
     search = getattr(type(model), method)
-    cache = model_kwargs.get("past_key_values")
+    cache: Any = model_kwargs.get("past_key_values")
     with_beams = mode == GenerationMode.BEAM_SEARCH and isinstance(cache, EncoderDecoderCache)
     if with_beams and model._valid_auto_compile_criteria(model_kwargs, generation_config):
         steady = SteadyCache(cache.self_attention_cache, cache.cross_attention_cache)
