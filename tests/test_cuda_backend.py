@@ -5,14 +5,18 @@ that are read, losses, checks of values, and how often a program would wait.
 """
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from cases import bert_config, randomize, transformer_config
 from cuda_stand_ins import StandInBackend, WaitCounter, stand_in_kernels, use_stand_in
 
+from torch import nn
+
 import bertlite
 from bertlite.backends.cuda import memory
+from bertlite.backends.linear_cross_entropy import linear_cross_entropy
 from bertlite.data.collators import lengths_of
 from bertlite.models import masks
 from bertlite.models.inputs import IGNORED
@@ -439,3 +443,76 @@ def test_it_is_not_loaded_without_a_gpu():
 def test_a_model_that_holds_the_backend_can_be_copied():
     backend = StandInBackend()
     assert isinstance(copy.deepcopy(backend), StandInBackend)
+
+
+def test_layers_whose_weights_are_fetched_by_a_forward_of_their_own(stand_ins):
+    """As `device_map` and offload do it: no step of a layer is taken behind its back."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Fetching(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module, *args, **kwargs):
+            Fetching.calls += 1
+            return args, kwargs
+
+    model, batch = make("BertLiteForMaskedLM").train(), batch_of("BertLiteForMaskedLM")
+    expected = plain(model)(**batch).loss
+    for layer in model.bert.encoder.layer:
+        add_hook_to_module(layer, Fetching())
+    found = use_stand_in(model)(**batch).loss
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert Fetching.calls == 2
+    assert took(model) == {"cuda"}
+
+
+def test_threads_do_not_meet(stand_ins):
+    """One model, eight threads, each with batches of its own."""
+    model = use_stand_in(make("BertLiteModel"))
+    model(torch.ones(1, 2, dtype=torch.long))
+    given = [
+        {key: value[rows] for key, value in batch_of("BertLiteModel").items()}
+        for rows in ([0], [1], [2], [3], [0, 1], [1, 2], [2, 3], [0, 3])
+    ]
+    expected = [model(**batch).last_hidden_state for batch in given]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda batch: model(**batch).last_hidden_state, given * 4))
+    for ours, theirs in zip(found, expected * 4, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_replicas_of_data_parallel_pass_over_lengths(stand_ins):
+    """They see some rows of a batch, and the lengths of all."""
+    model, batch = use_stand_in(make("BertLiteModel")), batch_of("BertLiteModel")
+    part = {key: value[:2] for key, value in batch.items()}
+    expected = model(**part).last_hidden_state
+    model._is_replica = True
+    found = model(**part, lengths=lengths_of(batch)).last_hidden_state
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_small_gradients_of_the_vocabulary_survive(dtype):
+    """With a scaler's factor on the loss, as torch's own loss keeps them: 2,000 labels, fp16."""
+    torch.manual_seed(0)
+    hidden, labels = torch.randn(2000, 16), torch.randint(0, 50, (2000,))
+    weight, scale = torch.randn(50, 16) / 4, 65536.0
+
+    def gradient(loss_of, precision) -> torch.Tensor:
+        layer = nn.Linear(16, 50, bias=False)
+        layer.weight = nn.Parameter(weight.to(precision))
+        vectors = hidden.to(precision).requires_grad_()
+        (loss_of(vectors, layer) * scale).backward()
+        return torch.cat([vectors.grad.float(), layer.weight.grad.float()]) / scale
+
+    def in_chunks(vectors, layer):
+        product = nn.functional.linear
+        return linear_cross_entropy(vectors, layer, labels, product=product, chunk_size=300)
+
+    def at_once(vectors, layer):
+        return nn.functional.cross_entropy(layer(vectors).float(), labels)
+
+    exact = gradient(at_once, torch.float64)
+    theirs, ours = gradient(at_once, dtype), gradient(in_chunks, dtype)
+    assert (ours - exact).norm() < 3 * (theirs - exact).norm()
+    assert (ours != 0).float().mean() > 0.99

@@ -128,6 +128,16 @@ def test_many_tokens_are_not_recorded():
     assert len(seen) == 1
 
 
+def test_inference_mode_and_no_grad_in_turn(stand_ins):
+    model, backend = frozen(randomize(bertlite.BertLiteModel(bert_config())))
+    batch = ragged([9, 5])
+    with torch.inference_mode():
+        first = model(**batch).last_hidden_state
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).last_hidden_state, first)
+    assert backend.graphs.recorded == 1
+
+
 def test_a_result_is_not_overwritten_by_the_next_call(stand_ins):
     model, _ = frozen(randomize(bertlite.BertLiteModel(bert_config())))
     with torch.no_grad():

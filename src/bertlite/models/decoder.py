@@ -127,8 +127,9 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         )
         is_packed = segments is not None or source_segments is not None
         # Packed rows and those of a cache are left to the core, which needs no lengths.
+        no_use = is_packed or past_key_values is not None or self.sees_a_part()
         known = check_lengths(
-            None if is_packed or past_key_values is not None else lengths,
+            None if no_use else lengths,
             (shape[0], source_length),
             is_masked=encoder_attention_mask is not None,
             is_packed=False,

@@ -103,7 +103,9 @@ class CudaBackend(FlatBackend):
             return []
         reads_first = encoder.reads_first_position if positions is None else with_first
         facts = self.recall(batch.attention_mask, batch.segments, batch.lengths)
-        if facts is None or positions is not None or reads_first:
+        if batch.facts is not None:  # another backend has asked and declined
+            facts = batch.facts
+        elif facts is None or positions is not None or reads_first:
             facts = read_batch(encoder, batch, positions, num_positions, reads_first)
             self.remember(batch.attention_mask, batch.segments, facts)
         else:

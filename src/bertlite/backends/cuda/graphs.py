@@ -75,7 +75,8 @@ class CudaRecorder:
                 work()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        # Other threads may go on using the GPU meanwhile.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             result = work()
         self.pool = graph.pool() if self.pool is None else self.pool
         return graph.replay, result
@@ -127,13 +128,18 @@ class Graphs:
         if key in self.kept:
             self.kept.move_to_end(key)
             return self.kept[key]
-        hidden_states = like.new_zeros(size.tokens, like.shape[1])
-        ends = torch.full((size.sequences + 1,), size.tokens, dtype=torch.int32, device=like.device)
-        ends[0] = 0
-        places = Ends(ends, ends, size.longest, size.longest)
-        # Before there is a batch, one sequence: no longer than the graph allows.
-        ends[1:] = min(size.tokens, size.longest)
-        replay, result = self.recorder.record(lambda: self.run(hidden_states, places))
+        # Tensors of inference mode could not be written to outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            hidden_states = torch.zeros(
+                size.tokens, like.shape[1], dtype=like.dtype, device=like.device
+            )
+            ends = torch.full((size.sequences + 1,), size.tokens, dtype=torch.int32)
+            # Before there is a batch, one sequence: no longer than the graph allows.
+            ends[1:] = min(size.tokens, size.longest)
+            ends[0] = 0
+            ends = ends.to(like.device)
+            places = Ends(ends, ends, size.longest, size.longest)
+            replay, result = self.recorder.record(lambda: self.run(hidden_states, places))
         self.recorded += 1
         self.kept[key] = Recording(hidden_states, ends, replay, result)
         while len(self.kept) > MOST_GRAPHS:
