@@ -245,6 +245,27 @@ def range_error(name: str, low: int, high: int, limit: int, expected: str) -> Va
     return ValueError(f"{name} must lie in [0, {limit}) {expected}, got {got}")
 
 
+def assert_in_range(name: str, ids: torch.Tensor, limit: int, expected: str) -> None:
+    """Refuse ids outside `[0, limit)` without waiting for a GPU: the device fails, and says so.
+
+    It stands before a look-up that would fail too, without these words.
+    """
+    if ids.numel():
+        low, high = ids.aminmax()
+        inside = (low >= 0) & (high < limit)
+        torch._assert_async(inside, f"{name} must lie in [0, {limit}) {expected}")
+
+
+def assert_labels(name: str, labels: torch.Tensor, limit: int) -> None:
+    """As `assert_in_range`, for labels on a GPU, of which -100 is allowed.
+
+    On a CPU the loss itself fails, and is explained then.
+    """
+    if labels.device.type != "cpu" and not is_traced():
+        known = labels.masked_fill(labels == IGNORED, 0)
+        assert_in_range(name, known, limit, f"or be {IGNORED}")
+
+
 def label_error(name: str, labels: torch.Tensor, limit: int) -> ValueError | None:
     """As `out_of_range`, for labels, of which -100 is allowed."""
     known = labels.long().masked_fill(labels == IGNORED, 0)

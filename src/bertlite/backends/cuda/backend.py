@@ -12,7 +12,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.utils import logging
 
 from ...models.encoder import FLAT_INPUTS
-from ...models.inputs import BatchLengths, TextBatch, is_traced, places_of
+from ...models.inputs import (
+    BatchLengths,
+    TextBatch,
+    assert_in_range,
+    is_traced,
+    places_of,
+)
 from ..base import is_plain_linear
 from ..flat_backend import FlatBackend
 from ..linear_cross_entropy import linear_cross_entropy
@@ -23,7 +29,6 @@ from .reading import (
     DeviceLayout,
     Questions,
     ask_tokens,
-    assert_in_range,
     assert_values,
     check_known_ranges,
     ends_of,

@@ -21,7 +21,13 @@ from typing import Any
 import torch
 
 from ...models.embeddings import EmbeddingSteps
-from ...models.inputs import BatchLengths, TextBatch, places_of, range_error
+from ...models.inputs import (
+    BatchLengths,
+    TextBatch,
+    assert_in_range,
+    places_of,
+    range_error,
+)
 from ..unpadding import Places
 from .kernels import Ends
 
@@ -146,14 +152,6 @@ def table_limits(encoder: Any, batch: TextBatch) -> list[tuple[str, torch.Tensor
         for name, ids, table, expected in found
         if ids is not None and isinstance(getattr(table, "num_embeddings", None), int)
     ]
-
-
-def assert_in_range(name: str, ids: torch.Tensor, limit: int, expected: str) -> None:
-    """Refuse ids out of range without waiting: the device fails, with these words."""
-    if ids.numel():
-        low, high = ids.aminmax()
-        inside = (low >= 0) & (high < limit)
-        torch._assert_async(inside, f"{name} must lie in [0, {limit}) {expected}")
 
 
 def check_known_ranges(
