@@ -1,97 +1,39 @@
-"""The CUDA backend against the plain core, with stand-ins for a GPU's kernels; and what it asks.
+"""The CUDA backend against the plain core, with stand-ins for a GPU's kernels.
 
 Nothing here runs on a GPU. What runs is everything around the kernels: layouts, ends, positions
-that are read, losses, checks of values, and how often a program would wait.
+that are read, losses, and what is left to the core.
 """
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cases import bert_config, randomize, transformer_config
+from cuda_cases import (
+    BERT_HEADS,
+    LENGTHS,
+    WRITER,
+    assert_same,
+    batch_of,
+    gradients,
+    make,
+    plain,
+    took,
+)
 from cuda_stand_ins import StandInBackend, WaitCounter, stand_in_kernels, use_stand_in
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-import bertlite
-from bertlite.backends.cuda import memory
+from bertlite.backends.cuda import kernels
+from bertlite.backends.cuda.kernels import Ends
 from bertlite.data.collators import lengths_of
 from bertlite.models import masks
 from bertlite.models.inputs import IGNORED
-
-LENGTHS = [9, 5, 7, 2]
-BERT_HEADS = [
-    "BertLiteForMaskedLM",
-    "BertLiteForPreTraining",
-    "BertLiteForSequenceClassification",
-    "BertLiteForTokenClassification",
-    "BertLiteForQuestionAnswering",
-    "BertLiteForNextSentencePrediction",
-    "BertLiteForMultipleChoice",
-]
-WRITER = "TransformerLiteForConditionalGeneration"
 
 
 @pytest.fixture
 def stand_ins():
     with stand_in_kernels() as found:
         yield found
-
-
-def make(name: str, **overrides):
-    """A model with large weights, the same at each call."""
-    config = (transformer_config if name.startswith("Transformer") else bert_config)(**overrides)
-    return randomize(getattr(bertlite, name)(config))
-
-
-def plain(model):
-    """The same model by the plain core."""
-    other = copy.deepcopy(model)
-    for module in other.modules():
-        if hasattr(module, "backend_choice"):
-            module.backend_choice = "plain"
-    return other
-
-
-def batch_of(name: str, side: str = "right") -> dict:
-    """Ragged rows whose padding holds random words, and the head's labels."""
-    generator = torch.Generator().manual_seed(1)
-    mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
-    mask = mask.flip(1) if side == "left" else mask
-    ids = torch.randint(3, 60, mask.shape, generator=generator)
-    batch = {"input_ids": ids, "attention_mask": mask}
-    hidden = (torch.rand(ids.shape, generator=generator) < 0.5) | (mask == 0)
-    words, rows = ids.masked_fill(hidden, IGNORED), torch.tensor([0, 1, 1, 0])
-    if name in ("BertLiteForMaskedLM", "BertLiteForPreTraining"):
-        batch["labels"] = words
-    if name in ("BertLiteForPreTraining", "BertLiteForNextSentencePrediction"):
-        key = "next_sentence_label" if name.endswith("Training") else "labels"
-        batch[key] = rows
-    if name == "BertLiteForTokenClassification":
-        batch["labels"] = words.clamp(max=2)
-    if name == "BertLiteForSequenceClassification":
-        batch["labels"] = rows
-    if name == "BertLiteForQuestionAnswering":
-        batch |= {"start_positions": rows, "end_positions": rows + 1}
-    if name == "BertLiteForMultipleChoice":
-        batch = {key: value.view(2, 2, -1) for key, value in batch.items()}
-        batch["labels"] = rows[:2]
-    if name == WRITER:
-        batch["labels"] = words.flip(1)[:, :6]
-    return batch
-
-
-def gradients(model) -> dict[str, torch.Tensor]:
-    return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
-
-
-def assert_same(found: dict, expected: dict, atol: float = 2e-5) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=atol, rtol=1e-4, msg=name)
-
-
-def took(model) -> set[str]:
-    """Which backends did the work of the last forward."""
-    return {line.split(": ")[1].split(";")[0] for line in model.backend_report()}
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -178,52 +120,6 @@ def test_sequences_that_the_caller_laid_end_to_end(stand_ins, monkeypatch):
             found = model(**flat).last_hidden_state[0]
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
     assert not counter.waits
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", ["BertLiteModel", *BERT_HEADS, WRITER])
-def test_one_wait_a_forward_and_none_with_lengths(name, training, stand_ins):
-    if name == "BertLiteModel" and training:
-        pytest.skip("in training all its vectors are asked for, those of padding too")
-    model, batch = use_stand_in(make(name).train(training)), batch_of(name)
-    model(**batch)  # the kernels are tried at the first call of a process
-    for lengths, waits in ((None, 1), (lengths_of(batch), 0)):
-        given = {key: value.clone() for key, value in batch.items()}  # masks that it has not seen
-        with WaitCounter() as counter:
-            model(**given, lengths=lengths)
-        assert len(counter.waits) == waits, counter.waits
-    assert took(model) == {"cuda"}
-
-
-def test_rows_without_padding_wait_for_nothing(stand_ins):
-    model = use_stand_in(make("BertLiteModel"))
-    ids = torch.randint(3, 60, (4, 9))
-    model(input_ids=ids)
-    with WaitCounter() as counter:
-        model(input_ids=ids)
-    assert not counter.waits
-    assert took(model) == {"cuda"}
-
-
-def test_a_full_mask_needs_no_layout(stand_ins):
-    """Nothing is gathered where nothing is left out."""
-    model, ids = make("BertLiteModel"), torch.randint(3, 60, (4, 9))
-    expected = plain(model)(input_ids=ids).last_hidden_state
-    found = use_stand_in(model)(input_ids=ids, attention_mask=torch.ones_like(ids))
-    torch.testing.assert_close(found.last_hidden_state, expected, atol=2e-5, rtol=1e-4)
-
-
-def test_a_mask_that_is_written_to_is_asked_again(stand_ins):
-    model = make("TransformerLiteModel")
-    other = plain(model)
-    use_stand_in(model)
-    batch = {key: value for key, value in batch_of(WRITER).items() if key != "labels"}
-    batch["decoder_input_ids"] = batch["input_ids"][:, :4]
-    with torch.no_grad():
-        for _ in range(2):
-            found, expected = model(**batch)[0], other(**batch)[0]
-            torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
-            batch["attention_mask"][0, 4:] = 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -333,109 +229,69 @@ def test_hooks_see_the_core(stand_ins):
     assert seen == [(4, 9, 32)]
 
 
-@pytest.mark.parametrize(
-    ("name", "values", "limit"),
-    [
-        ("input_ids", 61, r"input_ids must lie in \[0, 61\) \(vocab_size\), got 61"),
-        ("input_ids", -1, r"input_ids must lie in \[0, 61\) \(vocab_size\), got -1"),
-        ("token_type_ids", 2, r"token_type_ids must lie in \[0, 2\) \(type_vocab_size\), got 2"),
-        ("position_ids", 40, r"position_ids must lie in \[0, 40\) .*, got 40"),
-    ],
-)
-def test_an_id_out_of_range_is_an_error_before_any_work(name, values, limit, stand_ins):
-    """In the one copy where one is due, and on the host where a collator has looked."""
-    model, batch = use_stand_in(make("BertLiteModel")), batch_of("BertLiteModel")
-    batch[name] = batch.get(name, torch.zeros_like(batch["input_ids"])).clone()
-    batch[name][1, 2] = values
-    calls = dict(stand_ins.calls)
-    for lengths in (None, lengths_of(batch)):
-        with pytest.raises(ValueError, match=limit):
-            model(**batch, lengths=lengths)
-    assert stand_ins.calls["efficient"] <= calls["efficient"] + 1  # a trial, no forward
-
-
-def test_an_id_out_of_range_where_nobody_waits(stand_ins):
-    """An assertion with our words stands before the look-up; on a CPU it is an error at once."""
-    model = use_stand_in(make("BertLiteModel"))
-    with pytest.raises(RuntimeError, match=r"input_ids must lie in \[0, 61\) \(vocab_size\)"):
-        model(input_ids=torch.full((2, 5), 61))
-    with pytest.raises(RuntimeError, match=r"input_ids must lie in \[0, 61\) \(vocab_size\)"):
-        model(input_ids=torch.full((2, 5), 61), output_attentions=True)
-
-
-def test_labels_and_targets_out_of_range(stand_ins):
-    model, batch = (
-        use_stand_in(make("BertLiteForMaskedLM").train()),
-        batch_of("BertLiteForMaskedLM"),
-    )
-    batch["labels"][0, 0] = 61
-    with pytest.raises((RuntimeError, ValueError), match=r"labels must lie in \[0, 61\)"):
-        model(**batch)
-    writer = use_stand_in(make(WRITER))
-    batch = batch_of(WRITER)
-    del batch["labels"]
-    with pytest.raises(RuntimeError, match=r"decoder_input_ids must lie in \[0, 61\)"):
-        writer(**batch, decoder_input_ids=torch.full((4, 3), 61))
-
-
-@pytest.mark.parametrize(
-    ("lengths", "message"),
-    [
-        ([9, 5, 7], "lengths must hold a number from 1 to 9 for each sequence of 4 rows"),
-        ([9, 5, 7, 0], "lengths must hold a number from 1 to 9"),
-        ([9, 5, 7, 10], "lengths must hold a number from 1 to 9"),
-        ([9, 5, 3, 4, 2], "lengths must hold 4 numbers, one a row, unless rows are packed"),
-    ],
-)
-def test_lengths_that_do_not_fit_are_refused(lengths, message, stand_ins):
-    model, batch = use_stand_in(make("BertLiteModel")), batch_of("BertLiteModel")
-    with pytest.raises(ValueError, match=message):
-        model(**batch, lengths=lengths)
-
-
-def test_lengths_that_are_not_those_of_the_mask(stand_ins):
-    model, batch = use_stand_in(make("BertLiteModel")), batch_of("BertLiteModel")
-    with pytest.raises(RuntimeError, match="lengths must agree with the batch"):
-        model(**batch, lengths=[9, 5, 7, 3])
-
-
-def test_a_model_without_the_backend_takes_lengths_too():
-    """Plain core and CPU backend pass over them."""
-    model, batch = make("BertLiteModel"), batch_of("BertLiteModel")
-    expected = model(**batch).last_hidden_state
-    found = model(**batch, lengths=LENGTHS).last_hidden_state
-    torch.testing.assert_close(found, expected)
-
-
-def test_out_of_memory_says_what_to_lower_once(stand_ins, monkeypatch):
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    model, batch = use_stand_in(make("BertLiteModel")), batch_of("BertLiteModel")
-
-    def full(*args, **kwargs):
-        with memory.explained_memory():
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-
-    monkeypatch.setattr(model.encoder.layer[1], "feed_forward_sublayer", full)
-    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory") as caught:
-        model(**batch)
-    assert str(caught.value).count("Lower the tokens of a batch") == 1
-    assert should_reduce_batch_size(caught.value)
-
-
-@pytest.mark.slow
-def test_it_is_not_loaded_without_a_gpu():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, bertlite, torch; m = bertlite.BertLiteModel(bertlite.preset('bert-tiny'));"
-        "m.eval()(input_ids=torch.ones(1, 4, dtype=torch.long));"
-        "assert torch.cuda.is_available() or 'bertlite.backends.cuda.backend' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_a_model_that_holds_the_backend_can_be_copied():
     backend = StandInBackend()
     assert isinstance(copy.deepcopy(backend), StandInBackend)
+
+
+def test_layers_whose_weights_are_fetched_by_a_forward_of_their_own(stand_ins):
+    """As `device_map` and offload do it: no step of a layer is taken behind its back."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Fetching(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module, *args, **kwargs):
+            Fetching.calls += 1
+            return args, kwargs
+
+    model, batch = make("BertLiteForMaskedLM").train(), batch_of("BertLiteForMaskedLM")
+    expected = plain(model)(**batch).loss
+    for layer in model.bert.encoder.layer:
+        add_hook_to_module(layer, Fetching())
+    found = use_stand_in(model)(**batch).loss
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert Fetching.calls == 2
+    assert took(model) == {"cuda"}
+
+
+def test_threads_do_not_meet(stand_ins):
+    """One model, eight threads, each with batches of its own."""
+    model = use_stand_in(make("BertLiteModel"))
+    model(torch.ones(1, 2, dtype=torch.long))
+    given = [
+        {key: value[rows] for key, value in batch_of("BertLiteModel").items()}
+        for rows in ([0], [1], [2], [3], [0, 1], [1, 2], [2, 3], [0, 3])
+    ]
+    expected = [model(**batch).last_hidden_state for batch in given]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda batch: model(**batch).last_hidden_state, given * 4))
+    for ours, theirs in zip(found, expected * 4, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_librarys_own_kernels_where_they_were_chosen(stand_ins):
+    """They are told the ends of all sequences at once, and ours are not called."""
+    seen = []
+
+    def attend(module, query, key, value, mask, scaling, dropout=0.0, **kwargs):
+        seen.append((kwargs["cu_seq_lens_q"].tolist(), kwargs["max_length_k"]))
+        ends = Ends(kwargs["cu_seq_lens_q"], kwargs["cu_seq_lens_k"], 9, 9)
+        rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+        return kernels.attend_by_formula(*rows, ends, scaling, 0.0, False)[None], None
+
+    model, batch = make("BertLiteModel"), batch_of("BertLiteModel")
+    other, real = plain(model), batch["attention_mask"].bool()
+    ALL_ATTENTION_FUNCTIONS.register("flash_stand_in", attend)
+    try:
+        for module in use_stand_in(model).modules():
+            if hasattr(module, "config"):
+                module.config._attn_implementation = "flash_stand_in"
+        with torch.no_grad():
+            found = model(**batch).last_hidden_state[real]
+            expected = other(**batch).last_hidden_state[real]
+    finally:
+        ALL_ATTENTION_FUNCTIONS._global_mapping.pop("flash_stand_in")
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    assert seen == [([0, 9, 14, 21, 23], 9)] * 2
+    assert not stand_ins.calls["efficient"]

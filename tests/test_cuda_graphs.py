@@ -5,6 +5,7 @@ does. Nothing here runs on a GPU.
 """
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -23,8 +24,13 @@ class StandInRecorder:
     def __init__(self):
         self.replays = 0
 
+    stream = 0
+
+    def on(self, device):
+        return nullcontext()
+
     def where(self) -> int:
-        return 0
+        return self.stream
 
     def record(self, work):
         result = work()
@@ -126,6 +132,26 @@ def test_many_tokens_are_not_recorded():
     assert graphs(hidden_states, ends, MOST_TOKENS + 1) is hidden_states
     assert not graphs.kept
     assert len(seen) == 1
+
+
+def test_inference_mode_and_no_grad_in_turn(stand_ins):
+    model, backend = frozen(randomize(bertlite.BertLiteModel(bert_config())))
+    batch = ragged([9, 5])
+    with torch.inference_mode():
+        first = model(**batch).last_hidden_state
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).last_hidden_state, first)
+    assert backend.graphs.recorded == 1
+
+
+def test_each_stream_has_recordings_of_its_own(stand_ins):
+    """Two of them may run at a time, and a recording has one place for its inputs."""
+    model, backend = frozen(randomize(bertlite.BertLiteModel(bert_config())))
+    with torch.no_grad():
+        for stream in (0, 7, 0):
+            backend.recorder.stream = stream
+            model(**ragged([9, 5]))
+    assert backend.graphs.recorded == 2
 
 
 def test_a_result_is_not_overwritten_by_the_next_call(stand_ins):

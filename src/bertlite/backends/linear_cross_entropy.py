@@ -43,8 +43,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         of_hidden = []
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradient else None
-        with_bias = with_gradient and bias is not None
-        of_bias = weight.new_zeros(len(weight), dtype=torch.float32) if with_bias else None
+        of_bias = None
+        if with_gradient and bias is not None:
+            of_bias = torch.zeros_like(bias, dtype=torch.float32)
         chunks = zip(hidden.split(chunk_size), labels.split(chunk_size), strict=True)
         for rows, targets in chunks:
             logits = product(rows, weight, bias)  # (chunk, V)

@@ -126,22 +126,13 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         source_segments = segment_ids(
             encoder_position_ids, encoder_attention_mask, packed, shape[0]
         )
-        is_packed = segments is not None or source_segments is not None
-        # Packed rows and those of a cache are left to the core, which needs no lengths.
-        known = check_lengths(
-            None if is_packed or past_key_values is not None else lengths,
-            tuple(encoder_hidden_states.shape[:2]),  # type: ignore[union-attr, arg-type]
-            is_masked=encoder_attention_mask is not None,
-            is_packed=False,
-        )
-        backend = self.take_backend(
-            "decode",
-            ids={"decoder_input_ids": input_ids, "decoder_position_ids": position_ids},
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
-            lengths=known,
-            is_packed=is_packed,
-            past_key_values=past_key_values,
+        backend, known = self.ask_backend(
+            {"decoder_input_ids": input_ids, "decoder_position_ids": position_ids},
+            encoder_hidden_states,
+            encoder_attention_mask,
+            lengths,
+            segments is not None or source_segments is not None,
+            past_key_values,
             **kwargs,
         )
         if position_ids is None:
@@ -185,6 +176,40 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden_states, past_key_values=past_key_values
         )
+
+    def ask_backend(
+        self,
+        ids: dict[str, torch.Tensor | None],
+        encoder_hidden_states: torch.Tensor | None,
+        encoder_attention_mask: torch.Tensor | None,
+        lengths: BatchLengths | Sequence[int] | None,
+        is_packed: bool,
+        past_key_values: Any,
+        **kwargs,
+    ) -> tuple[Any, BatchLengths | None]:
+        """The backend that looks at the source, None: the core; and what is known of lengths.
+
+        It comes before the look-up of `ids`, which a backend checks.
+        """
+        # Packed rows and those of a cache are left to the core, which needs no lengths.
+        no_use = is_packed or past_key_values is not None or self.sees_a_part()
+        known = check_lengths(
+            None if no_use else lengths,
+            tuple(encoder_hidden_states.shape[:2]),  # type: ignore[union-attr, arg-type]
+            is_masked=encoder_attention_mask is not None,
+            is_packed=False,
+        )
+        backend = self.take_backend(
+            "decode",
+            ids=ids,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+            lengths=known,
+            is_packed=is_packed,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return backend, known
 
     def see_source(
         self,

@@ -152,7 +152,10 @@ class TextEncoder(LitePreTrainedModel):
         given = input_ids if inputs_embeds is None else inputs_embeds
         segments = segment_ids(position_ids, attention_mask, packed, shape[0])
         lengths = check_lengths(
-            lengths, shape, is_masked=attention_mask is not None, is_packed=segments is not None
+            None if self.sees_a_part() else lengths,
+            shape,
+            is_masked=attention_mask is not None,
+            is_packed=segments is not None,
         )
         positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
         if cu_seq_lens is not None:  # sequences that the caller has laid end to end

@@ -198,11 +198,12 @@ def places_of(positions: torch.Tensor, count: int) -> torch.Tensor:
     return torch.searchsorted(seen, ordinals)
 
 
-def select(values: Any, positions: torch.Tensor, count: int | None) -> torch.Tensor:
+def select(values: torch.Tensor | None, positions: torch.Tensor, count: int | None) -> torch.Tensor:
     """`values[positions]`, of which the caller may know that there are `count`.
 
     `values` has the sides of `positions`, and maybe one more.
     """
+    assert values is not None
     if count is None or is_traced():
         return values[positions]
     return values.flatten(0, positions.ndim - 1).index_select(0, places_of(positions, count))
@@ -242,6 +243,27 @@ def range_error(name: str, low: int, high: int, limit: int, expected: str) -> Va
         return None
     got = low if low < 0 else high
     return ValueError(f"{name} must lie in [0, {limit}) {expected}, got {got}")
+
+
+def assert_in_range(name: str, ids: torch.Tensor, limit: int, expected: str) -> None:
+    """Refuse ids outside `[0, limit)` without waiting for a GPU: the device fails, and says so.
+
+    It stands before a look-up that would fail too, without these words.
+    """
+    if ids.numel():
+        low, high = ids.aminmax()
+        inside = (low >= 0) & (high < limit)
+        torch._assert_async(inside, f"{name} must lie in [0, {limit}) {expected}")
+
+
+def assert_labels(name: str, labels: torch.Tensor, limit: int) -> None:
+    """As `assert_in_range`, for labels on a GPU, of which -100 is allowed.
+
+    On a CPU the loss itself fails, and is explained then.
+    """
+    if labels.device.type != "cpu" and not is_traced():
+        known = labels.masked_fill(labels == IGNORED, 0)
+        assert_in_range(name, known, limit, f"or be {IGNORED}")
 
 
 def label_error(name: str, labels: torch.Tensor, limit: int) -> ValueError | None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .inputs import IGNORED, check_labels, is_traced, label_error
+from .inputs import IGNORED, assert_labels, check_labels, is_traced, label_error
 
 Count = torch.Tensor | int | None  # of labelled items in all accumulated pieces
 
@@ -59,6 +59,7 @@ def cross_entropy(
     summed = nn.CrossEntropyLoss(
         ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
     )
+    assert_labels(name, flat_labels, logits.shape[-1])
     try:
         total = summed(flat_logits, flat_labels)
     except IndexError as error:
@@ -102,10 +103,21 @@ def sequence_loss(
     if kind == "regression":
         total = nn.functional.mse_loss(logits, labels, reduction="sum")
     else:
-        if not is_traced() and ((labels < 0) | (labels > 1)).any():
-            raise ValueError("labels of multi_label_classification must lie between 0 and 1")
+        check_shares(labels)
         total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
     return mean_over_items(total, labels.numel(), num_items_in_batch)
+
+
+def check_shares(labels: torch.Tensor) -> None:
+    """Refuse labels of several classes that are not from 0 to 1; a GPU is not waited for."""
+    if is_traced():
+        return
+    said = "labels of multi_label_classification must lie between 0 and 1"
+    inside = ((labels >= 0) & (labels <= 1)).all()
+    if labels.device.type != "cpu":
+        torch._assert_async(inside, said)
+    elif not inside:
+        raise ValueError(said)
 
 
 def span_loss(

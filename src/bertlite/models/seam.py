@@ -150,6 +150,10 @@ class Seam:
             report[work] = (taken.name if taken is not None else "plain", reasons)
         return taken
 
+    def sees_a_part(self) -> bool:
+        """Whether this is a copy that `nn.DataParallel` has made, for some rows of a batch."""
+        return self.__dict__.get("_is_replica", False)
+
     def count_of(self, positions: torch.Tensor) -> int | None:
         """How many `positions` are True, where a backend was told to count them and has done so."""
         for backend in self.backends():

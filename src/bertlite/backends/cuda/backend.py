@@ -12,7 +12,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.utils import logging
 
 from ...models.encoder import FLAT_INPUTS
-from ...models.inputs import BatchLengths, TextBatch, is_traced, places_of
+from ...models.inputs import (
+    BatchLengths,
+    TextBatch,
+    assert_in_range,
+    is_traced,
+    places_of,
+)
 from ..base import is_plain_linear
 from ..flat_backend import FlatBackend
 from ..linear_cross_entropy import linear_cross_entropy
@@ -23,7 +29,6 @@ from .reading import (
     DeviceLayout,
     Questions,
     ask_tokens,
-    assert_in_range,
     assert_values,
     check_known_ranges,
     ends_of,
@@ -103,7 +108,9 @@ class CudaBackend(FlatBackend):
             return []
         reads_first = encoder.reads_first_position if positions is None else with_first
         facts = self.recall(batch.attention_mask, batch.segments, batch.lengths)
-        if facts is None or positions is not None or reads_first:
+        if batch.facts is not None:  # another backend has asked and declined
+            facts = batch.facts
+        elif facts is None or positions is not None or reads_first:
             facts = read_batch(encoder, batch, positions, num_positions, reads_first)
             self.remember(batch.attention_mask, batch.segments, facts)
         else:
@@ -268,18 +275,13 @@ class CudaBackend(FlatBackend):
         **kwargs: Any,
     ) -> list[str]:
         """Reasons not to lay the source end to end for a decoder."""
-        given = ids["decoder_input_ids"]
-        writes = past_key_values is not None and given is not None and given.shape[1] == 1
-        if not writes:  # a step of generation reads what the model itself has written
-            self.check_targets(decoder, ids, lengths)
+        self.check_targets(decoder, ids, lengths, past_key_values)
         if past_key_values is not None or encoder_hidden_states is None:
             return ["a cache holds the keys of the source"]
         if is_packed:
             return ["rows are packed"]
-        if encoder_attention_mask is None:
-            return ["no mask is given"]
-        if encoder_attention_mask.ndim != 2:
-            return ["the attention mask is prepared"]
+        if encoder_attention_mask is None or encoder_attention_mask.ndim != 2:
+            return ["no mask (B, S) is given"]
         if kwargs.get("output_attentions") or decoder.config.output_attentions:
             return ["output_attentions was asked for"]
         if decoder.config._attn_implementation != "sdpa":
@@ -290,9 +292,19 @@ class CudaBackend(FlatBackend):
         return [] if facts.shortest else ["a source has no token"]
 
     def check_targets(
-        self, decoder: Any, ids: dict[str, torch.Tensor | None], lengths: BatchLengths | None
+        self,
+        decoder: Any,
+        ids: dict[str, torch.Tensor | None],
+        lengths: BatchLengths | None,
+        past_key_values: Any,
     ) -> None:
-        """Refuse ids of targets out of range, without waiting."""
+        """Refuse ids of targets out of range, without waiting.
+
+        A step of generation reads what the model itself has written: that is let be.
+        """
+        given = ids["decoder_input_ids"]
+        if past_key_values is not None and given is not None and given.shape[1] == 1:
+            return
         tables = {
             "decoder_input_ids": (decoder.word_embeddings, "(decoder_vocab_size)"),
             "decoder_position_ids": (decoder.position_embeddings, "(max_position_embeddings)"),

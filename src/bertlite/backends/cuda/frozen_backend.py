@@ -72,7 +72,8 @@ class FrozenCudaBackend(FrozenEncoder, CudaBackend):
         weights = list(layers.parameters())
         state = [*map(torch.Tensor.data_ptr, weights), *(each._version for each in weights)]
         if self.graphs is None or state != self.state:
-            frozen = FrozenLayers(layers, self.dtype or self.encoder.dtype)
+            with torch.inference_mode(False), torch.no_grad():
+                frozen = FrozenLayers(layers, self.dtype or self.encoder.dtype)
             kernel = self.choice_of(self.encoder).plain
             assert kernel is not None  # `against_attention` has seen to it
 

@@ -11,6 +11,7 @@ Shapes: `N` tokens, `S` sequences, `E` hidden size.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,24 +61,30 @@ class CudaRecorder:
     """Records work on a GPU, to be replayed."""
 
     def __init__(self):
-        self.pool: Any = None  # one for all graphs: no two run at a time
+        # Graphs of one stream run one after the other, and share the memory of what is in between.
+        self.pools: dict[int, Any] = {}
 
-    def where(self) -> Any:
+    def on(self, device: torch.device) -> AbstractContextManager:
+        """Streams and graphs are those of this device, whichever is the process's current one."""
+        return torch.cuda.device(device)
+
+    def where(self) -> int:
         """What a recording belongs to: a stream, whose work comes in order."""
         return torch.cuda.current_stream().cuda_stream
 
     def record(self, work: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
         """Record `work`: how to replay it, and where its result will lie."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(here)
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
                 work()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        here.wait_stream(side)
+        graph, pool = torch.cuda.CUDAGraph(), self.pools.get(here.cuda_stream)
+        # Other threads may go on using the GPU meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = work()
-        self.pool = graph.pool() if self.pool is None else self.pool
+        self.pools.setdefault(here.cuda_stream, graph.pool())
         return graph.replay, result
 
 
@@ -112,7 +119,7 @@ class Graphs:
         if tokens > MOST_TOKENS:
             return self.run(hidden_states, Ends(ends, ends, longest, longest))
         size = Size.of(tokens, len(ends) - 1, longest)
-        with self.lock:
+        with self.lock, self.recorder.on(hidden_states.device):
             recording = self.recording(size, hidden_states)
             recording.hidden_states[:tokens].copy_(hidden_states)
             # Sequences that are not there end where the spare tokens end: they are empty.
@@ -127,13 +134,18 @@ class Graphs:
         if key in self.kept:
             self.kept.move_to_end(key)
             return self.kept[key]
-        hidden_states = like.new_zeros(size.tokens, like.shape[1])
-        ends = torch.full((size.sequences + 1,), size.tokens, dtype=torch.int32, device=like.device)
-        ends[0] = 0
-        places = Ends(ends, ends, size.longest, size.longest)
-        # Before there is a batch, one sequence: no longer than the graph allows.
-        ends[1:] = min(size.tokens, size.longest)
-        replay, result = self.recorder.record(lambda: self.run(hidden_states, places))
+        # Tensors of inference mode could not be written to outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            hidden_states = torch.zeros(
+                size.tokens, like.shape[1], dtype=like.dtype, device=like.device
+            )
+            ends = torch.full((size.sequences + 1,), size.tokens, dtype=torch.int32)
+            # Before there is a batch, one sequence: no longer than the graph allows.
+            ends[1:] = min(size.tokens, size.longest)
+            ends[0] = 0
+            ends = ends.to(like.device)
+            places = Ends(ends, ends, size.longest, size.longest)
+            replay, result = self.recorder.record(lambda: self.run(hidden_states, places))
         self.recorded += 1
         self.kept[key] = Recording(hidden_states, ends, replay, result)
         while len(self.kept) > MOST_GRAPHS:

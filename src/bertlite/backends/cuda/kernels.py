@@ -12,10 +12,10 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -62,9 +62,9 @@ def attend_by_varlen(query, key, value, ends: Ends, scaling: float, dropout: flo
     """By the public function; half precision, no dropout."""
     from torch.nn.attention.varlen import varlen_attn
 
-    options, own = varlen_options(scaling, causal)
-    if own is not None:  # a torch whose function has a scale of its own only
-        query = query * (own * query.shape[-1] ** 0.5)
+    options, left = varlen_options(scaling, causal)
+    if left is not None:  # a torch whose function has a scale of its own only
+        query = query * (left * query.shape[-1] ** 0.5)
     longest = (ends.longest_query, ends.longest_key)
     return varlen_attn(query, key, value, ends.queries, ends.keys, *longest, **options)
 
@@ -258,8 +258,7 @@ def attend_by_formula(
     """The reference: `models.attention.eager_attention`, sequence by sequence."""
     from ...models.attention import eager_attention
 
-    module: Any = nn.Module()
-    module.is_causal = causal
+    module: Any = SimpleNamespace(is_causal=causal, training=False)
     pieces = zip(
         query.split(ends.queries.diff().tolist()),
         key.split(ends.keys.diff().tolist()),
@@ -268,8 +267,7 @@ def attend_by_formula(
     )
     made = []
     for piece in pieces:
-        rows = (tensor.transpose(0, 1)[None] for tensor in piece)  # (1, H, length, D)
-        q, k, v = rows
+        q, k, v = (tensor.transpose(0, 1)[None] for tensor in piece)  # (1, H, length, D)
         context, _ = eager_attention(module, q, k, v, None, scaling=scaling, dropout=dropout)
         made.append(context[0])
     return torch.cat(made)

@@ -21,7 +21,13 @@ from typing import Any
 import torch
 
 from ...models.embeddings import EmbeddingSteps
-from ...models.inputs import BatchLengths, TextBatch, places_of, range_error
+from ...models.inputs import (
+    BatchLengths,
+    TextBatch,
+    assert_in_range,
+    places_of,
+    range_error,
+)
 from ..unpadding import Places
 from .kernels import Ends
 
@@ -148,14 +154,6 @@ def table_limits(encoder: Any, batch: TextBatch) -> list[tuple[str, torch.Tensor
     ]
 
 
-def assert_in_range(name: str, ids: torch.Tensor, limit: int, expected: str) -> None:
-    """Refuse ids out of range without waiting: the device fails, with these words."""
-    if ids.numel():
-        low, high = ids.aminmax()
-        inside = (low >= 0) & (high < limit)
-        torch._assert_async(inside, f"{name} must lie in [0, {limit}) {expected}")
-
-
 def check_known_ranges(
     limits: list[tuple[str, torch.Tensor, int, str]], ranges: dict[str, tuple[int, int]]
 ) -> list[tuple[str, torch.Tensor, int, str]]:
@@ -208,19 +206,7 @@ def read_batch(
     elif lengths is not None and mask is not None:
         assert_count("lengths", mask != 0, facts.tokens)
     ask_reading(questions, batch, positions, num_positions, reads_first and lengths is None)
-    if questions.asked:
-        ask_ranges(questions, unchecked)
-        if batch.counted is not None:
-            questions.ask("counted", batch.counted.sum())
-        answers = questions.answers()
-        for name, _, limit, expected in unchecked:
-            low, high = answers[f"lowest {name}"], answers[f"highest {name}"]
-            if error := range_error(name, low, high, limit, expected):
-                raise error
-    else:
-        answers = {}
-        for limits in unchecked:
-            assert_in_range(*limits)
+    answers = ask_all(questions, batch, unchecked)
     if facts is None:
         assert sizes is not None
         facts = told_facts(batch.shape, sizes, is_packed, answers)
@@ -228,6 +214,29 @@ def read_batch(
     facts.counted = answers.get("counted")
     facts.reads_padding = bool(answers.get("padding read") or answers.get("first padding"))
     return facts
+
+
+def ask_all(
+    questions: Questions, batch: TextBatch, unchecked: list[tuple[str, torch.Tensor, int, str]]
+) -> dict[str, int]:
+    """The answers, where something was asked; ids are checked with them, or else on the device.
+
+    Raises:
+        ValueError: an id out of range.
+    """
+    if not questions.asked:
+        for limits in unchecked:
+            assert_in_range(*limits)
+        return {}
+    ask_ranges(questions, unchecked)
+    if batch.counted is not None:
+        questions.ask("counted", batch.counted.sum())
+    answers = questions.answers()
+    for name, _, limit, expected in unchecked:
+        low, high = answers[f"lowest {name}"], answers[f"highest {name}"]
+        if error := range_error(name, low, high, limit, expected):
+            raise error
+    return answers
 
 
 def ask_ranges(questions: Questions, limits: list[tuple[str, torch.Tensor, int, str]]) -> None:
