@@ -245,7 +245,15 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
             f"True, got {decoding.num_return_sequences}"
         )
     written = generate_rows(model, tokenizer, rows, request, decoding, options)
-    parts: list[list[int]] = [[] for _ in sources]
+    results = join_parts(rows, written, len(sources), request, decoding)
+    return results[0] if single else results
+
+
+def join_parts(
+    rows: list[Any], written: list[Any], count: int, request: Request, decoding: Decoding
+) -> list[Any]:
+    """What was written for each of `count` texts, its parts put together."""
+    parts: list[list[int]] = [[] for _ in range(count)]
     for number, row in enumerate(rows):
         parts[row.text].append(number)
     results: list[Any] = []
@@ -260,7 +268,7 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
             found = [{"text": joined, "score": score}]
         given = found if request.return_scores else [each["text"] for each in found]
         results.append(given[0] if decoding.num_return_sequences == 1 else given)
-    return results[0] if single else results
+    return results
 
 
 def generate_rows(

@@ -141,8 +141,9 @@ class Attention(Tree):
     def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         """`(B, S, E)` to `(B, H, S, D)`."""
         # Not `unflatten`: torch's old ONNX exporter takes what comes out of it as of fixed length.
-        heads = projected.reshape(*projected.shape[:-1], -1, self.head_dim)  # (B, S, H, D)
-        return heads.transpose(1, 2)
+        heads = projected.shape[-1] // self.head_dim  # not num_heads: some may have been pruned
+        split = projected.reshape(*projected.shape[:-1], heads, self.head_dim)  # (B, S, H, D)
+        return split.transpose(1, 2)
 
     def keys_and_values(
         self, hidden_states: torch.Tensor, key_value_states: torch.Tensor | None, past_key_values

@@ -246,24 +246,32 @@ def range_error(name: str, low: int, high: int, limit: int, expected: str) -> Va
 
 
 def assert_in_range(name: str, ids: torch.Tensor, limit: int, expected: str) -> None:
-    """Refuse ids outside `[0, limit)` without waiting for a GPU: the device fails, and says so.
+    """Refuse ids outside `[0, limit)`; a GPU is not waited for, but fails later, and says so.
 
     It stands before a look-up that would fail too, without these words.
     """
     if ids.numel():
         low, high = ids.aminmax()
-        inside = (low >= 0) & (high < limit)
-        torch._assert_async(inside, f"{name} must lie in [0, {limit}) {expected}")
+        assert_soon((low >= 0) & (high < limit), f"{name} must lie in [0, {limit}) {expected}")
+
+
+def assert_soon(holds: torch.Tensor, said: str) -> None:
+    """Refuse what does not hold: at once where the values are at hand, else when they are."""
+    try:
+        torch._assert_async(holds, said)
+    except RuntimeError as error:
+        raise ValueError(said) from error
 
 
 def assert_labels(name: str, labels: torch.Tensor, limit: int) -> None:
-    """As `assert_in_range`, for labels on a GPU, of which -100 is allowed.
-
-    On a CPU the loss itself fails, and is explained then.
-    """
-    if labels.device.type != "cpu" and not is_traced():
-        known = labels.masked_fill(labels == IGNORED, 0)
+    """As `assert_in_range`, for labels, of which -100 is allowed."""
+    if is_traced() or labels.is_meta:
+        return
+    known = labels.masked_fill(labels == IGNORED, 0)
+    try:
         assert_in_range(name, known, limit, f"or be {IGNORED}")
+    except ValueError as error:
+        raise label_error(name, labels, limit) or error from error
 
 
 def label_error(name: str, labels: torch.Tensor, limit: int) -> ValueError | None:

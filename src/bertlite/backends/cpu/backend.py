@@ -71,19 +71,15 @@ class CpuBackend(FlatBackend):
             return ["a graph is recorded that others will run"]
         if work != "encode" or wanted["positions"] is not None:
             return [f"it does not {work} in a graph"]
-        batch = wanted["batch"]
+        batch = wanted.pop("batch")
         if batch.attention_mask is None and batch.segments is None:
             return ["no mask is given"]
         if not wanted["zero_padding"]:
             return ["in training the vectors of padding are asked for"]
-        if batch.is_prepared or encoder.config._attn_implementation not in ("sdpa", "eager"):
+        if encoder.config._attn_implementation not in ("sdpa", "eager"):
             return ["attention has another implementation"]
-        if wanted.get("past_key_values") is not None:
-            return ["keys and values stand before the batch"]
-        for name in ("output_attentions", "output_hidden_states"):
-            if wanted.get(name) or getattr(encoder.config, name):
-                return [f"{name} was asked for"]
-        return ["a hook watches"] if has_hooks(encoder) else []
+        reasons = self.against_flat(encoder, batch, **wanted)
+        return [*reasons, "a hook watches"] if has_hooks(encoder) else reasons
 
     def against_encoding(
         self,
