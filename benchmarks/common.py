@@ -28,7 +28,7 @@ def natural_lengths(
 def padded_batches(
     lengths: np.ndarray, vocab_size: int, batch_size: int = 32, seed: int = 0
 ) -> list[dict]:
-    """Batches of random ids in the order given, padded on the right to the longest of each batch."""
+    """Batches of random ids in the order given, padded on the right to the longest of each."""
     generator = torch.Generator().manual_seed(seed)
     batches = []
     for start in range(0, len(lengths), batch_size):

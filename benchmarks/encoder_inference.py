@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 EPILOG = """scenarios:
-  random         256 sentences, log-normal lengths (mean 35, cut at 256), batches of 32 in random order
+  random         256 sentences, log-normal lengths (mean 35, cut at 256), in batches of 32
+                 in random order
   sorted         the same, sorted by length: little padding
   length-32      2 batches of 32 sequences of 32 tokens; length-128, length-512: 1 batch of 32
   single         one sequence of 16 tokens at a time: the latency of a question
@@ -26,14 +27,14 @@ EPILOG = """scenarios:
                  curves for a few competitors, in fewer rounds
 
 examples:
-  python -m benchmarks encoder                          everything on the real all-MiniLM-L6-v2
-  python -m benchmarks encoder --quick                  tiny inputs: does it all run here? (no figures to quote)
+  python -m benchmarks encoder              everything on the real all-MiniLM-L6-v2
+  python -m benchmarks encoder --quick      tiny inputs: does it all run here? (nothing to quote)
   python -m benchmarks encoder --model bert-base --scenarios random,length-128 --no-compile
   python -m benchmarks encoder --competitors "bertlite optimised,ONNX" --threads 1
 
-How to read it: quote ratios, not times, and only from a machine that does nothing else. `to ours` and `to sdpa` above 1
-mean faster than bertlite optimised in fp32 and than transformers with sdpa. int8 and bf16 give other numbers: look at
-their cosine before their speed.
+How to read it: quote ratios, not times, and only from a machine that does nothing else. `to ours`
+and `to sdpa` above 1 mean faster than bertlite optimised in fp32 and than transformers with sdpa.
+int8 and bf16 give other numbers: look at their cosine before their speed.
 """
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from encoder_peers import OURS, SDPA
 
-LEGEND = """Time: the median of alternated rounds and its quartiles. To ours and to sdpa: speed as a multiple of
-bertlite optimised in fp32 and of transformers' sdpa in the same rounds; above 1 is faster. Difference: the largest of
-last hidden states on real tokens from transformers eager in fp32; cosine: the lowest of mean-pooled embeddings.
-Products alone (the floor): the matrix products of all linear layers on the real tokens, which no exact fp32 encoder can
-do without. Peak memory: resident, of a fresh process that loads the competitor and runs the inputs of `random`.
-Threads: how many did the work there."""
+LEGEND = """Time: the median of alternated rounds and its quartiles. To ours and to sdpa: speed as a
+multiple of bertlite optimised in fp32 and of transformers' sdpa in the same rounds; above 1 is
+faster. Difference: the largest of last hidden states on real tokens from transformers eager in
+fp32; cosine: the lowest of mean-pooled embeddings. Products alone (the floor): the matrix products
+of all linear layers on the real tokens, which no exact fp32 encoder can do without. Peak memory:
+resident, of a fresh process that loads the competitor and runs the inputs of `random`. Threads: how
+many did the work there."""
 HEAD = (
     "| competitor | ms (quartiles) | to ours | to sdpa | difference | cosine | peak MiB | threads |"
 )

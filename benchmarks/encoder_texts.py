@@ -66,7 +66,10 @@ def measure(
     for name in calls:
         ours = {"to_ours": race.ratio(name, OURS)} if OURS in calls else {}
         rows[name] |= {**spread(race, name), **ours, "to_sdpa": race.ratio(name, THEIRS)}
-    title = f"{len(texts)} film reviews as texts, tokenising included; the last ratio is to sentence-transformers"
+    title = (
+        f"{len(texts)} film reviews as texts, tokenising included; the last ratio is to "
+        "sentence-transformers"
+    )
     result = {
         "name": "texts",
         "title": title,

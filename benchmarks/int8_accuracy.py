@@ -82,7 +82,8 @@ def main() -> None:
     print_environment(given.threads)
     found = compare(given.model, given.batch_size)
     for dtype in DTYPES:
-        line = f"{dtype}: accuracy {found['accuracy'][dtype]:.4f}, {found['points_from_fp32'][dtype]:+.2f} points"
+        points = f"{found['points_from_fp32'][dtype]:+.2f} points"
+        line = f"{dtype}: accuracy {found['accuracy'][dtype]:.4f}, {points}"
         print(f"{line}, {found['other_labels'][dtype]} other labels of {found['rows']}")
     path = Path(given.output or Path(__file__).with_name("results") / "int8_accuracy.json")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,7 @@ def test_bad_rows(task, change, message, streaming, as_lines):
 
 
 def test_broken_lines(as_lines):
-    """Bytes that are not UTF-8, an escape of half a character, and what is not JSON or no object."""
+    """Bytes that are not UTF-8, an escape of half a character, what is not JSON or no object."""
     good = GOOD[CLASSIFICATION]
     broken = [
         b'{"text": "\xe9t\xe9", "label": 0}',

@@ -1,4 +1,4 @@
-"""The fast loop against `generate` of transformers' Marian and of our own class, token for token."""
+"""The CPU's loop against `generate` of transformers' Marian and of our class, token for token."""
 
 import copy
 

@@ -30,8 +30,8 @@ def generated_alone(model, tokenizer, text, **settings):
     if score is None:
         chosen = [
             step[0].log_softmax(-1)[token]
-            for step, token in zip(output.scores, output.sequences[0, 1:])
-        ]  # noqa: B905
+            for step, token in zip(output.scores, output.sequences[0, 1:], strict=False)
+        ]
         score = [sum(chosen) / len(chosen) ** 0.6]
     return {
         "text": tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip(),

@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..backends.cpu.generation_rules import RowLimits
-from ..backends.generation import generate
 from .batching import RunOptions, collate, evaluating, length_batches
 from .loading import SEQ2SEQ, as_texts, check_counts, load, position_limit
 from .long_texts import Source, TooLong, encode_sources
@@ -42,7 +41,6 @@ def translate(
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
     show_progress: bool = True,
-    fast: bool = False,
     **generate_kwargs,
 ) -> Any:
     """Translate texts.
@@ -67,8 +65,6 @@ def translate(
         batch_size: texts a forward pass.
         device: where to run; None: where the model is.
         show_progress: a progress bar where the work takes more than three seconds.
-        fast: whether to decode by `bertlite.generation`, which writes the same tokens, where it
-            knows the model and what is asked; False: always by `model.generate`.
         generate_kwargs: for `model.generate`, such as `num_beams`, `length_penalty`,
             `max_new_tokens`.
 
@@ -92,7 +88,6 @@ def translate(
         max_source_length,
         return_scores,
         generate_kwargs,
-        fast,
         source_prefix=source_prefix,
         keep_lines=keep_lines,
         beyond_source=50,
@@ -112,7 +107,6 @@ def summarize(
     batch_size: int = 16,
     device: torch.device | str | int | None = None,
     show_progress: bool = True,
-    fast: bool = False,
     **generate_kwargs,
 ) -> Any:
     """Summarise texts: as `translate`, but a summary has at most 128 tokens, and no text is split.
@@ -129,8 +123,6 @@ def summarize(
         batch_size: texts a forward pass.
         device: where to run; None: where the model is.
         show_progress: a progress bar where the work takes more than three seconds.
-        fast: whether to decode by `bertlite.generation`, which writes the same tokens, where it
-            knows the model and what is asked; False: always by `model.generate`.
         generate_kwargs: for `model.generate`, such as `num_beams`, `length_penalty`,
             `max_new_tokens`.
 
@@ -147,7 +139,6 @@ def summarize(
         max_source_length,
         return_scores,
         generate_kwargs,
-        fast,
         source_prefix=source_prefix,
         at_most=128,
     )
@@ -162,7 +153,6 @@ class Request:
     max_source_length: int | None
     return_scores: bool
     generate_kwargs: dict[str, Any]
-    fast: bool = False
     source_prefix: str = ""
     keep_lines: bool = False
     beyond_source: int | None = None  # tokens that the text may have more than its source
@@ -293,9 +283,7 @@ def generate_rows(
                 model, [len(rows[index].input_ids) for index in batch], request, decoding
             )
             given = {**tensors, **decoding.settings, **settings}
-            sequences = (
-                generate(model, **given) if request.fast else model.generate(**given)
-            )  # (B * returned, 1 + T)
+            sequences = model.generate(**given)  # (B * returned, 1 + T)
             scores = [0.0] * len(sequences)
             if request.return_scores:
                 scores = sequence_scores(model, tensors, sequences, limits, decoding)

@@ -34,7 +34,7 @@ def put_heads(target: torch.Tensor, made: torch.Tensor, count: int, length: int)
 
 
 class DroppedAttention(torch.autograd.Function):
-    """dropout(softmax(Q Kᵀ · scaling)) V for each of `groups`; queries, keys, values `(N, H, D)`."""
+    """dropout(softmax(Q Kᵀ · scaling)) V for each of `groups`; inputs `(N, H, D)` each."""
 
     @staticmethod
     def forward(ctx, query, key, value, groups, scaling, dropout):

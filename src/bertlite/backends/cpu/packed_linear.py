@@ -238,7 +238,7 @@ def pack(
 
 
 def inner_bound(activation: str) -> float | None:
-    """A bound below the outputs of an activation function by its name, or None where none is known."""
+    """A bound below the outputs of an activation function by its name; None: none is known."""
     return {"gelu": -SMALLEST_GELU, "relu": 0.0}.get(activation)
 
 

@@ -4,6 +4,7 @@ Shapes: `B` batch, `T` targets, `S` source length, `N` real tokens, `K` vectors 
 hidden size.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ...models.inputs import (
 from ..base import is_plain_linear
 from ..flat_backend import FlatBackend
 from ..linear_cross_entropy import linear_cross_entropy
+from .generation import against_static, static_generate
 from .kernels import Choice, Ends, choose
 from .memory import explained_memory
 from .reading import (
@@ -84,7 +86,13 @@ class CudaBackend(FlatBackend):
             return [] if plain else ["the output layer has been exchanged"]
         if work == "encode":
             return self.against_encoding(model, **wanted)
+        if work == "generate":
+            reason = against_static(model, wanted["arguments"])
+            return [] if reason is None else [reason]
         return self.against_decoding(model, **wanted)
+
+    def decoding_method(self) -> Callable:
+        return static_generate
 
     def against_encoding(
         self,

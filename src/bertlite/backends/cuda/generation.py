@@ -75,10 +75,18 @@ def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
 def why_not(model: Any, kwargs: dict[str, Any]) -> str | None:
     """Why only the library's usual loop can do what is asked, or None."""
     config = kwargs.get("generation_config") or model.generation_config
+    if kwargs.get("cache_implementation", config.cache_implementation) is not None:
+        return "cache_implementation was given"
+    return against(model, kwargs)
+
+
+def against(model: Any, kwargs: dict[str, Any]) -> str | None:
+    """Why no loop with a static cache can do what is asked, or None."""
+    config = kwargs.get("generation_config") or model.generation_config
     for name in (*DROPPED, "past_key_values", "decoder_inputs_embeds"):
         if kwargs.get(name) is not None:
             return f"{name} was given"
-    for name in (*PLAIN_ONLY, "cache_implementation"):
+    for name in PLAIN_ONLY:
         if kwargs.get(name, getattr(config, name, None)) is not None:
             return f"{name} was given"
     if kwargs.get("use_cache", getattr(config, "use_cache", True)) is False:
@@ -88,6 +96,19 @@ def why_not(model: Any, kwargs: dict[str, Any]) -> str | None:
     if watched := hooked_module(model):
         return f"a hook watches {watched}"
     return None
+
+
+def against_static(model: Any, arguments: dict[str, Any]) -> str | None:
+    """Why `model.generate(**arguments)` is the library's own loop, or None.
+
+    A static cache costs a minute of compiling at first, so it is for those who ask for it, in the
+    library's own words: `generation_config.cache_implementation = "static"`.
+    """
+    config = arguments.get("generation_config") or model.generation_config
+    asked = arguments.get("cache_implementation", config.cache_implementation)
+    if asked != "static":
+        return "generation_config.cache_implementation is not 'static'"
+    return against(model, arguments)
 
 
 def static_generate(
