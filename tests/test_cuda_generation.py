@@ -7,6 +7,7 @@ what comes out is the same, only the kernels are not fused.
 import pytest
 import torch
 from cases import randomize, transformer_config
+from cuda_stand_ins import StandInBackend
 from transformers import CompileConfig, DynamicCache, EncoderDecoderCache, StaticCache
 
 import bertlite
@@ -118,3 +119,16 @@ def test_the_search_can_be_asked_for_by_the_librarys_own_argument():
             **batch, max_new_tokens=5, custom_generate=generation.static_generate, **asked
         )
         assert torch.equal(found, expected)
+
+
+def test_model_generate_reaches_it_where_a_static_cache_is_asked_for():
+    """By the seam, in the library's own words; without them the library's loop decodes."""
+    model, backend = writer().eval(), StandInBackend()
+    assert backend.unsupported("generate", model, arguments={}) == [
+        "generation_config.cache_implementation is not 'static'"
+    ]
+    asked = {"cache_implementation": "static"}
+    assert backend.unsupported("generate", model, arguments=asked) == []
+    assert backend.decoding_method() is generation.static_generate
+    reasons = backend.unsupported("generate", model, arguments={**asked, "streamer": object()})
+    assert reasons == ["streamer was given"]
