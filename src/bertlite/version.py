@@ -1,3 +1,3 @@
 """The package's version, apart so that building it imports nothing."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
