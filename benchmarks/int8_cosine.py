@@ -1,4 +1,4 @@
-"""How far packed weights in bf16 and int8 turn a vector: the cosine to fp32, of words and sentences.
+"""How far packed weights in bf16 and int8 turn a vector: the cosine to fp32, by kind of text.
 
 Real MiniLM weights, vectors of `bertlite.encode`. Held to AVX2 (ONEDNN_MAX_CPU_ISA=AVX2
 ATEN_CPU_CAPABILITY=avx2) int8 weights have seven bits.
