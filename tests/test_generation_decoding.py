@@ -15,6 +15,8 @@ from bertlite.backends.cpu.decoding import (
 )
 from bertlite.backends.cpu.few_rows_linear import FewRowsInt8Linear
 
+pytestmark = pytest.mark.processor
+
 CASE = Case(TransformerLiteForConditionalGeneration, {"logits": "target"})
 
 

@@ -14,6 +14,8 @@ from bertlite.backends.cpu import search
 from bertlite.backends.cpu.decoding import largest
 from bertlite.backends.cpu.generation import fast_generate, generate
 
+pytestmark = pytest.mark.processor
+
 LENGTHS = (9, 5, 7, 2, 6)
 
 

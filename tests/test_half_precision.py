@@ -10,6 +10,8 @@ from test_bertlite_heads import CASES as BERT_CASES
 from test_transformerlite import CASES as TRANSFORMER_CASES
 from watching import counterpart
 
+pytestmark = pytest.mark.processor
+
 CASES = pytest.mark.parametrize(
     "case",
     [*BERT_CASES[:5], *BERT_CASES[7:10], *TRANSFORMER_CASES[:2]],

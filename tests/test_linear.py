@@ -14,6 +14,8 @@ from torch import nn
 
 from bertlite.backends.cpu.linear import attach, detach, drop, linear
 
+pytestmark = pytest.mark.processor
+
 SHAPES = [(7, 6), (2, 7, 6), (1, 6), (1, 300, 6), (2, 0, 6), (0, 6), (6,)]
 LAYOUTS = {
     "contiguous": lambda x: x,

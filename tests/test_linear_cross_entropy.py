@@ -11,6 +11,8 @@ from bertlite.backends.cpu.linear import linear
 from bertlite.backends.linear_cross_entropy import linear_cross_entropy
 from bertlite.models.losses import cross_entropy
 
+pytestmark = pytest.mark.processor
+
 ROWS, WIDTH, WORDS = 17, 8, 29
 
 

@@ -16,6 +16,8 @@ import bertlite
 from bertlite import optimize, undo_optimize
 from bertlite.backends.cpu.packed_encoder import BLOCK_TOKENS, SHORT, blocks
 
+pytestmark = pytest.mark.processor
+
 CASES = {
     "BertLiteModel": ({"last_hidden_state": "source", "pooler_output": "row"}, {}),
     "BertLiteForMaskedLM": ({"logits": "source"}, {}),

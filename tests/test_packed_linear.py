@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from bertlite.backends.cpu.packed_linear import Int8Linear, PrepackedLinear, inner_bound, pack
+from bertlite.backends.cpu.packed_linear import (
+    Int8Linear,
+    PrepackedLinear,
+    has_fast_int8,
+    inner_bound,
+    pack,
+)
+
+pytestmark = pytest.mark.processor
 
 ROWS = pytest.mark.parametrize("rows", [1, 2, 17, 300])
 
@@ -68,12 +76,13 @@ def test_bf16_rounds_and_no_more():
 
 
 @ROWS
-@pytest.mark.parametrize("vnni", [True, False])
+@pytest.mark.parametrize("vnni", [True, False] if has_fast_int8() else [False])
 @torch.no_grad()
 def test_int8_is_close_whatever_another_row_holds(rows, vnni, monkeypatch):
-    """8 bits a side.
+    """8 bits a side: about 0.7 % off.
 
-    About 0.7 % off, and 1.1 % with the seven bits that a processor without VNNI can add up.
+    With the seven bits that a processor without VNNI can add up, 1.1 %; such a processor cannot
+    show the first.
     """
     monkeypatch.setattr("bertlite.backends.cpu.packed_linear.has_fast_int8", lambda: vnni)
     linears, inputs = layers(40, 64), torch.randn(rows, 48)
@@ -87,10 +96,11 @@ def test_int8_is_close_whatever_another_row_holds(rows, vnni, monkeypatch):
 
 @torch.no_grad()
 def test_int8_is_exact_where_every_value_is_a_step():
-    """Whole weights up to 127, whole inputs from -127 to 127: nothing is rounded."""
+    """Whole weights up to 127 (63 of seven bits), whole inputs up to 127: nothing is rounded."""
+    levels = 127 if has_fast_int8() else 63
     linear = nn.Linear(8, 3)
-    linear.weight.copy_(torch.randint(-127, 128, (3, 8)))
-    linear.weight[:, 0] = 127
+    linear.weight.copy_(torch.randint(-levels, levels + 1, (3, 8)))
+    linear.weight[:, 0] = levels
     inputs = torch.randint(-127, 128, (6, 8)).float()
     inputs[:, 1], inputs[:, 2] = -127, 127
     torch.testing.assert_close(
@@ -106,7 +116,8 @@ def test_a_known_lower_bound_loses_nothing(activation):
     assert float(inputs.min()) >= bound
     bounded, unbounded = Int8Linear(*linears, lowest=bound), Int8Linear(*linears)
     assert bounded.quantize(inputs)[2] is None  # nothing to look for, nothing to add afterwards
-    assert error(bounded(inputs), exact(linears, inputs)) < 0.007
+    # Measured: 0.5 to 0.6 % of eight bits, 0.8 to 0.9 % of seven.
+    assert error(bounded(inputs), exact(linears, inputs)) < (0.007 if has_fast_int8() else 0.012)
     torch.testing.assert_close(bounded(inputs), unbounded(inputs), atol=0.03, rtol=0)
 
 

