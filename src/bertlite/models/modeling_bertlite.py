@@ -99,20 +99,20 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
         **kwargs,
-    ) -> dict[str, Any]:
-        """Arguments of BERT: the first position of each row, where a head reads nothing else.
+    ) -> torch.Tensor | None:
+        """The first position of each row, `(B, T)` boolean, where a head reads nothing else.
 
-        None, where the pooler is not BERT's own or somebody watches.
+        None where the pooler is not BERT's own, or somebody watches: all are read then.
         """
         bert = self.base_model
         if type(bert.pooler) is not BertPooler or not self.skips_unread(**kwargs):
-            return {}
+            return None
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or given.ndim < 2:  # BERT will say what is wrong
-            return {}
+            return None
         read = torch.zeros(given.shape[:2], dtype=torch.bool, device=given.device)
         read[:, :1] = True
-        return {"positions": read, "num_positions": len(read)}
+        return read
 
 
 class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
@@ -459,13 +459,15 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
         The other arguments are those of `BertLiteModel`; `num_items_in_batch`: labelled rows in all
         the pieces whose gradients are accumulated.
         """
+        first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
         outputs = self.bert(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            **self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            positions=first,
+            num_positions=None if first is None else len(first),
             return_dict=True,
             **kwargs,
         )
@@ -509,13 +511,15 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
         The other arguments are those of `BertLiteModel`; `num_items_in_batch`: labelled rows in all
         the pieces whose gradients are accumulated.
         """
+        first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
         outputs = self.bert(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            **self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            positions=first,
+            num_positions=None if first is None else len(first),
             return_dict=True,
             **kwargs,
         )
@@ -718,13 +722,15 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
         """
         choices = count_choices(input_ids, inputs_embeds)
         input_ids, inputs_embeds = join_choices(input_ids), join_choices(inputs_embeds)
+        first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
         outputs = self.bert(
             input_ids,
             attention_mask=join_choices(attention_mask),
             token_type_ids=join_choices(token_type_ids),
             position_ids=join_choices(position_ids),
             inputs_embeds=inputs_embeds,
-            **self.first_vectors(input_ids, inputs_embeds, **kwargs),
+            positions=first,
+            num_positions=None if first is None else len(first),
             return_dict=True,
             **kwargs,
         )
