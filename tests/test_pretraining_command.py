@@ -147,7 +147,11 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
             "inputs: .*rows.parquet must be a Parquet file",
         ),
         ("words.docx", "", "inputs: input must end in one of .txt"),
-        ("utf16.txt", b"\xff\xfe\n", "inputs: input .*utf16.txt must be UTF-8"),
+        (
+            "utf16.txt",
+            b"\xff\xfe\n",
+            "inputs: .*utf16.txt must be UTF-8, or as its byte-order mark says",
+        ),
         (
             "hub:./no_such_data",
             None,

@@ -152,6 +152,8 @@ def load(
         tensors[variable.tensor] = torch.from_numpy(
             np.ascontiguousarray(array.T if variable.transposed else array)
         )
+    for tied, source in model.all_tied_weights_keys.items():
+        tensors[tied] = tensors[source]
     model.load_state_dict(tensors, strict=True)
     return Loaded(model.eval(), head, plan)
 

@@ -38,7 +38,11 @@ def open_text(path: Path, encoding: str | None = None) -> Iterator[IO[str]]:
         name = marked_encoding(path) if encoding is None else checked_encoding(encoding)
         with opener(path, "rt", encoding=name, errors="surrogateescape", newline="") as file:
             yield file
-    except (OSError, EOFError, lzma.LZMAError, UnicodeError) as error:
+    except UnicodeError as error:
+        raise ValueError(
+            f"{path} must be UTF-8, or as its byte-order mark says, got: {error}"
+        ) from error
+    except (OSError, EOFError, lzma.LZMAError) as error:
         raise ValueError(f"{path} must be a readable file, got: {error}") from error
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ...models.inputs import TextBatch
+from ...models.inputs import TextBatch, is_traced
 from ...models.seam import walk
 from ..flat_backend import is_plain_layer
 from ..frozen import FrozenEncoder, check_frozen, encoders_of, undo_optimize
@@ -54,6 +54,8 @@ class PackedBackend(FrozenEncoder, CpuBackend):
     def unsupported(self, work: str, model: nn.Module, **wanted: Any) -> list[str]:
         if work == "encode":
             self.refuse_training(wanted["batch"].inputs_embeds)
+            if is_traced():  # what is packed is no part of a graph
+                return ["the model is traced"]
             if torch.is_autocast_enabled("cpu"):
                 return ["autocast is on"]
             if self.encoder.config._attn_implementation not in USUAL:
@@ -74,6 +76,7 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             return "the layers are not in fp32 on the CPU"
         if self.is_fresh():
             return None
+        self.layers = []
         if not all(is_packable(layer) for layer in layers):
             return "a layer has been exchanged"
         return None
@@ -87,8 +90,8 @@ class PackedBackend(FrozenEncoder, CpuBackend):
         )
 
     def packed_layers(self) -> list[PackedLayer]:
-        """The packed layers, made anew where a weight is no longer the one that was packed."""
-        if not self.is_fresh():
+        """The packed layers, made anew where `against_layers` found others in their place."""
+        if not self.layers:
             layers = self.encoder.stack.layers
             self.weights = list(layers.parameters())
             with torch.inference_mode(False), torch.no_grad():
