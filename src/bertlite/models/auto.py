@@ -2,7 +2,8 @@
 
 The Auto classes hold names and import a model when it is asked for. Ours are listed in the same
 way: importing bertlite imports neither a model nor the Auto classes, and whoever imports those,
-before or after, finds ours among them.
+before or after, finds ours among them. `AutoConfig.register` and `AutoModel.register` would import
+all of that at once, which takes seconds where this takes hundredths of one.
 """
 
 import sys
