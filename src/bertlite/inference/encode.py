@@ -63,6 +63,17 @@ def tokenized(
             yield [places[index] for index in batch], dict(padded)
 
 
+def put_unless(stopped: threading.Event, waiting: queue.Queue, item: Any) -> bool:
+    """Put an item into the queue as soon as there is room; False where it was `stopped` first."""
+    while not stopped.is_set():
+        try:
+            waiting.put(item, timeout=0.1)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
 def ahead(items: Iterator, depth: int = 4) -> Iterator:
     """The items, made in a thread up to `depth` ahead of who takes them.
 
@@ -71,23 +82,14 @@ def ahead(items: Iterator, depth: int = 4) -> Iterator:
     waiting: queue.Queue = queue.Queue(depth)
     stopped, end = threading.Event(), object()
 
-    def put(item) -> bool:
-        while not stopped.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
     def work() -> None:
         try:
             for item in items:
-                if not put((item, None)):
+                if not put_unless(stopped, waiting, (item, None)):
                     return
-            put((end, None))
+            put_unless(stopped, waiting, (end, None))
         except BaseException as error:  # raised again below, in the thread that asked
-            put((end, error))
+            put_unless(stopped, waiting, (end, error))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -39,6 +39,10 @@ class LiteConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
+        self._check_numbers()
+        self._check_choices()
+
+    def _check_numbers(self) -> None:
         for name in self.shares:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -49,6 +53,8 @@ class LiteConfig(PreTrainedConfig):
         for name in ("loss_chunk_size", "layer_norm_eps", *self.counts):
             if getattr(self, name) < 0:
                 self._refuse(name, getattr(self, name), "at least 0")
+
+    def _check_choices(self) -> None:
         if self.is_decoder and not self.is_encoder_decoder:
             expected = "False: this family encodes, TransformerLite has the decoder"
             self._refuse("is_decoder", True, expected)

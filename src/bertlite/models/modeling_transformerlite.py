@@ -216,6 +216,11 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         )
 
 
+def kept_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
+    """`(B, T, E)` at the last `kept` positions, at all for 0, or at those of a tensor."""
+    return hidden_states[:, slice(-kept, None) if isinstance(kept, int) else kept]
+
+
 class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, GenerationMixin):
     """The Transformer with its output layer, which shares the embedding's weight (section 3.4)."""
 
@@ -377,13 +382,9 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
                 )
             return self.make_output(outputs, fields, loss=loss)
         if labels is None:
-            kept: Any = logits_to_keep
-            if isinstance(logits_to_keep, int):
-                kept = slice(-logits_to_keep, None)
-            hidden_states = hidden_states[:, kept]
-        logits = self.score(hidden_states)
-        if labels is None:
+            logits = self.score(kept_positions(hidden_states, logits_to_keep))
             return self.make_output(outputs, {}, logits=logits)
+        logits = self.score(hidden_states)
         smoothing = self.config.label_smoothing
         loss = cross_entropy("labels", logits, labels, num_items_in_batch, smoothing)
         return self.make_output(outputs, {}, loss=loss, logits=logits)

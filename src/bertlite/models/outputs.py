@@ -28,6 +28,19 @@ def deferred(
     return outputs
 
 
+def compute_field(output: Any, name: str) -> None:
+    """Compute a deferred field of an output, once."""
+    if output.__dict__.get(name) is not None:
+        return
+    compute = output.__dict__.get("_deferred", {}).get(name)
+    if compute is None:
+        raise AttributeError(
+            f"{name} was not computed: in training with labels only what the loss reads is."
+            " Set model.config.loss_chunk_size = 0 to have it in every output"
+        )
+    output[name] = compute()
+
+
 @functools.cache
 def deferring_class(output_class: type[ModelOutput], names: tuple[str, ...]) -> type[ModelOutput]:
     """A subclass of an output class that computes the fields in `names` on demand."""
@@ -39,19 +52,8 @@ def deferring_class(output_class: type[ModelOutput], names: tuple[str, ...]) -> 
 
         def __getattribute__(self, name: str) -> Any:
             if name in names and "_complete" in super().__getattribute__("__dict__"):
-                self._compute(name)
+                compute_field(self, name)
             return super().__getattribute__(name)
-
-        def _compute(self, name: str) -> None:
-            if self.__dict__.get(name) is not None:
-                return
-            compute = self.__dict__.get("_deferred", {}).get(name)
-            if compute is None:
-                raise AttributeError(
-                    f"{name} was not computed: in training with labels only what the loss reads is."
-                    " Set model.config.loss_chunk_size = 0 to have it in every output"
-                )
-            self[name] = compute()
 
         def __getitem__(self, key: Any) -> Any:
             return getattr(self, key) if key in names else super().__getitem__(key)

@@ -93,7 +93,7 @@ def walk(model: nn.Module) -> list[nn.Module]:
     found = [model]
     for module in found:  # which grows on the way
         if module._modules:
-            children = module._modules.values()
+            children: Any = module._modules.values()
             if None in children:
                 children = [child for child in children if child is not None]
             found.extend(children)

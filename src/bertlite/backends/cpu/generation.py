@@ -187,7 +187,7 @@ def why_library(
     model: Any, input_ids, logits_processor, stopping_criteria, config, model_kwargs
 ) -> str | None:
     """Why the library's loop has to decode, or None where the fast one does the same."""
-    mode, mask = config.get_generation_mode(), model_kwargs.get("attention_mask")
+    mode = config.get_generation_mode()
     if mode not in MODES:
         return f"the mode is {mode.value}"
     if reason := why_not(model):
@@ -195,13 +195,20 @@ def why_library(
     for name in OUTPUTS:
         if getattr(config, name):
             return f"{name} was asked for"
+    if reason := why_arguments(config, model_kwargs):
+        return reason
+    return why_rules(model, input_ids, logits_processor, stopping_criteria, config)
+
+
+def why_arguments(config: Any, model_kwargs: dict[str, Any]) -> str | None:
+    """Why the library's loop has to decode with these arguments of the model, or None."""
+    mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get("past_key_values")
     if (
         config.low_memory
         or config.cache_implementation is not None
         or not model_kwargs.get("use_cache", True)
     ):
         return "the cache is not the usual one"
-    cache = model_kwargs.get("past_key_values")
     if cache is not None and (getattr(cache, "_is_user_defined", False) or cache.get_seq_length()):
         return "past_key_values was given"
     unknown = sorted(
@@ -211,7 +218,7 @@ def why_library(
         return f"{unknown[0]} was given"
     if mask is not None and (mask.dim() != 2 or not mask.any(1).all()):
         return "a source has no token"
-    return why_rules(model, input_ids, logits_processor, stopping_criteria, config)
+    return None
 
 
 def why_rules(model: Any, input_ids, logits_processor, stopping_criteria, config) -> str | None:
