@@ -69,6 +69,23 @@ def test_bitsandbytes_finds_as_many_layers(tmp_path):
     assert counts[0] == counts[1] > 10
 
 
+def test_torchao_quantizes_as_many_layers_with_equal_outputs(tmp_path):
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    found, logits = [], []
+    for model in bert_pair("ForSequenceClassification", tmp_path, "sdpa"):
+        quantize_(model.eval(), Int8WeightOnlyConfig())
+        found.append(
+            [name for name, each in model.named_parameters() if type(each) is not nn.Parameter]
+        )
+        with torch.no_grad():
+            logits.append(model(IDS, attention_mask=mask).logits)
+    assert found[0] == found[1]
+    assert len(found[0]) > 10
+    torch.testing.assert_close(logits[0], logits[1])
+
+
 def assert_same_outputs(found: nn.Module, expected: nn.Module, **inputs) -> None:
     with torch.no_grad():
         torch.testing.assert_close(found.eval()(**inputs)[0], expected.eval()(**inputs)[0])
