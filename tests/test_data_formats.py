@@ -325,5 +325,6 @@ def test_utf_16_without_a_mark(tmp_path):
     data = prepare(CLASSIFICATION, tmp_path / "a.csv", encoding="utf-16-le")
     assert data.train["text"][:] == ["a", "b"]
     (tmp_path / "b.csv").write_bytes(b"\xff\xfet\0e\0x")
-    with pytest.raises(ValueError, match="b.csv must be a readable file, got: .*truncated data"):
+    message = "b.csv must be UTF-8, or as its byte-order mark says, got: .*truncated data"
+    with pytest.raises(ValueError, match=message):
         prepare(CLASSIFICATION, tmp_path / "b.csv")
