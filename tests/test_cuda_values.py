@@ -215,7 +215,8 @@ def test_labels_of_classes_on_a_device():
     known = labels.masked_fill(labels == -100, 0)
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\) or be -100"):
         assert_in_range("labels", known, 3, "or be -100")
-    assert_labels("labels", labels, 3)  # on a CPU the loss fails by itself
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\) or be -100, got 5"):
+        assert_labels("labels", labels, 3)  # on a CPU the value is at hand, and named
     check_shares(torch.tensor([0.5, 2.0], device="meta"))
     with pytest.raises(ValueError, match="must lie between 0 and 1"):
         check_shares(torch.tensor([0.5, 2.0]))
