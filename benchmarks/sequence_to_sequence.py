@@ -268,10 +268,10 @@ def train(task: Task, arguments) -> None:
     settings = {
         name: str(value)
         for name, value in vars(arguments).items()
-        if name not in ("data", "work", "resume")
+        if name not in ("data", "work", "results", "resume")
     }
     result |= {"settings": settings, "parameters": sum(each.numel() for each in model.parameters())}
-    save_result(f"{task.name}_{arguments.which}_training", result)
+    save_result(arguments.results, f"{task.name}_{arguments.which}_training", result)
 
 
 def evaluate(task: Task, arguments) -> None:
@@ -303,24 +303,25 @@ def evaluate(task: Task, arguments) -> None:
     (folder / f"texts_{arguments.weights}_{arguments.beams}.json").write_text(
         json.dumps(samples, ensure_ascii=False)
     )
-    save_result(f"{task.name}_{arguments.which}_{arguments.weights}_beam{arguments.beams}", result)
+    name = f"{task.name}_{arguments.which}_{arguments.weights}_beam{arguments.beams}"
+    save_result(arguments.results, name, result)
 
 
-def save_result(name: str, result: dict) -> None:
+def save_result(folder: Path, name: str, result: dict) -> None:
     """Write a result with versions and processor, without which it cannot be judged."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     versions |= {"transformers": transformers.__version__, "bertlite": bertlite.__version__}
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     result = {**result, "versions": versions, "processor": processor(), "threads": 1}
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print({key: value for key, value in result.items() if key != "curve"})
 
 
-def read_results(task: Task) -> dict[str, dict]:
+def read_results(task: Task, folder: Path) -> dict[str, dict]:
     """The results of a task by name."""
     return {
         path.stem: json.loads(path.read_text())
-        for path in sorted(RESULTS.glob(f"{task.name}_*.json"))
+        for path in sorted(folder.glob(f"{task.name}_*.json"))
     }
 
 
@@ -350,13 +351,13 @@ def result_table(results: dict[str, dict], columns: tuple[str, ...]) -> str:
 
 
 def report(task: Task, arguments) -> None:
-    """Print the table, and draw the curve into benchmarks/results/."""
+    """Print the table, and draw the curve into the folder of the results."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    results = read_results(task)
+    results = read_results(task, arguments.results)
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     names = {
         "ours": "bertlite, the Transformer's recipe",
@@ -380,10 +381,10 @@ def report(task: Task, arguments) -> None:
     axes.set_title(f"{task.name.capitalize()} from scratch")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(RESULTS / f"{task.name}_curve.png", dpi=120)
+    figure.savefig(arguments.results / f"{task.name}_curve.png", dpi=120)
     columns = ("bleu", "chrf") if task.name == "translation" else ("rouge1", "rouge2", "rougeL")
     table = result_table(results, columns)
-    (RESULTS / f"{task.name}.md").write_text(table + "\n")
+    (arguments.results / f"{task.name}.md").write_text(table + "\n")
     print(table)
 
 
@@ -407,6 +408,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--work", type=Path, default=Path("runs"), help="folder for tokenizer and checkpoints"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder for figures (default: %(default)s)"
     )
     parser.add_argument("--which", choices=sorted(MODELS), default="ours")
     parser.add_argument("--minutes", type=float, default=25.0, help="processor time of training")

@@ -5,7 +5,8 @@ import json
 import sys
 from typing import Any
 
-from ..metrics.class_report import draw_confusion, report_table
+from ..metrics.class_report import report_table
+from ..metrics.pictures import check_picture, draw_confusion, draw_reliability
 from ..tasks.base import TaskOptions
 from ..training.evaluation import OF_TRAINING, evaluate
 from ..training.options import DataOptions
@@ -15,13 +16,15 @@ from .tables import write_rows
 
 EPILOG = """examples:
   bertlite evaluate out/sentiment --test held_out.csv
-  bertlite evaluate out/sentiment --test held_out.csv --confusion_picture confusion.png
+  bertlite evaluate out/sentiment --test held_out.csv --confusion_picture confusion.png \\
+      --reliability_picture reliability.png
   bertlite evaluate MODEL --task question-answering --test dev.json --output figures.json
 
 Figures come as JSON; of a classifier, those of each class and the confusion matrix too, and once
-more as a table on stderr; of texts' classes also the calibration error and the Brier score, which
-say how far scores can be trusted.
+more as a table on stderr; of texts' classes also the calibration error, the Brier score and the
+bins of a reliability diagram, which say how far scores can be trusted.
 """
+PICTURES = {"confusion": "the confusion matrix", "reliability": "the reliability diagram"}
 
 
 def main(argv: list[str]) -> int:
@@ -31,27 +34,43 @@ def main(argv: list[str]) -> int:
     parser = command_parser(
         "evaluate", usage, "Measure a trained model on labelled rows.", EPILOG, kinds
     )
-    parser.add_argument(
-        "--confusion_picture",
-        "--confusion-picture",
-        metavar="FILE",
-        help="draw the confusion matrix (needs matplotlib)",
-    )
+    drawn = {
+        "--confusion_picture": "--confusion-picture",
+        "--reliability_picture": "--reliability-picture",
+    }
+    for (option, dashed), what in zip(drawn.items(), PICTURES.values(), strict=True):
+        parser.add_argument(
+            option,
+            dashed,
+            metavar="FILE",
+            help=f"draw {what} (needs matplotlib: pip install 'bertlite[figures]')",
+        )
     for action in parser._actions:
         if action.dest in OF_TRAINING:
             action.help = argparse.SUPPRESS
     given = parse_given(parser, argv)
     output, model = given.pop("output", None), given.pop("model", None)
-    picture = given.pop("confusion_picture", None)
+    pictures = {name: given.pop(f"{name}_picture", None) for name in PICTURES}
     if model is None:
         raise ValueError("model must be given: bertlite evaluate MODEL --test FILE")
     check_output(output)
+    for name, path in pictures.items():
+        check_picture(f"--{name}_picture", path)
     figures = evaluate(model, per_class=True, **given)
     if "per_class" in figures:
         print(report_table(figures), file=sys.stderr)
-    if picture is not None:
-        if "confusion_matrix" not in figures:
-            raise ValueError("--confusion_picture must come with a classifier of one label a row")
-        draw_confusion(figures["confusion_matrix"], picture)
+    draw(figures, **pictures)
     write_rows(output, [figures], whole=json.dumps(figures, indent=2, ensure_ascii=False))
     return 0
+
+
+def draw(figures: dict[str, Any], confusion: str | None, reliability: str | None) -> None:
+    """Draw what was asked for; a ValueError where the model is of another kind."""
+    if confusion is not None:
+        if "confusion_matrix" not in figures:
+            raise ValueError("--confusion_picture must come with a classifier of one label a row")
+        draw_confusion(figures["confusion_matrix"], confusion)
+    if reliability is not None:
+        if "reliability" not in figures:
+            raise ValueError("--reliability_picture must come with a classifier of texts")
+        draw_reliability(figures["reliability"], reliability)

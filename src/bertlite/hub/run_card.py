@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..tasks.base import Task
 from .card import Card, as_list, as_table, hardware, numbers, versions, write_card
+from .report_parts import report_parts
 
 SPLITS = ("validation", "test")
 LIMITS = """Measured on the rows named above only. Other subjects, languages and lengths were not
@@ -72,6 +73,7 @@ def figure_parts(figures: Mapping[str, Any], record: Mapping[str, Any], trainer:
         parts.append(f"One run with one seed ({seed}); chance alone moves such figures.")
     if "calibration" in figures["train"]:
         parts.append(calibration_line(figures["train"]["calibration"]))
+    parts += report_parts(figures.get("report"))
     return [*parts, "Unrounded, all of them stand in `metrics.json`."]
 
 

@@ -1,11 +1,10 @@
-"""What a classifier does with each class: a table, a confusion matrix, and its picture.
+"""What a classifier does with each class: a table and a confusion matrix.
 
 Shapes: `N` rows, `L` labels.
 """
 
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 COLUMNS = ("precision", "recall", "f1", "rows")
@@ -105,39 +104,3 @@ def screen_width(text: str) -> int:
     """Columns of a terminal that a text takes."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
-
-
-def draw_confusion(matrix: dict[str, Any], path: str | Path) -> None:
-    """Draw a confusion matrix: shares of each true class as colours, counts as numbers.
-
-    Args:
-        matrix: the `confusion_matrix` of a report.
-        path: the picture, whose ending says the format.
-
-    Raises:
-        ValueError: matplotlib is not installed, or does not know the format.
-    """
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("a picture needs matplotlib; install it with: pip install matplotlib")
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    labels, counts = matrix["labels"], np.asarray(matrix["counts"])
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (L, L)
-    size = min(max(3.0, 0.6 * len(labels) + 2), 30)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=90)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    figure.savefig(path)

@@ -87,6 +87,26 @@ def expected_calibration_error(scores: Any, right: Any, *, bins: int = 15) -> fl
     >>> round(expected_calibration_error([0.9, 0.9, 0.6, 0.6], [True, False, True, True]), 3)
     0.4
     """
+    found = reliability(scores, right, bins=bins)
+    total = sum(each["rows"] for each in found)
+    return sum(abs(each["score"] - each["right"]) * each["rows"] for each in found) / total
+
+
+def reliability(scores: Any, right: Any, *, bins: int = 15) -> list[dict[str, Any]]:
+    """Of each bin of scores that holds any: what a reliability diagram draws.
+
+    Args:
+        scores: of the answers, from 0 to 1, `(N,)`.
+        right: whether each is right, `(N,)`.
+        bins: how many, of equal width.
+
+    Returns:
+        For each bin `from` and `to`, its number of `rows`, their mean `score`, and the share of
+        them that is `right`.
+
+    Raises:
+        ValueError: no rows, unequal numbers of them, or scores beyond 0 to 1.
+    """
     probabilities, hits = np.asarray(scores, dtype=float), np.asarray(right, dtype=float)
     if not len(probabilities) or probabilities.shape != hits.shape or probabilities.ndim != 1:
         raise ValueError(
@@ -96,8 +116,18 @@ def expected_calibration_error(scores: Any, right: Any, *, bins: int = 15) -> fl
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("scores must lie between 0 and 1, got some that do not")
     places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    counts = np.bincount(places, minlength=bins)
     sums = [np.bincount(places, weights=each, minlength=bins) for each in (probabilities, hits)]
-    return float(np.abs(sums[0] - sums[1]).sum() / len(probabilities))
+    return [
+        {
+            "from": place / bins,
+            "to": (place + 1) / bins,
+            "rows": int(counts[place]),
+            "score": float(sums[0][place] / counts[place]),
+            "right": float(sums[1][place] / counts[place]),
+        }
+        for place in np.flatnonzero(counts).tolist()
+    ]
 
 
 def brier_score(probabilities: Any, labels: Any) -> float:
@@ -164,16 +194,21 @@ def calibrate(
 
 def score_figures(
     rows: Sequence[Row], predictions: Sequence[Row], model: Any, problem_type: str | None
-) -> dict[str, float]:
-    """Expected calibration error and Brier score of predictions that hold the scores of all labels.
+) -> dict[str, Any]:
+    """How far the scores of predictions, which hold those of all labels, can be trusted.
 
-    Nothing where rows are not labelled with classes.
+    Returns:
+        Expected calibration error, Brier score, and `reliability`, the bins of a diagram. Nothing
+        where rows are not labelled with classes.
     """
     if problem_type not in CLASSES:
         return {}
     several = problem_type == MULTI
     logits = log_odds(label_scores(predictions, model), several)
-    return calibration_figures(logits, np.asarray([row["label"] for row in rows]), several)
+    labels = np.asarray([row["label"] for row in rows])
+    scores, right = answers_of(probabilities_of(logits, several), labels, several)
+    bins = {"reliability": reliability(scores, right)}
+    return {**calibration_figures(logits, labels, several), **bins}
 
 
 def forget_temperature(model: Any) -> None:
@@ -198,12 +233,26 @@ def calibration_figures(logits: np.ndarray, labels: np.ndarray, several: bool) -
 
     With several labels a row, the error is over all pairs of row and label.
     """
+    probabilities = probabilities_of(logits, several)
+    error = expected_calibration_error(*answers_of(probabilities, labels, several))
+    return {"expected_calibration_error": error, "brier_score": brier_score(probabilities, labels)}
+
+
+def probabilities_of(logits: np.ndarray, several: bool) -> np.ndarray:
+    """Logits `(N, L)` as probabilities: a softmax, or with several labels a row, sigmoids."""
     if several:
-        scores = 1 / (1 + np.exp(-logits))
-        error = expected_calibration_error(scores.ravel(), (labels > 0).ravel())
-        return {"expected_calibration_error": error, "brier_score": brier_score(scores, labels)}
+        return 1 / (1 + np.exp(-logits))
     scores = np.exp(logits - logits.max(1, keepdims=True))
-    scores /= scores.sum(1, keepdims=True)
-    chosen = scores.argmax(1)
-    error = expected_calibration_error(scores.max(1), chosen == labels)
-    return {"expected_calibration_error": error, "brier_score": brier_score(scores, labels)}
+    return scores / scores.sum(1, keepdims=True)
+
+
+def answers_of(
+    probabilities: np.ndarray, labels: np.ndarray, several: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of answers, and whether each is right.
+
+    One answer a row, `(N,)`; with several labels a row, one for each pair, `(N · L,)`.
+    """
+    if several:
+        return probabilities.ravel(), (labels > 0).ravel()
+    return probabilities.max(1), probabilities.argmax(1) == labels

@@ -11,8 +11,9 @@ from ..data.sources import open_source, open_sources
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
-from .calibration import CLASSES, score_figures, with_all_labels
+from .calibration import CLASSES, with_all_labels
 from .options import DataOptions, split_options
+from .reports import report_of
 
 RUN_FILE = "run_arguments.json"
 OF_TRAINING = (
@@ -68,7 +69,8 @@ def evaluate(
         device: where to run; None: where the model is.
         per_class: whether the figures of each class and the confusion matrix are given too, as of
             `bertlite.metrics.class_report`; of texts' classes also how far their scores can be
-            trusted: the expected calibration error and the Brier score.
+            trusted: the expected calibration error, the Brier score and the bins of a reliability
+            diagram.
         options: fields of `DataOptions`, but for those of training, and of `TaskOptions`.
 
     Returns:
@@ -108,8 +110,7 @@ def evaluate(
         figures["bad_rows"] = data.problems.total
     if not per_class:
         return figures
-    honest = score_figures(rows, found, loaded, data.problem_type)
-    return {**figures, **honest, **chosen.report(rows, found, loaded)}
+    return {**figures, **report_of(chosen, rows, found, loaded, data.problem_type)}
 
 
 def remembered_columns(model: Any) -> dict[str, Any]:

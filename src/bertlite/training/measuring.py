@@ -17,6 +17,7 @@ from transformers import (
 from ..pretraining.training import mark_complete
 from ..tasks.base import Task, TaskOptions
 from .adapters import plain_model
+from .calibration import with_all_labels
 from .class_weights import WeightedCount
 
 # What an evaluation of the library holds beside figures.
@@ -78,11 +79,27 @@ class MeasuringMixin(WeightedCount):
 
     def measure(self, rows: list[dict[str, Any]], *, show_progress: bool = False) -> dict[str, Any]:
         """The figures of rows with the present weights."""
+        answers, model = self.answers(rows, show_progress=show_progress)
+        return self.task.score(rows, answers, model)
+
+    def answers(
+        self, rows: list[dict[str, Any]], *, every_label: bool = False, show_progress: bool = False
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """What the present weights answer to rows, and the model.
+
+        Args:
+            rows: of `bertlite.data`.
+            every_label: whether answers of a classifier hold the scores of all labels.
+            show_progress: a bar where the work takes more than three seconds.
+        """
         model = plain_model(self.accelerator.unwrap_model(self.model))
         options = generation_options(self.task_options, self.args)
-        return self.task.measure(
-            rows, model, self.processing_class, options, show_progress=show_progress
-        )
+        if every_label:
+            options = with_all_labels(options, model)
+        tokenizer = self.processing_class
+        return self.task.predict(
+            rows, model, tokenizer, options, show_progress=show_progress
+        ), model
 
     def training_step(self, *args, **kwargs):
         """The library's, noting whether the loss is a number; nothing waits for a GPU."""

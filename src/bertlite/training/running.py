@@ -17,7 +17,7 @@ from ..hub.run_card import write_run_card
 from ..tasks.base import Task
 from .adapters import add_adapters, merge_adapters
 from .arguments import make_arguments
-from .calibration import calibrate, forget_temperature
+from .calibration import CLASSES, calibrate, forget_temperature
 from .checkpoint_averaging import CheckpointAveraging
 from .checkpoints import STATE, disk_errors, find_checkpoint, steps_trained, sweep_leftovers
 from .class_weights import WeightedLoss, class_weights
@@ -26,6 +26,7 @@ from .measuring import NOT_FIGURES
 from .options import RecipeOptions
 from .overview import Overview, planned_steps, summary
 from .records import RUN_FILE, Settings, read_record, write_json, write_record
+from .reports import draw_report, report_of
 from .starting import Start
 from .trainer import Extras, encode_rows, make_trainer, smooth_labels
 
@@ -293,14 +294,14 @@ def finish(
         found = calibrate(job.task, model, tokenizer, data, trainer.task_options)
         if found:
             figures["train"]["calibration"] = found
-    for name in ("validation", "test"):
-        if (rows := getattr(data, name)) is not None:
-            figures[name] = measure_split(job, trainer, list(rows), name)
+    measure_splits(job, trainer, figures)
     if main:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
         record["left_out"] = data.record()["left_out"]  # of a stream, found while training
         write_json(target / RUN_FILE, record)
+        if "report" in figures:
+            figures["report"]["pictures"] = draw_report(figures["report"], target)
         write_json(target / FIGURES_FILE, figures)
         write_run_card(target, job.task, model, figures, record, trainer)
     if data.problems and isinstance(data.train, IterableDataset):  # found while training
@@ -320,11 +321,35 @@ def final_model(trainer: Any, target: Path) -> Any:
     return model
 
 
-def measure_split(job: Job, trainer: Any, rows: list, name: str) -> dict[str, Any]:
-    """The task's figures of rows, and those of the user's own `compute_metrics`."""
-    figures = trainer.measure(rows, show_progress=not trainer.args.disable_tqdm)
-    if trainer.compute_metrics is None:
-        return figures
+def measure_splits(job: Job, trainer: Any, figures: dict[str, Any]) -> None:
+    """Add the figures of validation and test rows, and the report of the last of these."""
+    for name in ("validation", "test"):
+        if (rows := getattr(job.data, name)) is not None:
+            figures[name], report = measure_split(job, trainer, list(rows), name)
+            if report:
+                figures["report"] = {"split": name, **report}
+
+
+def measure_split(
+    job: Job, trainer: Any, rows: list, name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The task's figures of rows with those of the user's own `compute_metrics`, and the report.
+
+    The report is that of each class, empty where a task has none.
+    """
+    kind = job.data.problem_type
+    answers, model = trainer.answers(
+        rows, every_label=kind in CLASSES, show_progress=not trainer.args.disable_tqdm
+    )
+    figures = job.task.score(rows, answers, model)
+    report = report_of(job.task, rows, answers, model, kind)
+    if trainer.compute_metrics is not None:
+        figures = {**own_figures(job, trainer, rows, name), **figures}
+    return figures, report
+
+
+def own_figures(job: Job, trainer: Any, rows: list, name: str) -> dict[str, Any]:
+    """What the user's own `compute_metrics` says of rows."""
     features = encode_rows(
         job.task,
         Dataset.from_list(rows),
@@ -336,4 +361,4 @@ def measure_split(job: Job, trainer: Any, rows: list, name: str) -> dict[str, An
     found = trainer.predict(features, metric_key_prefix=name).metrics
     own = {key.removeprefix(f"{name}_"): value for key, value in found.items()}
     noise = ("loss", *NOT_FIGURES)
-    return {**{key: value for key, value in own.items() if key not in noise}, **figures}
+    return {key: value for key, value in own.items() if key not in noise}
