@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from .configuration import LiteConfig
-from .embeddings import BertEmbeddings, SinusoidalEmbedding
+from .embeddings import BertEmbeddings, PaddedSinusoidalEmbedding, SinusoidalEmbedding
 from .files import check_files, explain_failure, whole_folder
 from .inputs import check_labels, label_error
 from .losses import Count, cross_entropy
@@ -50,7 +50,7 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         super().__init__(config, *args, **kwargs)
 
     def post_init(self) -> None:
-        """As the library's; and files hold no table that is computed, at whatever depth."""
+        """As the library's; and files need hold no table that is computed, at whatever depth."""
         computed = [
             f"{name}.weight"
             for name, module in self.named_modules()
@@ -58,14 +58,14 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         ]
         if computed:
             known = self._keys_to_ignore_on_load_missing or ()
-            self._keys_to_ignore_on_save = set(computed)
+            self._keys_to_ignore_on_save = set() if self.config.saves_positions else set(computed)
             self._keys_to_ignore_on_load_missing = {*known, *map(re.escape, computed)}
         super().post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, SinusoidalEmbedding):
+        if isinstance(module, SinusoidalEmbedding | PaddedSinusoidalEmbedding):
             module.fill()
         elif isinstance(module, BertEmbeddings):
             length = module.position_ids.shape[-1]

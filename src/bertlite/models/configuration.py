@@ -1,7 +1,8 @@
-"""Configurations of the two families.
+"""Configurations of BERT and of the Transformer.
 
 `BertLiteConfig` keeps the field names of a BERT `config.json` and `TransformerLiteConfig` those of
-a Marian one, so that each side reads the other's files. The shared layers read BERT's names;
+a Marian one (and of its relatives, see `transformer_families.py`), so that each side reads the
+other's files. The shared layers read BERT's names;
 `attribute_map` lends them to the other. Sources: Vaswani et al. 2017
 (https://arxiv.org/abs/1706.03762), Devlin et al. 2018 (https://arxiv.org/abs/1810.04805).
 """
@@ -11,6 +12,8 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+from .transformer_families import FAMILIES, TransformerFamily
 
 
 @strict
@@ -36,6 +39,7 @@ class LiteConfig(PreTrainedConfig):
     shares: ClassVar[tuple[str, ...]] = ()
     sizes: ClassVar[tuple[str, ...]] = ()
     counts: ClassVar[tuple[str, ...]] = ()
+    position_kinds: ClassVar[tuple[str, ...]] = ("absolute", "sinusoidal")
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -60,10 +64,9 @@ class LiteConfig(PreTrainedConfig):
             self._refuse("is_decoder", True, expected)
         if self.hidden_act not in ACT2FN:
             self._refuse("hidden_act", self.hidden_act, f"one of {sorted(ACT2FN)}")
-        kinds = ("absolute", "sinusoidal")
-        if self.position_embedding_type not in kinds:
-            got = self.position_embedding_type
-            self._refuse("position_embedding_type", got, "'absolute' or 'sinusoidal'")
+        if self.position_embedding_type not in self.position_kinds:
+            expected = " or ".join(map(repr, self.position_kinds))
+            self._refuse("position_embedding_type", self.position_embedding_type, expected)
 
     def check_heads(self) -> None:
         """Refuse, when a model is built, a size that its attention heads do not divide."""
@@ -71,6 +74,11 @@ class LiteConfig(PreTrainedConfig):
             if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
                 expected = f"a positive multiple of the {heads} attention heads"
                 self._refuse("hidden_size", self.hidden_size, expected)
+
+    @property
+    def saves_positions(self) -> bool:
+        """Whether the family's files hold a table of positions that is computed."""
+        return False
 
     def head_counts(self) -> tuple[int, ...]:
         """Attention heads of each side."""
@@ -136,10 +144,14 @@ class BertLiteConfig(LiteConfig):
 
 @strict
 class TransformerLiteConfig(LiteConfig):
-    """Configuration of the encoder-decoder family; field names and defaults are Marian's."""
+    """Configuration of the encoder-decoders; field names and defaults are Marian's.
+
+    A folder of another family of `transformer_families.py` is read with that family's defaults, and
+    `of_family` makes such a configuration from nothing.
+    """
 
     model_type = "transformerlite"
-    accepted_model_types = ("transformerlite", "marian")
+    accepted_model_types = ("transformerlite", *FAMILIES)
     required_fields = (
         "vocab_size",
         "d_model",
@@ -166,7 +178,10 @@ class TransformerLiteConfig(LiteConfig):
     )
     sizes = ("vocab_size", "max_position_embeddings", "encoder_ffn_dim", "decoder_ffn_dim")
     counts = ("encoder_layers", "decoder_layers")
+    position_kinds = ("absolute", "sinusoidal", "sinusoidal-from-ids")
 
+    # One of `FAMILIES`: whose names, norms and positions the model has.
+    family: str = "marian"
     vocab_size: int = 58101
     decoder_vocab_size: int | None = None  # None: vocab_size
     d_model: int = 1024
@@ -192,16 +207,23 @@ class TransformerLiteConfig(LiteConfig):
     init_std: float = 0.02
     scale_embedding: bool = False  # multiply embeddings by sqrt(d_model), section 3.4
     label_smoothing: float | int = 0.0  # section 5.4 uses 0.1
+    classifier_dropout: float | int = 0.0  # of BART's heads
     is_encoder_decoder: bool = True
     use_cache: bool = True
     share_encoder_decoder_embeddings: bool = True
     pad_token_id: int | None = 58100
     eos_token_id: int | list[int] | None = 0
-    decoder_start_token_id: int = 58100
+    # None: each text begins with its language, which generation is told.
+    decoder_start_token_id: int | None = 58100
     forced_eos_token_id: int | list[int] | None = 0
 
     def __post_init__(self, **kwargs):
         self.decoder_vocab_size = self.decoder_vocab_size or self.vocab_size
+        if self.family not in FAMILIES:
+            self._refuse("family", self.family, f"one of {', '.join(FAMILIES)}")
+        if self.family != "marian":
+            for name, value in self.traits.fields.items():
+                setattr(self, name, value)
         super().__post_init__(**kwargs)
         if self.share_encoder_decoder_embeddings and self.decoder_vocab_size != self.vocab_size:
             self._refuse(
@@ -210,9 +232,19 @@ class TransformerLiteConfig(LiteConfig):
                 f"{self.vocab_size}: embeddings are shared",
             )
         start = self.decoder_start_token_id
-        if not 0 <= start < self.target_vocab_size:
+        if start is not None and not 0 <= start < self.target_vocab_size:
             expected = f"a token below decoder_vocab_size {self.target_vocab_size}"
             self._refuse("decoder_start_token_id", start, expected)
+
+    @property
+    def traits(self) -> TransformerFamily:
+        """What the family does otherwise than Marian."""
+        return FAMILIES[self.family]
+
+    @property
+    def saves_positions(self) -> bool:
+        """As `LiteConfig.saves_positions`."""
+        return self.traits.saves_positions
 
     @property
     def target_vocab_size(self) -> int:
@@ -222,3 +254,46 @@ class TransformerLiteConfig(LiteConfig):
     def head_counts(self) -> tuple[int, ...]:
         """Attention heads of encoder and decoder."""
         return (self.encoder_attention_heads, self.decoder_attention_heads)
+
+    @classmethod
+    def of_family(cls, family: str, **fields: Any) -> "TransformerLiteConfig":
+        """A configuration with a family's own defaults.
+
+        >>> TransformerLiteConfig.of_family("pegasus", d_model=64).pad_token_id
+        0
+        """
+        defaults = FAMILIES[family].defaults if family in FAMILIES else {}
+        return cls(**{**defaults, **fields, "family": family})
+
+    @classmethod
+    def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
+        """As `LiteConfig.adopt`; what a family's folder leaves out has that family's defaults."""
+        adopted = super().adopt(config_dict, source)
+        family = config_dict.get("model_type")
+        if family not in FAMILIES or family == "marian":
+            return adopted
+        defaults = dict(FAMILIES[family].defaults)
+        if config_dict.get("id2label") is not None:
+            defaults.pop("num_labels", None)
+        return {**defaults, **adopted, "family": family}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the library's; a family other than Marian keeps its own `model_type` and names.
+
+        So whatever reads that family's folders reads what is saved from here.
+        """
+        written = super().to_dict()
+        if self.family != "marian":
+            written["model_type"] = self.family
+            names = written.get("architectures") or []
+            prefix = self.traits.prefix
+            written["architectures"] = [name.replace("TransformerLite", prefix) for name in names]
+        return written
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What a file holds: also what equals Marian's defaults and not those of the family."""
+        written, whole = super().to_diff_dict(), self.to_dict()
+        if self.family != "marian":
+            names = ("model_type", "architectures", *self.traits.defaults)
+            written |= {name: whole[name] for name in names if name in whole}
+        return written

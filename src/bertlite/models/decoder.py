@@ -17,13 +17,13 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention import Attention, eager_attention
 from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
-from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
-from .encoder import FLAT_INPUTS, LayerStack, make_final_norm
+from .embeddings import BART_EMBEDDINGS, MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
+from .encoder import FLAT_INPUTS, LayerStack, final_norm_part
 from .inputs import BatchLengths, check_ids, check_length, check_lengths, check_mask, check_tokens
 from .layers import DecoderLayer
 from .masks import decoder_mask, segment_ids, source_mask
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
-from .parts import Grown
+from .parts import Grown, Part
 
 
 class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel):
@@ -36,13 +36,16 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         "cross_attentions": OutputRecorder(Attention, index=1, layer_name="encoder_attn"),
     }
     _input_embed_layer = "embed_tokens"
+    final_norm = Part()
     argument_prefix = "decoder_"
 
     def __init__(self, config: TransformerLiteConfig):
         super().__init__(config)
         self.num_heads = config.decoder_attention_heads
         self.layerdrop = config.decoder_layerdrop
-        self.embedding_scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        self.adds_positions_last = config.traits.adds_positions_last
+        is_scaled = config.scale_embedding and not self.adds_positions_last
+        self.embedding_scale = config.d_model**0.5 if is_scaled else 1.0
         layers = [
             DecoderLayer(
                 config,
@@ -54,10 +57,9 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             )
             for index in range(config.decoder_layers)
         ]
-        self.set_names({**MARIAN_EMBEDDINGS, "layers": "layers"})
+        self.set_names(MARIAN_EMBEDDINGS if config.family == "marian" else BART_EMBEDDINGS)
         parts = embedding_parts(config, config.target_vocab_size, 0)
-        self.grow({**parts, "layers": nn.ModuleList(layers)})
-        self.final_norm = make_final_norm(config)
+        self.grow({**parts, "layers": nn.ModuleList(layers), **final_norm_part(config)})
         self.post_init()
 
     @merge_with_config_defaults
@@ -137,8 +139,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         )
         if position_ids is None:
             given = input_ids if inputs_embeds is None else inputs_embeds
-            positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
-            position_ids = (positions + start)[None]  # (1, T)
+            position_ids = self.default_positions(input_ids, shape[1], start, given.device)  # type: ignore[union-attr]
         hidden_states = self.embed(input_ids, None, position_ids, inputs_embeds)  # (B, T, E)
 
         output_attentions = bool(kwargs.get("output_attentions"))

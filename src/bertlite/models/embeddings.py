@@ -3,6 +3,9 @@
 Shapes: `B` batch, `T` length, `E` hidden size.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
@@ -24,6 +27,17 @@ MARIAN_EMBEDDINGS: Names = {
     # Marian has neither; a Transformer that starts from a BERT has both.
     "token_type_embeddings": "embeddings.token_type_embeddings",
     "embedding_norm": "embeddings.LayerNorm",
+    "embedding_dropout": "dropout",
+    "layers": "layers",
+    "final_norm": "final_norm",
+}
+# BART's, and those of all that followed it; each has some of them.
+BART_EMBEDDINGS: Names = {
+    "word_embeddings": "embed_tokens",
+    "position_embeddings": "embed_positions",
+    "layers": "layers",
+    "embedding_norm": "layernorm_embedding",
+    "final_norm": "layer_norm",
     "embedding_dropout": "dropout",
 }
 
@@ -60,19 +74,99 @@ class SinusoidalEmbedding(nn.Embedding):
         return super().forward(input).detach()
 
 
+class OffsetEmbedding(nn.Embedding):
+    """Learned position vectors whose table has unused rows before the first: BART has two."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, unused: int):
+        super().__init__(num_embeddings + unused, embedding_dim)
+        self.num_embeddings, self.unused = num_embeddings, unused
+
+    @property
+    def table(self) -> torch.Tensor:
+        """The vectors of positions 0, 1 and so on, `(positions, E)`."""
+        return self.weight[self.unused :]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Positions `(B, T)` to `(B, T, E)`."""
+        return nn.functional.embedding(input, self.table)
+
+
+class PaddedSinusoidalEmbedding(nn.Module):
+    """M2M100's position vectors, of which padding, position -1, has none.
+
+    They are computed, never learned, and in no file.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, first: int):
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.first = num_embeddings, embedding_dim, first
+        table = torch.empty(num_embeddings + first, embedding_dim)
+        self.weights = nn.Buffer(table, persistent=False)
+        self.fill()
+
+    @torch.no_grad()
+    def fill(self) -> None:
+        """Write the table, as `SinusoidalEmbedding.fill`.
+
+        Deviation: in fp32 and with frequencies that end at 1 / 10000, as in fairseq, so that
+        vectors are its to the bit. The position of a token is counted from `first`, and the row
+        before it is zero.
+        """
+        half = self.embedding_dim // 2
+        step = math.log(10000) / (half - 1)
+        frequencies = torch.exp(torch.arange(half).float() * -step)  # (E / 2,)
+        angles = torch.arange(len(self.weights)).float()[:, None] * frequencies
+        table = torch.cat([angles.sin(), angles.cos()], dim=1)  # (rows, E or E - 1)
+        table = nn.functional.pad(table, (0, self.embedding_dim % 2))
+        table[self.first - 1] = 0
+        init.copy_(self.weights, table.to(self.weights.dtype))
+
+    @property
+    def table(self) -> torch.Tensor:
+        """The vectors of positions 0, 1 and so on, `(positions, E)`."""
+        return self.weights[self.first :]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Positions `(B, T)` to `(B, T, E)`."""
+        return nn.functional.embedding(input + 1, self.weights[self.first - 1 :])
+
+
+def position_table(embedding: Any) -> torch.Tensor:
+    """The vectors of positions 0, 1 and so on, `(positions, E)`, of any kind of embedding."""
+    is_plain = not isinstance(embedding, OffsetEmbedding | PaddedSinusoidalEmbedding)
+    return embedding.weight if is_plain else embedding.table
+
+
+def position_embeddings(config: PreTrainedConfig) -> nn.Module:
+    """The table of positions that the config asks for."""
+    kind, size = config.position_embedding_type, config.hidden_size
+    count = config.max_position_embeddings
+    if kind == "sinusoidal":
+        return SinusoidalEmbedding(count, size)
+    if kind == "sinusoidal-from-ids":
+        return PaddedSinusoidalEmbedding(count, size, (config.pad_token_id or 0) + 1)
+    unused = config.traits.unused_positions if config.is_encoder_decoder else 0
+    return OffsetEmbedding(count, size, unused) if unused else nn.Embedding(count, size)
+
+
+def positions_from_ids(input_ids: torch.Tensor, padding: int, start: int) -> torch.Tensor:
+    """Positions `(B, T)` of real tokens, counted from `start`; -1 at padding.
+
+    >>> positions_from_ids(torch.tensor([[1, 1, 7, 8, 1, 9]]), padding=1, start=0)
+    tensor([[-1, -1,  0,  1, -1,  2]])
+    """
+    real = input_ids != padding
+    return (real.long().cumsum(-1) + start).masked_fill(~real, 0) - 1
+
+
 def embedding_parts(
     config: PreTrainedConfig, vocab_size: int, type_vocab_size: int
 ) -> dict[str, nn.Module]:
     """The parts of an embedding, by role, as the config asks for them."""
-    hidden_size, positions = config.hidden_size, config.max_position_embeddings
-    is_sinusoidal = config.position_embedding_type == "sinusoidal"
+    hidden_size = config.hidden_size
     parts: dict[str, nn.Module] = {
         "word_embeddings": nn.Embedding(vocab_size, hidden_size, padding_idx=config.pad_token_id),
-        "position_embeddings": (
-            SinusoidalEmbedding(positions, hidden_size)
-            if is_sinusoidal
-            else nn.Embedding(positions, hidden_size)
-        ),
+        "position_embeddings": position_embeddings(config),
         "embedding_dropout": nn.Dropout(config.hidden_dropout_prob),
     }
     if type_vocab_size:
@@ -94,6 +188,19 @@ class EmbeddingSteps:
     embedding_norm, embedding_dropout = Part(), Part()
     embedding_scale: float
     argument_prefix = ""  # of the names by which errors call the ids
+    adds_positions_last = False  # after the norm
+
+    def default_positions(
+        self, input_ids: torch.Tensor | None, length: int, start: int, device: torch.device
+    ) -> torch.Tensor:
+        """Positions of `length` tokens where the caller gives none, counted from `start`.
+
+        `(1, T)`, or `(B, T)` where padding has none.
+        """
+        positions = self.position_embeddings
+        if isinstance(positions, PaddedSinusoidalEmbedding) and input_ids is not None:
+            return positions_from_ids(input_ids, positions.first - 1, start)
+        return (torch.arange(length, device=device) + start)[None]
 
     def embed(
         self,
@@ -127,9 +234,13 @@ class EmbeddingSteps:
             if token_type_ids is None:
                 token_type_ids = position_ids.new_zeros(hidden_states.shape[:2])
             hidden_states = hidden_states + self.token_type_embeddings(token_type_ids)
-        hidden_states = hidden_states + self.position_embeddings(position_ids)  # (B, T, E)
+        positions = self.position_embeddings(position_ids)  # (B, T, E)
+        if not self.adds_positions_last:
+            hidden_states = hidden_states + positions
         if self.embedding_norm is not None:
             hidden_states = self.embedding_norm(hidden_states)
+        if self.adds_positions_last:
+            hidden_states = hidden_states + positions
         return self.embedding_dropout(hidden_states)
 
     def index_error(

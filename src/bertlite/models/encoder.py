@@ -108,6 +108,12 @@ class TextEncoder(LitePreTrainedModel):
         """What comes after the last layer: `(..., E)` to `(..., E)`."""
         return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
 
+    def default_positions(
+        self, input_ids: torch.Tensor | None, length: int, start: int, device: torch.device
+    ) -> torch.Tensor:
+        """Positions `(1, T)` or `(B, T)` where none are given, counted from `start`."""
+        return (torch.arange(length, device=device) + start)[None]
+
     def embed_batch(self, batch: TextBatch) -> torch.Tensor:
         """The batch as vectors `(B, T, E)`; BERT's `embeddings`, unless a family says else."""
         return self.embeddings(
@@ -163,7 +169,7 @@ class TextEncoder(LitePreTrainedModel):
             segments = segments[None]  # (1, T)
         gives_positions = position_ids is not None
         if position_ids is None:
-            position_ids = (positions + past_length)[None]  # (1, T)
+            position_ids = self.default_positions(input_ids, shape[1], past_length, given.device)  # type: ignore[union-attr]
         return TextBatch(
             input_ids=input_ids,
             token_type_ids=token_type_ids,
@@ -254,6 +260,12 @@ class TextEncoder(LitePreTrainedModel):
                 output_attentions=output_attentions,
             )
         return self.finish(self.run_layers(hidden_states, mask, **kwargs))
+
+
+def final_norm_part(config: PreTrainedConfig) -> dict[str, nn.Module]:
+    """The same by its role, where there is one."""
+    norm = make_final_norm(config)
+    return {} if norm is None else {"final_norm": norm}
 
 
 def make_final_norm(config: PreTrainedConfig) -> nn.Module | None:

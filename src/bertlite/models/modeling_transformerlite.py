@@ -22,14 +22,14 @@ from .attention import Attention
 from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
 from .decoder import TransformerDecoder
-from .embeddings import MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
-from .encoder import LayerStack, TextEncoder, make_final_norm
+from .embeddings import BART_EMBEDDINGS, MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
+from .encoder import LayerStack, TextEncoder, final_norm_part
 from .inputs import IGNORED, BatchLengths, TextBatch, check_labels, labelled_count, select
 from .layers import EncoderLayer
 from .losses import Count, cross_entropy
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
 from .outputs import deferred
-from .parts import Grown
+from .parts import Grown, Part
 
 
 class TransformerLitePreTrainedModel(LitePreTrainedModel):
@@ -57,6 +57,7 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
     config: TransformerLiteConfig
     _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
     _input_embed_layer = "embed_tokens"
+    final_norm = Part()
 
     def __init__(self, config: TransformerLiteConfig):
         super().__init__(config)
@@ -74,10 +75,9 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
             )
             for index in range(config.encoder_layers)
         ]
-        self.set_names({**MARIAN_EMBEDDINGS, "layers": "layers"})
+        self.set_names(MARIAN_EMBEDDINGS if config.family == "marian" else BART_EMBEDDINGS)
         parts = embedding_parts(config, config.vocab_size, config.type_vocab_size)
-        self.grow({**parts, "layers": nn.ModuleList(layers)})
-        self.final_norm = make_final_norm(config)
+        self.grow({**parts, "layers": nn.ModuleList(layers), **final_norm_part(config)})
         self.post_init()
 
     @property
@@ -172,8 +172,12 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
 
         Arguments and errors are those of `TransformerEncoder` and `TransformerDecoder`. In packed
         rows, where `position_ids` and `decoder_position_ids` start again and no mask is given,
-        target k sees source k only.
+        target k sees source k only. BART's and mBART's decoder reads the source, moved on by one,
+        where it is given nothing.
         """
+        given = decoder_input_ids is not None or decoder_inputs_embeds is not None
+        if self.config.traits.reads_source and not given and input_ids is not None:
+            decoder_input_ids = shifted_right(self.config, input_ids)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids,
@@ -216,6 +220,28 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         )
 
 
+def shifted_right(config: TransformerLiteConfig, ids: torch.Tensor) -> torch.Tensor:
+    """`(B, T)` moved on by one: the start, then all but the last, with -100 as padding.
+
+    mBART starts with the last token of each row, its language.
+
+    Raises:
+        ValueError: the configuration names no start.
+    """
+    padding = config.pad_token_id or 0
+    ids = ids.masked_fill(ids == IGNORED, padding)
+    shifted = ids.roll(1, dims=-1)
+    if config.traits.starts_with_last_label:
+        last = (ids != padding).sum(-1, keepdim=True) - 1  # (B, 1)
+        shifted[:, :1] = ids.gather(1, last.clamp(min=0))
+    else:
+        start = config.decoder_start_token_id
+        if start is None:
+            raise ValueError("config: decoder_start_token_id must be a token, got None")
+        shifted[:, 0] = start
+    return shifted
+
+
 def kept_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
     """`(B, T, E)` at the last `kept` positions, at all for 0, or at those of a tensor."""
     return hidden_states[:, slice(-kept, None) if isinstance(kept, int) else kept]
@@ -235,7 +261,8 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
                 "model.encoder.embed_tokens.weight": "model.shared.weight",
                 "model.decoder.embed_tokens.weight": "model.shared.weight",
             }
-        self.final_logits_bias = nn.Buffer(torch.zeros(1, config.target_vocab_size))  # Marian's
+        # Marian's; where a family has none, it is zero and in no file.
+        self.final_logits_bias = self.make_bias(torch.zeros(1, config.target_vocab_size))
         self.lm_head = nn.Linear(config.d_model, config.target_vocab_size, bias=False)
         self.post_init()
 
@@ -267,9 +294,14 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         size = embeddings.num_embeddings
         self.config.decoder_vocab_size = size
         missing = size - self.final_logits_bias.shape[1]
-        bias = nn.functional.pad(self.final_logits_bias, (0, missing))
-        self.final_logits_bias = nn.Buffer(bias)
+        self.final_logits_bias = self.make_bias(
+            nn.functional.pad(self.final_logits_bias, (0, missing))
+        )
         return embeddings
+
+    def make_bias(self, values: torch.Tensor) -> nn.Buffer:
+        """The output layer's bias `(1, V)`, which is saved where the family has one."""
+        return nn.Buffer(values, persistent=self.config.traits.has_logits_bias)
 
     def generate(self, *args, **kwargs):
         """As the library's `generate`, which a backend's decoding loop enters by its own way in.
@@ -288,9 +320,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """What the decoder reads to predict `labels` `(B, T)`: the start, then all but the last."""
-        shifted = labels.roll(1, dims=-1)
-        shifted[:, 0] = self.config.decoder_start_token_id
-        return shifted.masked_fill(shifted == IGNORED, self.config.pad_token_id or 0)
+        return shifted_right(self.config, labels)
 
     @can_return_tuple
     def forward(

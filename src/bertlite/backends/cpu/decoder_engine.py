@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from ...models.embeddings import PaddedSinusoidalEmbedding, position_table
 from ...models.seam import hooked_module
 from .few_rows_linear import FewRowsInt8Linear
 from .packed_linear import inner_bound, pack
@@ -127,8 +128,10 @@ class DecoderEngine:
         self.final_norm = norm_of(decoder.final_norm)
         self.scale = decoder.embedding_scale
         self.words = decoder.word_embeddings.weight.detach()  # (V, E)
-        self.positions = decoder.position_embeddings.weight.detach()  # (positions, E)
+        self.positions = position_table(decoder.position_embeddings).detach()  # (positions, E)
+        self.padding = padding_without_position(decoder)
         self.embedding_norm = norm_of(decoder.embedding_norm)
+        self.adds_positions_last = decoder.adds_positions_last
         crosses = [layer.cross_attention for layer in decoder.layers]
         # Of many rows, and once a source: 8 bits would save little and be felt in every step.
         self.source = pack(
@@ -145,6 +148,12 @@ class DecoderEngine:
     def is_current(self, model: nn.Module) -> bool:
         """Whether `model`'s weights are still those that were copied."""
         return self.state == weights_state(model)
+
+
+def padding_without_position(decoder: Any) -> int | None:
+    """The padding token where the family gives it no position, else None."""
+    positions = decoder.position_embeddings
+    return positions.first - 1 if isinstance(positions, PaddedSinusoidalEmbedding) else None
 
 
 def padded_vocabulary(model: Any) -> nn.Linear:

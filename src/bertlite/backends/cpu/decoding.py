@@ -69,14 +69,24 @@ class DecodingState:
         if self.ancestors is not None:
             self.ancestors[:, 0, self.beams, self.beams + first] = 0.0
             mask = self.ancestors[..., :end]
-        hidden = nn.functional.embedding(tokens, engine.words)  # (B * K, E)
-        hidden = torch.add(engine.positions[step], hidden, alpha=engine.scale)
-        if engine.embedding_norm is not None:
-            hidden = torch.layer_norm(hidden, *engine.embedding_norm)
+        hidden = self._embed(tokens, step)  # (B * K, E)
         for layer, own, source in zip(engine.layers, self.own, self.source, strict=True):
             hidden = self._layer(layer, own, source, hidden, mask, first, end)
         self.step_number += 1
         return hidden if engine.final_norm is None else torch.layer_norm(hidden, *engine.final_norm)
+
+    def _embed(self, tokens: torch.Tensor, step: int) -> torch.Tensor:
+        """`tokens` `(B * K,)` at position `step` as vectors `(B * K, E)`."""
+        engine = self.engine
+        hidden = nn.functional.embedding(tokens, engine.words)  # (B * K, E)
+        positions = engine.positions[step]  # (E,), or of each token (B * K, E)
+        if engine.padding is not None:
+            positions = positions * (tokens != engine.padding)[:, None]
+        if not engine.adds_positions_last:
+            hidden = torch.add(positions, hidden, alpha=engine.scale)
+            norm = engine.embedding_norm
+            return hidden if norm is None else torch.layer_norm(hidden, *norm)
+        return torch.layer_norm(hidden, *engine.embedding_norm) + positions  # never scaled
 
     def _layer(self, layer, own, source, hidden, mask, first: int, end: int) -> torch.Tensor:
         """One decoder layer: `(B * K, E)` to `(B * K, E)`."""

@@ -235,7 +235,7 @@ def why_rules(model: Any, input_ids, logits_processor, stopping_criteria, config
             return f"the stopping criterion {type(each).__name__} may look beyond a row"
         if type(each) is MaxLengthCriteria:
             lengths.append(each.max_length)
-    positions = model.model.decoder.position_embeddings.weight.shape[0]
+    positions = model.model.decoder.position_embeddings.num_embeddings
     if not lengths or min(lengths) != config.max_length or min(lengths) - 1 > positions:
         return "there may be more steps than positions"
     return None
