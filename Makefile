@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 DATA ?= data
 
-.PHONY: help setup test fast avx2 lint format bench notebooks constraints
+.PHONY: help setup test fast avx2 lint format bench notebooks docs constraints
 
 help:  ## list the habits
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ bench:  ## speed against transformers on the same weights and inputs, as ratios
 
 notebooks:  ## run every notebook from a clean kernel
 	$(PYTHON) -m pytest -m slow tests/test_notebooks.py
+
+docs:  ## build the site of the documentation into out/site, without a network
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 constraints:  ## write constraints.txt from the present environment
 	{ echo "# Exact versions that CI and the README's commands use. Regenerate: make constraints"; \

@@ -51,14 +51,13 @@ def classify(
         show_progress: a progress bar where the work takes more than three seconds.
 
     Returns:
-        For each text:
+        For each text, where the model has
 
         - a single label: a dict of `label` and `score` (softmax); with `top_k` a list of them, best
-          first;
-        - multi-label: a list of such dicts (sigmoid), best first, those at or above `threshold`;
+            first;
+        - several labels: a list of such dicts (sigmoid), best first, those at or above `threshold`;
         - regression, which one output without a `problem_type` is too: the dict, whose score is the
-          model's output as
-          it is; a list in the order of the labels where there are several outputs.
+            model's output as it is; a list in the order of the labels where there are several.
 
         For one string, its result alone. Where fine-tuning fitted a temperature
         (`config.calibration_temperature`), the logits are divided by it before softmax or sigmoid.

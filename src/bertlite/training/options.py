@@ -307,8 +307,12 @@ def known_options(given: Mapping[str, Any], names: set[str]) -> None:
     """Refuse, with a ValueError that says what may be meant, options that do not exist."""
     unknown = sorted(set(given) - names)
     if unknown:
+        from transformers import TrainingArguments  # not at the top: seconds for a look at `--help`
+
         near = [name for each in unknown for name in difflib.get_close_matches(each, names, 2)]
         hint = f" (is {' or '.join(near)} meant?)" if near else ""
+        if fields := [each for each in unknown if each in TrainingArguments.__dataclass_fields__]:
+            hint = f" (fields of TrainingArguments: give them as arguments={{{fields[0]!r}: ...}})"
         raise ValueError(f"options must be among {sorted(names)}, got {', '.join(unknown)}{hint}")
 
 
