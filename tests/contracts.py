@@ -193,8 +193,9 @@ def check_attention_weights(case: Case) -> None:
             key_mask = rows if keys == "attention_mask" else target
             queries = rows if name in ("attentions", "encoder_attentions") else target
             assert len(outputs[name]) == 2, f"{name}: {len(outputs[name])} layers"
-            for weights in outputs[name]:
-                heads = 2 if case.is_seq2seq else 4
+            field = name.removesuffix("attentions") + "heads_per_layer"
+            heads_of_layers = case.config.get(field, [2 if case.is_seq2seq else 4] * 2)
+            for weights, heads in zip(outputs[name], heads_of_layers, strict=True):
                 assert weights.shape == (len(rows), heads, queries.shape[1], key_mask.shape[1])
                 weights = weights.transpose(1, 2)[queries.bool()]  # (real queries, H, S)
                 torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:2]))

@@ -54,6 +54,13 @@ CASES = [
         {"position_embedding_type": "sinusoidal"},
         name="sinusoidal",
     ),
+    Case(
+        bertlite.BertLiteForTokenClassification,
+        TOKEN,
+        {"labels": "token"},
+        {"heads_per_layer": [3, 1], "intermediate_sizes": [7, 33]},
+        name="pruned",
+    ),
 ]
 
 

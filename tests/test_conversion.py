@@ -328,11 +328,14 @@ def test_only_wordpiece_is_written():
         ("position_embedding_type", "sinusoidal"),
         ("layer_norm_eps", 1e-5),
         ("hidden_act", "silu"),
+        ("heads_per_layer", [1] * CONFIG["num_hidden_layers"]),
     ],
 )
 def test_models_that_googles_code_cannot_be_are_refused(field, value, tmp_path):
     model = bertlite.BertLiteModel(bertlite.BertLiteConfig(**{**CONFIG, field: value}))
-    with pytest.raises(ValueError, match=f"{field} must be .* for Google's code, got {value!r}"):
+    with pytest.raises(
+        ValueError, match=f"{field} must be .* for Google's code, got {value!r}".replace("[", r"\[")
+    ):
         save_tensorflow_checkpoint(model, tmp_path / "x/bert_model.ckpt")
     assert not list(tmp_path.iterdir())
 

@@ -42,6 +42,19 @@ CASES = [
         },
         name="learned-positions",
     ),
+    Case(
+        TransformerLiteForConditionalGeneration,
+        LOGITS,
+        WORDS,
+        {
+            "encoder_heads_per_layer": [1, 2],
+            "encoder_ffn_dims": [7, 33],
+            "decoder_heads_per_layer": [2, 1],
+            "cross_heads_per_layer": [1, 2],
+            "decoder_ffn_dims": [48, 9],
+        },
+        name="pruned",
+    ),
 ]
 
 

@@ -12,12 +12,14 @@ from cases import BERT, TRANSFORMER, Case
 from torch import nn
 from torch.nn.modules import module as global_hooks
 
+from bertlite import BertLiteConfig, TransformerLiteConfig
 from bertlite.models.layers import DecoderLayer, LayerSteps
 
 
 def has_counterpart(case: Case) -> bool:
     """Whether transformers has a class that computes the same."""
     extensions = ("norm_first", "position_embedding_type")
+    extensions += (*BertLiteConfig.by_layer, *TransformerLiteConfig.by_layer)
     return not any(name in case.config for name in extensions)
 
 

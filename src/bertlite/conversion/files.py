@@ -271,6 +271,7 @@ def google_config(config: BertLiteConfig) -> dict[str, Any]:
     """
     expected: dict[str, tuple] = {"norm_first": (False,), "position_embedding_type": ("absolute",)}
     expected |= {"layer_norm_eps": (1e-12,), "hidden_act": ACTIVATIONS}
+    expected |= dict.fromkeys(config.by_layer, (None,))  # all layers of a size: none was pruned
     for name, values in expected.items():
         if getattr(config, name) not in values:
             wanted = " or ".join(map(str, values))

@@ -57,6 +57,8 @@ def eager_attention(
 class Attention(Tree):
     """Multi-head attention (section 3.2.2): H heads side by side, each of size E / H.
 
+    A layer whose heads were pruned has fewer, of the size that they had: H · D is below E then.
+
     The output projection W^O belongs to it where the family keeps it there (Marian's `out_proj`);
     BERT keeps it with the residual, in `attention.output.dense`.
     """
@@ -70,6 +72,7 @@ class Attention(Tree):
         names: Names,
         *,
         num_heads: int,
+        head_size: int | None = None,
         is_causal: bool = False,
         is_cross_attention: bool = False,
         layer_idx: int | None = None,
@@ -80,18 +83,22 @@ class Attention(Tree):
             config: of the model.
             names: roles "query", "key", "value", and "projection" where the family has it here.
             num_heads: H.
+            head_size: D; None: E / H.
             is_causal: no query sees a later position.
             is_cross_attention: keys and values come from the encoder.
             layer_idx: the layer's place, by which a cache keeps its keys and values.
         """
         super().__init__(names)
         self.config, self.num_heads, self.layer_idx = config, num_heads, layer_idx
-        self.head_dim = config.hidden_size // num_heads
+        self.head_dim = config.hidden_size // num_heads if head_size is None else head_size
         self.scaling = self.head_dim**-0.5
         self.is_causal = is_causal  # torch's fused attention takes a module without it as causal
         self.is_cross_attention = is_cross_attention
-        size = config.hidden_size
-        parts: dict[str, nn.Module] = {role: nn.Linear(size, size) for role in names}
+        size, width = config.hidden_size, num_heads * self.head_dim  # equal unless pruned
+        parts: dict[str, nn.Module] = {
+            role: nn.Linear(width, size) if role == "projection" else nn.Linear(size, width)
+            for role in names
+        }
         self.grow({**parts, "dropout": nn.Dropout(config.attention_probs_dropout_prob)})
 
     def forward(
@@ -133,15 +140,15 @@ class Attention(Tree):
             dropout=self.dropout.p if self.training else 0.0,
             **kwargs,
         )  # (B, T, H, D)
-        context = context.flatten(-2)  # (B, T, E)
+        context = context.flatten(-2)  # (B, T, H * D)
         if self.projection is not None:
             context = self.projection(context)
         return context, weights
 
     def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
-        """`(B, S, E)` to `(B, H, S, D)`."""
+        """`(B, S, H * D)` to `(B, H, S, D)`."""
         # Not `unflatten`: torch's old ONNX exporter takes what comes out of it as of fixed length.
-        heads = projected.shape[-1] // self.head_dim  # not num_heads: some may have been pruned
+        heads = projected.shape[-1] // self.head_dim  # not num_heads: some may have been cut out
         split = projected.reshape(*projected.shape[:-1], heads, self.head_dim)  # (B, S, H, D)
         return split.transpose(1, 2)
 

@@ -40,6 +40,9 @@ class LiteConfig(PreTrainedConfig):
     sizes: ClassVar[tuple[str, ...]] = ()
     counts: ClassVar[tuple[str, ...]] = ()
     position_kinds: ClassVar[tuple[str, ...]] = ("absolute", "sinusoidal")
+    # Lists that pruning sets, a number a layer: where they are None, which field says the size of
+    # all layers (and the most that a list may say), and which one the number of layers.
+    by_layer: ClassVar[dict[str, tuple[str, str]]] = {}
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -74,6 +77,17 @@ class LiteConfig(PreTrainedConfig):
             if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
                 expected = f"a positive multiple of the {heads} attention heads"
                 self._refuse("hidden_size", self.hidden_size, expected)
+        for name, (size, layers) in self.by_layer.items():
+            most, count, found = getattr(self, size), getattr(self, layers), self.sizes_of(name)
+            if len(found) != count or not all(1 <= each <= most for each in found):
+                expected = f"{count} numbers ({layers}) from 1 to {most} ({size})"
+                self._refuse(name, found, expected)
+
+    def sizes_of(self, name: str) -> list[int]:
+        """What `name`, one of `by_layer`, says of each layer; alike in all unless it was pruned."""
+        size, layers = self.by_layer[name]
+        given = getattr(self, name)
+        return [getattr(self, size)] * getattr(self, layers) if given is None else list(given)
 
     @property
     def saves_positions(self) -> bool:
@@ -123,6 +137,10 @@ class BertLiteConfig(LiteConfig):
     shares = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
     counts = ("num_hidden_layers",)
+    by_layer: ClassVar[dict[str, tuple[str, str]]] = {
+        "heads_per_layer": ("num_attention_heads", "num_hidden_layers"),
+        "intermediate_sizes": ("intermediate_size", "num_hidden_layers"),
+    }
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -140,6 +158,9 @@ class BertLiteConfig(LiteConfig):
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = None
     classifier_dropout: float | int | None = None  # None: hidden_dropout_prob
+    # Of a pruned model. A head keeps the size hidden_size / num_attention_heads.
+    heads_per_layer: list[int] | None = None
+    intermediate_sizes: list[int] | None = None
 
 
 @strict
@@ -179,6 +200,13 @@ class TransformerLiteConfig(LiteConfig):
     sizes = ("vocab_size", "max_position_embeddings", "encoder_ffn_dim", "decoder_ffn_dim")
     counts = ("encoder_layers", "decoder_layers")
     position_kinds = ("absolute", "sinusoidal", "sinusoidal-from-ids")
+    by_layer: ClassVar[dict[str, tuple[str, str]]] = {
+        "encoder_heads_per_layer": ("encoder_attention_heads", "encoder_layers"),
+        "encoder_ffn_dims": ("encoder_ffn_dim", "encoder_layers"),
+        "decoder_heads_per_layer": ("decoder_attention_heads", "decoder_layers"),
+        "cross_heads_per_layer": ("decoder_attention_heads", "decoder_layers"),
+        "decoder_ffn_dims": ("decoder_ffn_dim", "decoder_layers"),
+    }
 
     # One of `FAMILIES`: whose names, norms and positions the model has.
     family: str = "marian"
@@ -216,6 +244,13 @@ class TransformerLiteConfig(LiteConfig):
     # None: each text begins with its language, which generation is told.
     decoder_start_token_id: int | None = 58100
     forced_eos_token_id: int | list[int] | None = 0
+    # Of a pruned model. A head keeps the size d_model / attention heads of its side; the decoder's
+    # heads that look at the source are the cross heads.
+    encoder_heads_per_layer: list[int] | None = None
+    encoder_ffn_dims: list[int] | None = None
+    decoder_heads_per_layer: list[int] | None = None
+    cross_heads_per_layer: list[int] | None = None
+    decoder_ffn_dims: list[int] | None = None
 
     def __post_init__(self, **kwargs):
         self.decoder_vocab_size = self.decoder_vocab_size or self.vocab_size

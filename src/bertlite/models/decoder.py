@@ -46,14 +46,19 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         self.adds_positions_last = config.traits.adds_positions_last
         is_scaled = config.scale_embedding and not self.adds_positions_last
         self.embedding_scale = config.d_model**0.5 if is_scaled else 1.0
+        heads = config.sizes_of("decoder_heads_per_layer")
+        cross_heads = config.sizes_of("cross_heads_per_layer")
+        inner_sizes = config.sizes_of("decoder_ffn_dims")
         layers = [
             DecoderLayer(
                 config,
                 MARIAN_LAYER,
                 MARIAN_ATTENTION,
-                num_heads=config.decoder_attention_heads,
-                intermediate_size=config.decoder_ffn_dim,
+                num_heads=heads[index],
+                head_size=config.d_model // config.decoder_attention_heads,
+                intermediate_size=inner_sizes[index],
                 layer_idx=index,
+                cross_heads=cross_heads[index],
             )
             for index in range(config.decoder_layers)
         ]

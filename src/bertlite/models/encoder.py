@@ -68,13 +68,16 @@ class BertEncoder(LayerStack, Tree):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__({"layers": "layer"})
+        heads = config.sizes_of("heads_per_layer")
+        inner_sizes = config.sizes_of("intermediate_sizes")
         layers = [
             EncoderLayer(
                 config,
                 BERT_LAYER,
                 BERT_ATTENTION,
-                num_heads=config.num_attention_heads,
-                intermediate_size=config.intermediate_size,
+                num_heads=heads[index],
+                head_size=config.hidden_size // config.num_attention_heads,
+                intermediate_size=inner_sizes[index],
                 layer_idx=index,
             )
             for index in range(config.num_hidden_layers)

@@ -66,7 +66,7 @@ class LayerSteps(Tree):
         return self.step("end_attention", context, hidden_states), weights
 
     def end_attention(self, context: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """From heads side by side, `(B, T, E)`, to the end of the sub-layer."""
+        """From heads side by side, `(B, T, H * D)`, to the end of the sub-layer."""
         if self.attention_projection is not None:
             context = self.attention_projection(context)
         return self.add(residual, context, self.attention_dropout, self.attention_norm)
@@ -121,21 +121,37 @@ class EncoderLayer(GradientCheckpointingLayer, LayerSteps):
         num_heads: int,
         intermediate_size: int,
         layer_idx: int,
+        head_size: int | None = None,
+        cross_heads: int | None = None,
     ):
-        """`names` and `attention_names` are tables of `names.py`; the sizes are the side's own."""
+        """`names` and `attention_names` are tables of `names.py`; the sizes are the layer's own.
+
+        Args:
+            config: of the model.
+            names: of the layer's parts.
+            attention_names: of the attention's.
+            num_heads: of the attention of the layer to itself.
+            intermediate_size: of the feed-forward.
+            layer_idx: the layer's place.
+            head_size: None: hidden size / `num_heads`; to be given where heads were pruned.
+            cross_heads: of a decoder layer's attention to the encoder; None: `num_heads`.
+        """
         super().__init__(names, norm_first=config.norm_first)
         self.chunk_size_feed_forward = config.chunk_size_feed_forward
         hidden_size, eps = config.hidden_size, config.layer_norm_eps
+        head_size = hidden_size // num_heads if head_size is None else head_size
+        cross_heads = num_heads if cross_heads is None else cross_heads
         self.grow(
             {
                 "self_attention": Attention(
                     config,
                     attention_names,
                     num_heads=num_heads,
+                    head_size=head_size,
                     is_causal=self.is_decoder,
                     layer_idx=layer_idx,
                 ),
-                "attention_projection": nn.Linear(hidden_size, hidden_size),
+                "attention_projection": nn.Linear(num_heads * head_size, hidden_size),
                 "attention_norm": nn.LayerNorm(hidden_size, eps),
                 "attention_dropout": nn.Dropout(config.hidden_dropout_prob),
                 "inner": nn.Linear(hidden_size, intermediate_size),
@@ -144,12 +160,19 @@ class EncoderLayer(GradientCheckpointingLayer, LayerSteps):
                 "outer": nn.Linear(intermediate_size, hidden_size),
                 "feed_forward_norm": nn.LayerNorm(hidden_size, eps),
                 "feed_forward_dropout": nn.Dropout(config.hidden_dropout_prob),
-                **self.cross_attention_parts(config, attention_names, num_heads, layer_idx),
+                **self.cross_attention_parts(
+                    config, attention_names, cross_heads, head_size, layer_idx
+                ),
             }
         )
 
     def cross_attention_parts(
-        self, config: PreTrainedConfig, names: Names, num_heads: int, layer_idx: int
+        self,
+        config: PreTrainedConfig,
+        names: Names,
+        num_heads: int,
+        head_size: int,
+        layer_idx: int,
     ) -> dict[str, nn.Module]:
         """A decoder's further parts; an encoder has none."""
         return {}
@@ -182,11 +205,21 @@ class DecoderLayer(EncoderLayer):
     cross_attention, cross_attention_norm = Part(), Part()
 
     def cross_attention_parts(
-        self, config: PreTrainedConfig, names: Names, num_heads: int, layer_idx: int
+        self,
+        config: PreTrainedConfig,
+        names: Names,
+        num_heads: int,
+        head_size: int,
+        layer_idx: int,
     ) -> dict[str, nn.Module]:
         """Attention to the encoder, and its norm."""
         attention = Attention(
-            config, names, num_heads=num_heads, is_cross_attention=True, layer_idx=layer_idx
+            config,
+            names,
+            num_heads=num_heads,
+            head_size=head_size,
+            is_cross_attention=True,
+            layer_idx=layer_idx,
         )
         norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         return {"cross_attention": attention, "cross_attention_norm": norm}

@@ -64,13 +64,16 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
         self.num_heads = config.encoder_attention_heads
         self.layerdrop = config.encoder_layerdrop
         self.embedding_scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        heads = config.sizes_of("encoder_heads_per_layer")
+        inner_sizes = config.sizes_of("encoder_ffn_dims")
         layers = [
             EncoderLayer(
                 config,
                 MARIAN_LAYER,
                 MARIAN_ATTENTION,
-                num_heads=config.encoder_attention_heads,
-                intermediate_size=config.encoder_ffn_dim,
+                num_heads=heads[index],
+                head_size=config.d_model // config.encoder_attention_heads,
+                intermediate_size=inner_sizes[index],
                 layer_idx=index,
             )
             for index in range(config.encoder_layers)

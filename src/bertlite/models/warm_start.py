@@ -127,6 +127,11 @@ def _config_like(bert, overrides: dict) -> TransformerLiteConfig:
         fields[name] = getattr(bert, name)
     for side in ("encoder", "decoder"):
         fields[f"{side}_layers"] = bert.num_hidden_layers
+        taken = slice(overrides.get(f"{side}_layers"))
         fields[f"{side}_attention_heads"] = bert.num_attention_heads
         fields[f"{side}_ffn_dim"] = bert.intermediate_size
+        if bert.heads_per_layer is not None:
+            fields[f"{side}_heads_per_layer"] = bert.heads_per_layer[taken]
+        if bert.intermediate_sizes is not None:
+            fields[f"{side}_ffn_dims"] = bert.intermediate_sizes[taken]
     return TransformerLiteConfig(**{**fields, **overrides})

@@ -45,6 +45,8 @@ class LayerWeights:
     inner: Any
     outer: Any
     norms: tuple[Any, ...]  # of self-attention, cross-attention, feed-forward
+    heads: int  # of self-attention
+    cross_heads: int
 
     @classmethod
     def of(cls, layer: Any, dtype: str) -> "LayerWeights":
@@ -59,6 +61,8 @@ class LayerWeights:
             inner=packed(layer.inner, dtype=dtype),
             outer=packed(layer.outer, dtype=dtype, lowest=inner_bound(own.config.hidden_act)),
             norms=tuple(norm_of(norm) for norm in norms),
+            heads=own.num_heads,
+            cross_heads=cross.num_heads,
         )
 
 
@@ -121,7 +125,7 @@ class DecoderEngine:
             )
         config, decoder = model.config, model.model.decoder
         self.dtype, self.state = dtype, weights_state(model)
-        self.num_heads, self.hidden_size = decoder.num_heads, config.d_model
+        self.head_size = config.d_model // config.decoder_attention_heads
         self.norm_first = config.norm_first
         self.layers = [LayerWeights.of(layer, dtype) for layer in decoder.layers]
         self.activation: Any = IN_PLACE.get(config.hidden_act, decoder.layers[0].activation)

@@ -39,11 +39,9 @@ class DecodingState:
         self.engine, self.num_beams, self.step_number = engine, num_beams, 0
         self.likeliest: torch.Tensor | None = None  # (B * K, EXACT) words that were scored again
         self.count, length = source.shape[:2]
-        heads, size = engine.num_heads, engine.hidden_size // engine.num_heads
-        self.shape = (self.count, num_beams, heads, size)
-        slots, layers = steps * num_beams, len(engine.layers)
+        slots, size = steps * num_beams, engine.head_size
         self.own = [
-            source.new_empty(2, self.count, heads, slots, size) for _ in range(layers)
+            source.new_empty(2, self.count, layer.heads, slots, size) for layer in engine.layers
         ]  # keys, then values
         self.ancestors = None  # (B, 1, K, T * K), 0 where a beam may look, else -inf
         if num_beams > 1:
@@ -54,11 +52,11 @@ class DecodingState:
             self.source_bias = torch.zeros(source_mask.shape).masked_fill_(
                 ~source_mask.bool(), -torch.inf
             )[:, None, None]
-        projected = project_source(engine, source, source_mask).view(
-            self.count, length, layers, 2, heads, size
-        )
+        widths = [2 * layer.cross_heads * size for layer in engine.layers]
+        projected = project_source(engine, source, source_mask).split(widths, dim=-1)
         self.source = [
-            projected[:, :, layer].permute(2, 0, 3, 1, 4).contiguous() for layer in range(layers)
+            part.unflatten(-1, (2, -1, size)).permute(2, 0, 3, 1, 4).contiguous()
+            for part in projected
         ]  # (2, B, H, S, D)
 
     def hidden_states(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -93,7 +91,8 @@ class DecodingState:
         before = self.engine.norm_first
         own_norm, cross_norm, inner_norm = layer.norms
         seen = torch.layer_norm(hidden, *own_norm) if before else hidden
-        projected = layer.query_key_value(seen).view(self.count, self.num_beams, 3, *self.shape[2:])
+        rows, size = (self.count, self.num_beams), self.engine.head_size
+        projected = layer.query_key_value(seen).view(*rows, 3, layer.heads, size)
         query, keys_values = (
             projected[:, :, 0].transpose(1, 2),
             projected[:, :, 1:].permute(2, 0, 3, 1, 4),
@@ -104,7 +103,8 @@ class DecodingState:
         hidden = seen = hidden if before else torch.layer_norm(hidden, *own_norm)
         if before:
             seen = torch.layer_norm(hidden, *cross_norm)
-        query = layer.cross_query(seen).view(self.shape).transpose(1, 2)  # (B, H, K, D)
+        query = layer.cross_query(seen).view(*rows, layer.cross_heads, size)
+        query = query.transpose(1, 2)  # (B, H, K, D)
         hidden = layer.cross_output(
             self._attend(query, source[0], source[1], self.source_bias), hidden
         )
@@ -115,12 +115,12 @@ class DecodingState:
         return hidden if before else torch.layer_norm(hidden, *inner_norm)
 
     def _attend(self, query, keys, values, mask) -> torch.Tensor:
-        """`(B, H, K, D)` queries to keys `(B, H, L, D)`; `(B * K, E)`."""
+        """`(B, H, K, D)` queries to keys `(B, H, L, D)`; `(B * K, H * D)`."""
         if self.num_beams == 1:
             context = nn.functional.scaled_dot_product_attention(query, keys, values, mask)
         else:
             context = attend_by_products(query, keys, values, query.shape[-1] ** -0.5, mask)
-        return context.transpose(1, 2).reshape(-1, self.engine.hidden_size)
+        return context.transpose(1, 2).flatten(2).flatten(0, 1)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`(B * K, E)` to `(B * K, V)`, -inf beyond the real vocabulary.
@@ -151,7 +151,6 @@ class DecodingState:
         `rows` as `packed_order` gives them, so that few have to be moved.
         """
         self.count = len(rows)
-        self.shape = (self.count, *self.shape[1:])
         used = self.step_number * self.num_beams
         moved = [(place, row) for place, row in enumerate(rows) if place != row]
         for place, row in moved:
