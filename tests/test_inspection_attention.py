@@ -89,7 +89,7 @@ def test_a_translation(tmp_path):
     ):
         for found, layer in zip(maps.maps(kind), expected[name], strict=True):
             torch.testing.assert_close(found, layer[0], atol=1e-5, rtol=1e-5)
-    given = attention_maps("a b c", model, TOKENIZER, target="d e")
+    given = attention_maps("a b c", model, TOKENIZER, written="d e")
     assert given.tokens("cross")[0] == ("[PAD]", "[CLS]", "d", "e")
     assert given.written == ("[CLS]", "d", "e", "[SEP]")
     assert given.cross[0].shape == (2, 4, 5)
@@ -193,7 +193,10 @@ def test_offsets_are_looked_up_where_the_tokenizer_knows_none():
     [
         ({"text": " "}, "text must hold some text"),
         ({"text": "a " * 60}, "text must have at most 40 tokens, got 62"),
-        ({"text": "a", "target": "b"}, "target must be None for BertLiteForSequenceClassification"),
+        (
+            {"text": "a", "written": "b"},
+            "written must be None for BertLiteForSequenceClassification",
+        ),
     ],
 )
 def test_what_cannot_be_shown_is_refused(arguments, words):

@@ -9,6 +9,7 @@ from typing import Any
 
 # Where each public name lives.
 NAMES = {
+    ".attribution": ["METHODS", "Attribution", "WordScore", "attribute"],
     ".attention": ["AttentionMaps", "attention_maps"],
     ".attention_graph": ["attention_flow", "attention_rollout"],
     ".head_statistics": ["head_statistics"],

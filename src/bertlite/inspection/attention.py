@@ -91,7 +91,7 @@ def attention_maps(
     tokenizer: Any = None,
     *,
     text_pair: str | None = None,
-    target: str | None = None,
+    written: str | None = None,
     max_length: int | None = None,
     device: torch.device | str | int | None = None,
     **generate_kwargs: Any,
@@ -106,28 +106,26 @@ def attention_maps(
         model: a folder, a hub name or a loaded model, with any head or none.
         tokenizer: a tokenizer, or where to load one; None: that of the model's folder.
         text_pair: the second of a pair.
-        target: of an encoder-decoder, the text that it is to have written; None: what it generates.
+        written: of an encoder-decoder, the text that it is to have written; None: what it
+            generates.
         max_length: cut the text to so many tokens; None: one that is too long is refused.
         device: where to run; None: where the model is.
         generate_kwargs: for `generate`, such as `num_beams`.
 
     Raises:
-        ValueError: no text, one that is too long, no such model, or a target for a model that
-            writes nothing.
+        ValueError: no text, one that is too long, no such model, or a written text for a
+            model that writes none.
     """
     model, tokenizer = open_model("attention_maps", model, tokenizer, device)
     writes = model.config.is_encoder_decoder
-    if target is not None and not writes:
-        raise ValueError(f"target must be None for {type(model).__name__}, which writes no text")
-    if text_pair is not None and writes:
-        raise ValueError(f"text_pair must be None for {type(model).__name__}, which reads one text")
+    check_arguments(model, text_pair, written)
     source = read_text(tokenizer, model, text, text_pair, max_length)
     with evaluating(model, device) as place, eager(model):
         inputs = as_batch(source, place)
         if not writes:
             found = model(**inputs, output_attentions=True)
             return AttentionMaps(source, on_cpu(found.attentions))
-        ids = written_ids(model, tokenizer, inputs, target, generate_kwargs)  # (1, T + 1)
+        ids = written_ids(model, tokenizer, inputs, written, generate_kwargs)  # (1, T + 1)
         found = model(
             **inputs, decoder_input_ids=ids[:, :-1], output_attentions=True, use_cache=False
         )
@@ -140,6 +138,15 @@ def attention_maps(
         decoder=on_cpu(found.decoder_attentions),
         cross=on_cpu(found.cross_attentions),
     )
+
+
+def check_arguments(model: Any, text_pair: str | None, written: str | None) -> None:
+    """Refuse, with a ValueError, texts that the model neither reads nor writes."""
+    writes, name = model.config.is_encoder_decoder, type(model).__name__
+    if written is not None and not writes:
+        raise ValueError(f"written must be None for {name}, which writes no text")
+    if text_pair is not None and writes:
+        raise ValueError(f"text_pair must be None for {name}, which reads one text")
 
 
 def as_batch(tokens: TextTokens, device: torch.device) -> dict[str, torch.Tensor]:
@@ -156,18 +163,18 @@ def written_ids(
     model: Any,
     tokenizer: Any,
     inputs: dict[str, torch.Tensor],
-    target: str | None,
+    written: str | None,
     generate_kwargs: dict[str, Any],
 ) -> torch.Tensor:
     """The start and what is written after it, `(1, T + 1)`.
 
     Raises:
-        ValueError: a target that is no text.
+        ValueError: `written` is no text.
     """
-    if target is None:
+    if written is None:
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
         return model.generate(**inputs, **{"num_beams": 1, "do_sample": False, **generate_kwargs})
-    check_text("target", target)
-    ids = tokenizer(text_target=target)["input_ids"]
+    check_text("written", written)
+    ids = tokenizer(text_target=written)["input_ids"]
     start = model.config.decoder_start_token_id
     return torch.tensor([[start, *ids]], device=inputs["input_ids"].device)

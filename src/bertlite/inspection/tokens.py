@@ -54,6 +54,17 @@ class TextTokens:
         known = [each for each in found if each is not None]
         return (known[0][0], known[-1][1]) if known else (0, 0)
 
+    def beginning(self, count: int) -> "TextTokens":
+        """The first `count` tokens, of the same texts."""
+        return TextTokens(
+            self.texts,
+            {name: row[:count] for name, row in self.inputs.items()},
+            self.tokens[:count],
+            self.offsets[:count],
+            self.words[:count],
+            self.texts_of[:count],
+        )
+
     def words_as_text(self) -> list[str]:
         """Each word as it stands in the text."""
         found = []
@@ -156,6 +167,14 @@ def by_search(
         words.append(number)
     texts_of = tuple(None if is_special else 0 for is_special in special)
     return TextTokens(texts, inputs, pieces, tuple(offsets), numbered(words), texts_of)
+
+
+def written_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> TextTokens:
+    """The tokens of what a model has written, its start first."""
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    inputs = {"input_ids": list(ids), "attention_mask": [1] * len(ids)}
+    special = [place == 0 or id in tokenizer.all_special_ids for place, id in enumerate(ids)]
+    return by_search((text,), inputs, pieces_of(tokenizer, ids), special)
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
