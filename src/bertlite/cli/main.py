@@ -30,6 +30,7 @@ COMMANDS = {
         "train a tokenizer of your own: WordPiece or BPE",
     ),
     "pretrain": ("bertlite.cli.pretrain", "pretrain a BERT on raw text of your own"),
+    "serve": ("bertlite.cli.serve", "answer requests over HTTP, many at a time"),
     "convert": (
         "bertlite.cli.convert",
         "Google's TensorFlow checkpoints to bertlite folders, and back",

@@ -26,6 +26,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "predict": ("tasks/base.py", "cli/measure.py", "cli/predict.py"),
     "tokenizer": ("cli/tokenizer.py",),
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
+    "serve": ("cli/serve.py",),
     "convert": ("cli/convert.py", "cli/tokenizer.py"),
 }
 LIBRARY = {"finetune": ("training_args.py", "training_args_seq2seq.py")}  # and in transformers

@@ -67,22 +67,14 @@ def classify(
             room for the first, a model of another kind, a tokenizer without offsets, numbers out of
             range.
     """
-    first, single = as_texts("texts", texts)
-    second = None if text_pair is None else as_texts("text_pair", text_pair)
-    if second is not None and second[1] != single:
-        expected, came = ("a string", "a list") if single else ("a list", "a string")
-        raise ValueError(f"text_pair must be {expected}, as texts is, got {came}")
-    if second is not None and len(second[0]) != len(first):
-        raise ValueError(
-            f"text_pair must hold as many texts as texts, {len(first)}, got {len(second[0])}"
-        )
+    first, second, single = as_pairs(texts, text_pair)
     check_counts(1, top_k=top_k, max_length=max_length)
     check_counts(0, doc_stride=doc_stride)
     check_number("threshold", threshold, 0, 1)
     options = RunOptions(batch_size, device, show_progress)
     model, tokenizer = load("classify", model, tokenizer, "ForSequenceClassification", device)
     limit = position_limit(model, tokenizer, max_length)
-    encoded = encode(tokenizer, first, None if second is None else second[0], limit, doc_stride)
+    encoded = encode(tokenizer, first, second, limit, doc_stride)
     logits = run_windows(model, tokenizer, encoded, options, description="Classifying")
     results = []
     for text, found in zip(encoded, logits, strict=True):
@@ -91,6 +83,25 @@ def classify(
         )  # (windows, L) to (L,)
         results.append(decide(mean, model.config, top_k, threshold))
     return results[0] if single else results
+
+
+def as_pairs(texts: Any, text_pair: Any) -> tuple[list[str], list[str] | None, bool]:
+    """Texts, the second texts of pairs, and whether one string was given.
+
+    A ValueError where they do not fit.
+    """
+    first, single = as_texts("texts", texts)
+    if text_pair is None:
+        return first, None, single
+    second, single_pair = as_texts("text_pair", text_pair)
+    if single_pair != single:
+        expected, came = ("a string", "a list") if single else ("a list", "a string")
+        raise ValueError(f"text_pair must be {expected}, as texts is, got {came}")
+    if len(second) != len(first):
+        raise ValueError(
+            f"text_pair must hold as many texts as texts, {len(first)}, got {len(second)}"
+        )
+    return first, second, single
 
 
 def encode(
