@@ -27,6 +27,7 @@ LABELS = {
     "BertLiteForPreTraining": ["labels", "next_sentence_label"],
     "BertLiteForQuestionAnswering": ["start_positions", "end_positions"],
     "TransformerLiteModel": [],
+    "TransformerLiteForQuestionAnswering": ["start_positions", "end_positions"],
 }
 
 

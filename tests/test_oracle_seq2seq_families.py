@@ -221,3 +221,70 @@ def test_families_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(ValueError, match="family must be one of marian, bart.*'t5'"):
         TransformerLiteConfig.of_family("t5")
     assert their_config("bart").model_type == "bart"
+
+
+def rows_with_ends(config, ends=(6, 3, 8)) -> dict[str, torch.Tensor]:
+    """Sources that hold an end token, the last one at `ends`."""
+    ids = torch.randint(4, 60, (3, 9), generator=torch.Generator().manual_seed(4))
+    places, last = torch.arange(9)[None], torch.tensor(ends)[:, None]
+    ids = ids.masked_fill(places == last, config.eos_token_id)
+    mask = (places <= last).long()
+    return {"input_ids": ids.masked_fill(mask == 0, config.pad_token_id), "attention_mask": mask}
+
+
+@pytest.mark.parametrize("kind", ["single", "several", "score"])
+@pytest.mark.parametrize("family", ["bart", "mbart"])
+def test_classification(tmp_path, family, kind):
+    fields = {"classifier_dropout": 0.0, "num_labels": 1 if kind == "score" else 4}
+    theirs, ours = pair(family, tmp_path / "theirs", "ForSequenceClassification", **fields)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    labels = {"single": torch.tensor([2, 0, 3]), "score": torch.tensor([0.5, -1.0, 2.0])}
+    labels["several"] = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]])
+    batch = rows_with_ends(theirs.config)
+    expected, gradients = loss_and_gradients(theirs.train(), batch, labels[kind])
+    found, own = loss_and_gradients(ours.train(), batch, labels[kind])
+    torch.testing.assert_close(found, expected)
+    assert_equal(own, gradients)
+    assert_equal({"": ours(**batch).logits}, {"": theirs(**batch).logits})
+    assert_read_back(ours, theirs, "SequenceClassification", tmp_path / "ours")
+
+
+def assert_read_back(ours, theirs, task: str, folder) -> None:
+    ours.save_pretrained(folder)
+    auto = getattr(transformers, f"AutoModelFor{task}")
+    again, report = auto.from_pretrained(folder, output_loading_info=True)
+    assert type(again) is type(theirs)
+    assert not any(report.values()), report
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_rows_may_differ_in_end_tokens_and_need_one(tmp_path):
+    """Deviation: theirs refuses rows with differing numbers of end tokens."""
+    theirs, ours = pair("bart", tmp_path, "ForSequenceClassification")
+    batch = rows_with_ends(theirs.config)
+    expected = theirs(**batch).logits
+    first = {name: each[:1].clone() for name, each in batch.items()}
+    first["input_ids"][0, 2] = theirs.config.eos_token_id
+    alone = theirs(**first).logits
+    batch["input_ids"][0, 2] = theirs.config.eos_token_id
+    assert_equal({"": ours(**batch).logits}, {"": torch.cat([alone, expected[1:]])})
+    batch["input_ids"][1, 3] = 7
+    with pytest.raises(ValueError, match="end token"):
+        ours(**batch)
+
+
+@pytest.mark.parametrize("family", ["bart", "mbart"])
+def test_question_answering(tmp_path, family):
+    theirs, ours = pair(family, tmp_path / "theirs", "ForQuestionAnswering")
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    batch = rows_with_ends(theirs.config)
+    expected, found = theirs(**batch), ours(**batch)
+    for name in ("start_logits", "end_logits"):
+        assert_equal({name: found[name]}, {name: expected[name]})
+    # Without padding: with it, theirs lets padding compete for the answer.
+    batch = rows_with_ends(theirs.config, ends=(8, 8, 8))
+    spans = {"start_positions": torch.tensor([1, 4, 9]), "end_positions": torch.tensor([2, 8, 9])}
+    expected, found = (model(**batch, **spans).loss for model in (theirs, ours))
+    torch.testing.assert_close(found, expected)
+    assert_read_back(ours, theirs, "QuestionAnswering", tmp_path / "ours")

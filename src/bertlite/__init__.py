@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     )
     from .models.modeling_transformerlite import (
         TransformerLiteForConditionalGeneration,
+        TransformerLiteForQuestionAnswering,
+        TransformerLiteForSequenceClassification,
         TransformerLiteModel,
     )
     from .models.presets import PRESETS, preset
@@ -55,6 +57,8 @@ __all__ = [
     "BertLiteModel",
     "TransformerLiteConfig",
     "TransformerLiteForConditionalGeneration",
+    "TransformerLiteForQuestionAnswering",
+    "TransformerLiteForSequenceClassification",
     "TransformerLiteModel",
     "answer",
     "classify",
@@ -89,6 +93,8 @@ NAMES = {
     ".inference": ["answer", "classify", "summarize", "tag", "translate"],
     ".models.modeling_transformerlite": [
         "TransformerLiteForConditionalGeneration",
+        "TransformerLiteForQuestionAnswering",
+        "TransformerLiteForSequenceClassification",
         "TransformerLiteModel",
     ],
     ".models.modeling_bertlite": [

@@ -14,12 +14,13 @@ import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from ..models import modeling_bertlite
+from ..models import modeling_bertlite, modeling_transformerlite
 from ..models.configuration import BertLiteConfig, TransformerLiteConfig
 from ..models.modeling_transformerlite import (
     TransformerLiteForConditionalGeneration,
     TransformerLiteModel,
 )
+from ..models.transformer_families import FAMILIES
 from .loaded_models import LOADING, MODELS, TOKENIZERS, local_folder, version_of
 
 SEQ2SEQ = "ForSeq2SeqLM"  # the ending of the Auto class that loads models that write text
@@ -179,6 +180,8 @@ def model_class(function: str, source: str, config: dict[str, Any], head: str) -
     family = config.get("model_type")
     if head == BASE and family in TransformerLiteConfig.accepted_model_types:
         return TransformerLiteModel
+    if head in heads_of(family):
+        return getattr(modeling_transformerlite, f"TransformerLite{head}")
     writes = head == SEQ2SEQ
     ours, other = (
         (TransformerLiteConfig, BertLiteConfig)
@@ -199,6 +202,11 @@ def model_class(function: str, source: str, config: dict[str, Any], head: str) -
             else getattr(modeling_bertlite, f"BertLite{head}")
         )
     return getattr(transformers, f"AutoModel{head}")
+
+
+def heads_of(family: str | None) -> tuple[str, ...]:
+    """Endings of the classes that an encoder-decoder family has beside the one that writes."""
+    return FAMILIES[family].heads if family in FAMILIES else ()
 
 
 def check_head(function: str, model: Any, head: str) -> None:

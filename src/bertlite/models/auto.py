@@ -32,6 +32,8 @@ MODELS = {
     "transformerlite": {
         "AutoModel": "TransformerLiteModel",
         "AutoModelForSeq2SeqLM": "TransformerLiteForConditionalGeneration",
+        "AutoModelForSequenceClassification": "TransformerLiteForSequenceClassification",
+        "AutoModelForQuestionAnswering": "TransformerLiteForQuestionAnswering",
     },
 }
 

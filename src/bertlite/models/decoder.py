@@ -19,7 +19,15 @@ from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
 from .embeddings import BART_EMBEDDINGS, MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
 from .encoder import FLAT_INPUTS, LayerStack, final_norm_part
-from .inputs import BatchLengths, check_ids, check_length, check_lengths, check_mask, check_tokens
+from .inputs import (
+    IGNORED,
+    BatchLengths,
+    check_ids,
+    check_length,
+    check_lengths,
+    check_mask,
+    check_tokens,
+)
 from .layers import DecoderLayer
 from .masks import decoder_mask, segment_ids, source_mask
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
@@ -281,3 +289,25 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             return fused(module, query, key, value, allowed, **kwargs)
 
         return attend
+
+
+def shifted_right(config: TransformerLiteConfig, ids: torch.Tensor) -> torch.Tensor:
+    """`(B, T)` moved on by one: the start, then all but the last, with -100 as padding.
+
+    mBART starts with the last token of each row, its language.
+
+    Raises:
+        ValueError: the configuration names no start.
+    """
+    padding = config.pad_token_id or 0
+    ids = ids.masked_fill(ids == IGNORED, padding)
+    shifted = ids.roll(1, dims=-1)
+    if config.traits.starts_with_last_label:
+        last = (ids != padding).sum(-1, keepdim=True) - 1  # (B, 1)
+        shifted[:, :1] = ids.gather(1, last.clamp(min=0))
+    else:
+        start = config.decoder_start_token_id
+        if start is None:
+            raise ValueError("config: decoder_start_token_id must be a token, got None")
+        shifted[:, 0] = start
+    return shifted

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from .configuration import BertLiteConfig
+from .configuration import BertLiteConfig, TransformerLiteConfig
+from .inputs import assert_soon, is_traced
 
 
 class BertPooler(nn.Module):
@@ -97,3 +98,34 @@ def head_dropout(config: BertLiteConfig) -> nn.Dropout:
     if config.classifier_dropout is None:
         return nn.Dropout(config.hidden_dropout_prob)
     return nn.Dropout(config.classifier_dropout)
+
+
+class BartClassificationHead(nn.Module):
+    """BART's head: dropout, dense, tanh, dropout, scores."""
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        labels: int = config.num_labels  # type: ignore[assignment]
+        self.out_proj = nn.Linear(config.d_model, labels)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(B, E)` to `(B, L)`."""
+        inner = self.dense(self.dropout(hidden_states)).tanh()
+        return self.out_proj(self.dropout(inner))
+
+
+def last_ends(input_ids: torch.Tensor, eos_token_id: int | list[int] | None) -> torch.Tensor:
+    """Where the last end token of each row of `(B, T)` stands, `(B,)`.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    known = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+    ends = torch.isin(input_ids, torch.tensor(known, device=input_ids.device))  # (B, T)
+    if not is_traced():
+        said = "input_ids must hold an end token (eos_token_id) in every row"
+        assert_soon(ends.any(-1).all(), said)
+    places = torch.arange(input_ids.shape[1], device=ends.device)
+    return (ends * places).argmax(-1)

@@ -13,7 +13,13 @@ import torch
 from torch import nn
 from transformers import GenerationMixin
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    Seq2SeqLMOutput,
+    Seq2SeqModelOutput,
+    Seq2SeqQuestionAnsweringModelOutput,
+    Seq2SeqSequenceClassifierOutput,
+)
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -21,12 +27,13 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import Attention
 from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
-from .decoder import TransformerDecoder
+from .decoder import TransformerDecoder, shifted_right
 from .embeddings import BART_EMBEDDINGS, MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
 from .encoder import LayerStack, TextEncoder, final_norm_part
+from .heads import BartClassificationHead, last_ends
 from .inputs import IGNORED, BatchLengths, TextBatch, check_labels, labelled_count, select
 from .layers import EncoderLayer
-from .losses import Count, cross_entropy
+from .losses import Count, cross_entropy, problem_type, sequence_loss, span_loss
 from .names import MARIAN_ATTENTION, MARIAN_LAYER
 from .outputs import deferred
 from .parts import Grown, Part
@@ -41,6 +48,12 @@ class TransformerLitePreTrainedModel(LitePreTrainedModel):
         "AutoConfig": "configuration.TransformerLiteConfig",
         "AutoModel": "modeling_transformerlite.TransformerLiteModel",
         "AutoModelForSeq2SeqLM": "modeling_transformerlite.TransformerLiteForConditionalGeneration",
+        "AutoModelForSequenceClassification": (
+            "modeling_transformerlite.TransformerLiteForSequenceClassification"
+        ),
+        "AutoModelForQuestionAnswering": (
+            "modeling_transformerlite.TransformerLiteForQuestionAnswering"
+        ),
     }
     _keys_to_ignore_on_load_missing = ["final_logits_bias"]  # some files lack it where it is zero
 
@@ -221,28 +234,6 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
         )
-
-
-def shifted_right(config: TransformerLiteConfig, ids: torch.Tensor) -> torch.Tensor:
-    """`(B, T)` moved on by one: the start, then all but the last, with -100 as padding.
-
-    mBART starts with the last token of each row, its language.
-
-    Raises:
-        ValueError: the configuration names no start.
-    """
-    padding = config.pad_token_id or 0
-    ids = ids.masked_fill(ids == IGNORED, padding)
-    shifted = ids.roll(1, dims=-1)
-    if config.traits.starts_with_last_label:
-        last = (ids != padding).sum(-1, keepdim=True) - 1  # (B, 1)
-        shifted[:, :1] = ids.gather(1, last.clamp(min=0))
-    else:
-        start = config.decoder_start_token_id
-        if start is None:
-            raise ValueError("config: decoder_start_token_id must be a token, got None")
-        shifted[:, 0] = start
-    return shifted
 
 
 def kept_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
@@ -461,6 +452,114 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         )
         rest = {name: outputs[name] for name in names if name in outputs and name not in fields}
         return deferred(Seq2SeqLMOutput, fields, **known, **rest)
+
+
+class TransformerLiteForSequenceClassification(TransformerLitePreTrainedModel):
+    """One or several classes a sequence, read from the decoder's vector at its last end token.
+
+    The decoder reads the source, moved on by one (Lewis et al. 2019, section 3.1).
+    """
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = TransformerLiteModel(config)
+        self.classification_head = BartClassificationHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> Seq2SeqSequenceClassifierOutput:
+        """Scores `(B, L)`.
+
+        Args:
+            input_ids: `(B, S)`, with an end token in each row.
+            attention_mask: as in `TransformerLiteModel`, and so are `decoder_input_ids`, by default
+                the source moved on by one, and `kwargs`.
+            labels: as in `sequence_loss`; classes `(B,)`, scores, or several classes `(B, L)`.
+            num_items_in_batch: labelled rows in all the pieces whose gradients are accumulated.
+
+        Raises:
+            ValueError: a row without an end token, or labels that do not fit.
+        """
+        if input_ids is None:
+            raise ValueError("input_ids must be given: their end tokens say what is read")
+        outputs = read_source(self, input_ids, attention_mask, decoder_input_ids, **kwargs)
+        last = last_ends(input_ids, self.config.eos_token_id)  # (B,)
+        rows = torch.arange(len(input_ids), device=last.device)
+        hidden_states: Any = outputs.last_hidden_state  # (B, S, E)
+        logits = self.classification_head(hidden_states[rows, last])  # (B, L)
+        loss = None
+        if labels is not None:
+            kind = problem_type(self.config, labels)
+            loss = sequence_loss(kind, logits, labels, num_items_in_batch)
+        return Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **all_but_last(outputs))
+
+
+class TransformerLiteForQuestionAnswering(TransformerLitePreTrainedModel):
+    """Where the answer begins and ends in the row, which encoder and decoder both read."""
+
+    def __init__(self, config: TransformerLiteConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = TransformerLiteModel(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        num_items_in_batch: Count = None,
+        **kwargs,
+    ) -> Seq2SeqQuestionAnsweringModelOutput:
+        """Scores `(B, S)` of the answer's start and of its end.
+
+        The labels are `start_positions` and `end_positions`, `(B,)` each, as in `span_loss`, and
+        the other arguments as in `TransformerLiteForSequenceClassification`.
+        """
+        outputs = read_source(self, input_ids, attention_mask, decoder_input_ids, **kwargs)
+        logits = self.qa_outputs(outputs.last_hidden_state)  # (B, S, 2)
+        start_logits, end_logits = (each.contiguous() for each in logits.unbind(-1))  # (B, S)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            positions = (start_positions, end_positions)
+            loss = span_loss(
+                start_logits, end_logits, *positions, attention_mask, num_items_in_batch
+            )
+        return Seq2SeqQuestionAnsweringModelOutput(
+            loss=loss, start_logits=start_logits, end_logits=end_logits, **all_but_last(outputs)
+        )
+
+
+def read_source(
+    model: Any,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    decoder_input_ids: torch.Tensor | None,
+    **kwargs,
+) -> Seq2SeqModelOutput:
+    """Encode the source, and decode it moved on by one where nothing else is given."""
+    if decoder_input_ids is None and input_ids is not None:
+        decoder_input_ids = shifted_right(model.config, input_ids)
+    kwargs["return_dict"] = True
+    return model.model(input_ids, attention_mask, decoder_input_ids, **kwargs)
+
+
+def all_but_last(outputs: Seq2SeqModelOutput) -> dict[str, Any]:
+    """What a head passes on of the model's output."""
+    return {name: value for name, value in outputs.items() if name != "last_hidden_state"}
 
 
 for _auto_class, _path in TransformerLitePreTrainedModel.auto_map.items():

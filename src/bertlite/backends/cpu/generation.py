@@ -15,7 +15,7 @@ from transformers.generation.logits_process import RepetitionPenaltyLogitsProces
 from transformers.generation.stopping_criteria import MaxLengthCriteria
 from transformers.generation.utils import GENERATION_MODES_MAPPING
 
-from .decoder_engine import DTYPES, engine_of, why_not
+from .decoder_engine import DTYPES, engine_of, padding_without_position, why_not
 from .decoding import DecodingState
 from .generation_rules import ACTS, Processors, RowLimits, Stops
 from .search import BeamOptions, BeamSearch, greedy_search
@@ -197,6 +197,9 @@ def why_library(
             return f"{name} was asked for"
     if reason := why_arguments(config, model_kwargs):
         return reason
+    padding = padding_without_position(model.model.decoder)
+    if padding is not None and input_ids.shape[1] > 1 and bool((input_ids == padding).any()):
+        return "the text begins with padding, which has no position"
     return why_rules(model, input_ids, logits_processor, stopping_criteria, config)
 
 

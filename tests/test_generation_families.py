@@ -1,0 +1,90 @@
+"""The words that each encoder-decoder family writes: transformers' class, our core, our loop."""
+
+import copy
+
+import pytest
+import torch
+from seq2seq_cases import NAMES, batch_of, pair
+
+import bertlite
+from bertlite.backends.cpu import generation as fast
+
+pytestmark = pytest.mark.processor
+
+# How each family is told the language, or what else it begins with.
+BEGINS = {"mbart": {"decoder_start_token_id": 7}, "m2m_100": {"forced_bos_token_id": 7}}
+# No pair of words twice: weights drawn at random would else repeat one, and prove little.
+VARIED = {"max_new_tokens": 14, "num_beams": 1, "no_repeat_ngram_size": 2}
+SETTINGS = {
+    "greedy": {},
+    "a least length": {"min_new_tokens": 5, "repetition_penalty": 1.2},
+    "beams": {"num_beams": 4, "length_penalty": 0.6},
+    "several beams": {"num_beams": 3, "num_return_sequences": 3, "early_stopping": True},
+    "forced ends": {"forced_eos_token_id": 9, "forced_bos_token_id": 8, "num_beams": 2},
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def models(request, tmp_path_factory):
+    """Theirs and ours; texts are short and vary little, and padding is written too."""
+    folder = tmp_path_factory.mktemp(request.param)
+    theirs, _ = pair(request.param, folder, std=0.3)
+    theirs.generation_config.bad_words_ids = None
+    theirs.save_pretrained(folder)
+    ours = bertlite.TransformerLiteForConditionalGeneration.from_pretrained(folder).eval()
+    return request.param, theirs, ours
+
+
+@pytest.mark.parametrize("side", ["right", "left", None])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_words_are_theirs(models, settings, side, monkeypatch):
+    """Token for token, and decoded by the loop, which says so."""
+    family, theirs, ours = models
+    batch = batch_of(theirs.config, side)
+    batch = {name: each for name, each in batch.items() if not name.startswith("decoder")}
+    options = {**VARIED, **BEGINS.get(family, {}), **SETTINGS[settings]}
+    reasons: list = []
+    why = fast.why_library
+    monkeypatch.setattr(
+        fast, "why_library", lambda *given: reasons.append(why(*given)) or reasons[-1]
+    )
+    expected = theirs.generate(**batch, **options)
+    plain = bertlite.use_backend(copy.deepcopy(ours), "plain")
+    assert torch.equal(plain.generate(**batch, **options), expected)
+    assert torch.equal(ours.generate(**batch, **options), expected)
+    assert reasons == [None]
+    assert expected.unique().numel() > 5
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_padding_that_is_written_has_no_position_in_m2m100(tmp_path, beams):
+    """The model may write the padding token as a word; a prompt with one is the library's."""
+    theirs, ours = pair("m2m_100", tmp_path, std=0.4)
+    ids = batch_of(theirs.config)["input_ids"]
+    options = {**VARIED, "num_beams": beams, "eos_token_id": None}
+    options["suppress_tokens"] = [0, 3, 4, 5, *range(8, 61)]
+    expected = theirs.generate(ids, **options)
+    assert (expected[:, 1:-1] == 1).any()
+    assert torch.equal(ours.generate(ids, **options), expected)
+    prompt = torch.tensor([[2, 1, 5, 1, 6]]).expand(len(ids), -1)
+    expected = theirs.generate(ids, decoder_input_ids=prompt, **options)
+    assert torch.equal(ours.generate(ids, decoder_input_ids=prompt, **options), expected)
+
+
+def test_a_start_that_nobody_names_is_the_librarys(models):
+    """MBART has none of its own: generation then begins with the first token, as theirs does."""
+    _, theirs, ours = models
+    ids = batch_of(theirs.config)["input_ids"]
+    options = {"max_new_tokens": 6, "num_beams": 1}
+    assert torch.equal(ours.generate(ids, **options), theirs.generate(ids, **options))
+
+
+def test_int8_writes_what_fp32_writes_mostly(models):
+    family, _, ours = models
+    ids = batch_of(ours.config)["input_ids"]
+    options = {"max_new_tokens": 10, "num_beams": 2, **BEGINS.get(family, {})}
+    expected = bertlite.generate(ours, input_ids=ids, **options)
+    found = bertlite.generate(ours, input_ids=ids, dtype="int8", **options)
+    width = min(expected.shape[1], found.shape[1])
+    same = (expected[:, :width] == found[:, :width]).float().mean()
+    assert same > 0.5, same
