@@ -163,7 +163,6 @@ def test_pytorch_model_bin_and_saved_position_ids(bert_folder, expected):
     model.save_pretrained(bert_folder / "new")
     assert {path.suffix for path in (bert_folder / "new").iterdir()} == {
         ".json",
-        ".py",
         ".safetensors",
     }
 

@@ -261,7 +261,8 @@ class Doubling(nn.Module):
 
 def test_auto_config_of_a_folder_makes_a_model(tmp_path):
     """With the code that travelled: its config is another class than the installed one."""
-    randomize(bertlite.BertLiteForMaskedLM(bert_config())).save_pretrained(tmp_path)
+    model = randomize(bertlite.BertLiteForMaskedLM(bert_config()))
+    model.save_pretrained(tmp_path, with_code=True)
     config = transformers.AutoConfig.from_pretrained(tmp_path, trust_remote_code=True)
     for auto_class in ("AutoModel", "AutoModelForMaskedLM", "AutoModelForSequenceClassification"):
         model = getattr(transformers, auto_class).from_config(config, trust_remote_code=True)

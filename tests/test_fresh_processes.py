@@ -29,9 +29,9 @@ TAKEN = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A classifier of two labels, with a tokenizer."""
+    """A classifier of two labels, with a tokenizer; pre-norm, which is ours by its name too."""
     target = tmp_path_factory.mktemp("classifier")
-    config = bert_config(vocab_size=len(WORDS), num_labels=2)
+    config = bert_config(vocab_size=len(WORDS), num_labels=2, norm_first=True)
     randomize(bertlite.BertLiteForSequenceClassification(config)).save_pretrained(target)
     BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(target)
     return target

@@ -233,9 +233,9 @@ def test_a_users_subclass_that_is_registered_travels(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_went_through_transformers_names_its_code_again(tmp_path):
-    make(1.0).save_pretrained(tmp_path / "ours")
+    make(1.0).save_pretrained(tmp_path / "ours", with_code=True)
     ours = named_code(tmp_path / "ours")
     transformers.BertModel.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
     model = bertlite.BertLiteModel.from_pretrained(tmp_path / "theirs")
-    model.save_pretrained(tmp_path / "again")
+    model.save_pretrained(tmp_path / "again", with_code=True)
     assert named_code(tmp_path / "again") == ours == {"configuration.py", "modeling_bertlite.py"}

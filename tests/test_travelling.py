@@ -35,13 +35,17 @@ WORDS = [
     ".",
     "##s",
 ]
+PRE_NORM = {"norm_first": True}
 
 
 def families() -> dict:
-    """One saved class of each family, and every class that must then load."""
+    """One saved class of each family that no class of transformers computes, and how many load."""
     return {
-        "bert": (bertlite.BertLiteForMaskedLM(bert_config(vocab_size=len(WORDS))), 9),
-        "transformer": (bertlite.TransformerLiteForConditionalGeneration(transformer_config()), 3),
+        "bert": (bertlite.BertLiteForMaskedLM(bert_config(**PRE_NORM, vocab_size=len(WORDS))), 9),
+        "transformer": (
+            bertlite.TransformerLiteForConditionalGeneration(transformer_config(**PRE_NORM)),
+            3,
+        ),
     }
 
 
@@ -152,7 +156,11 @@ def numbers(answer):
         yield float(answer)
 
 
-def test_push_to_hub_uploads_code_config_and_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize("with_code", [False, True])
+@pytest.mark.parametrize("by_saving", [False, True])
+def test_push_to_hub_uploads_config_weights_and_code_on_request(
+    by_saving, with_code, tmp_path, monkeypatch
+):
     uploaded = {}
 
     def create_commit(self, *args, operations=(), **kwargs):
@@ -170,20 +178,22 @@ def test_push_to_hub_uploads_code_config_and_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.create_branch", lambda self, *args, **kwargs: None)
     monkeypatch.setattr("huggingface_hub.HfApi.create_commit", create_commit)
     monkeypatch.setattr(
-        bertlite.BertLiteModel, "create_model_card", lambda *args, **kwargs: None, raising=False
-    )
-    monkeypatch.setattr(
         "transformers.utils.hub.create_and_tag_model_card", lambda *args, **kwargs: _NoCard()
     )
-    bertlite.BertLiteModel(bert_config()).push_to_hub("someone/model")
-    assert {
-        "model.safetensors",
-        "config.json",
-        "modeling_bertlite.py",
-        "attention.py",
-        "masks.py",
-    } <= uploaded.keys()
-    assert len(uploaded["config"]["auto_map"]) == 9
+    model = bertlite.BertLiteModel(bert_config())
+    if by_saving:
+        (tmp_path / "notes.txt").write_text("mine")
+        model.save_pretrained(
+            tmp_path, push_to_hub=True, repo_id="someone/model", with_code=with_code
+        )
+        assert "notes.txt" not in uploaded
+    else:
+        model.push_to_hub("someone/model", with_code=with_code)
+    code = {"modeling_bertlite.py", "attention.py", "masks.py"}
+    assert {"model.safetensors", "config.json", *(code if with_code else ())} <= uploaded.keys()
+    assert with_code or not code & uploaded.keys()
+    assert len(uploaded["config"].get("auto_map", ())) == (9 if with_code else 0)
+    assert uploaded["config"]["model_type"] == "bert"
 
 
 class _NoCard:

@@ -7,8 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..hub.card import Card, as_table, write_card
 
-USE = """import bertlite  # or, without it installed, give trust_remote_code=True below
-from transformers import pipeline
+USE = """from transformers import pipeline
 
 pipeline("text-classification", model="FOLDER OR HUB NAME")(
     "A warm, funny and quietly moving film."

@@ -3,20 +3,24 @@
 Files hold the standard tensor names of BERT and Marian, and so do the modules: nothing is renamed.
 """
 
+import math
 import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+import transformers
+from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.dynamic_module_utils import custom_object_save
 
 from .configuration import LiteConfig
 from .embeddings import BertEmbeddings, PaddedSinusoidalEmbedding, SinusoidalEmbedding
-from .files import check_files, explain_failure, whole_folder
+from .files import check_files, explain_failure, finish_config, whole_folder
 from .inputs import check_labels, label_error
 from .losses import Count, cross_entropy
 from .seam import Seam, installed_backends
@@ -35,6 +39,8 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
     # Old files hold position numbers.
     _keys_to_ignore_on_load_unexpected = [r"position_ids$"]
     auto_map: dict[str, str] = {}
+    # Whether code is saved beside weights that transformers' own classes can use.
+    code_travels = False
 
     def __init__(self, config: PreTrainedConfig, *args, **kwargs):
         # By its type's name: a copy of the code that travelled with a checkpoint has another class.
@@ -172,26 +178,109 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         words = ("word_embeddings", "embed_tokens", "shared")
         return "layer" in parts or "layers" in parts or any(word in parts for word in words)
 
+    def is_of_bertlite(self) -> bool:
+        """Whether the class is ours, here or as a copy that travelled, and not a user's subclass.
+
+        A subclass may have a `forward` of its own.
+        """
+        return type(self).__module__.rpartition(".")[0] == __name__.rpartition(".")[0]
+
+    def plain_names(self) -> tuple[str, str] | None:
+        """Model type and class of transformers that compute the same; None where none do."""
+        family = self.config.plain_model_type()
+        if family is None or not self.is_of_bertlite():
+            return None
+        for auto_class, path in self.auto_map.items():
+            if path.rpartition(".")[2] == type(self).__name__:
+                classes = getattr(transformers, auto_class)._model_mapping._model_mapping
+                return (family, classes[family]) if family in classes else None
+        return None
+
     def save_pretrained(
         self,
         save_directory,
         is_main_process: bool = True,
         push_to_hub: bool = False,
+        with_code: bool | None = None,
         **kwargs,
     ):
-        """Save weights (safetensors), config and the code that a machine without bertlite needs.
+        """Save weights (safetensors) and config, all or nothing: a reader never sees half a folder.
 
-        All or nothing: a reader never sees half a folder.
+        The config names transformers' own class wherever that computes the same. Where none does
+        (pre-norm, a sinusoidal BERT, a subclass), the code travels with the weights, for machines
+        without bertlite.
+
+        Args:
+            save_directory: the folder.
+            is_main_process: False in all processes but one, which write nothing.
+            push_to_hub: whether what was written is uploaded too.
+            with_code: whether the code travels where it need not; None: as `code_travels` says.
+            kwargs: as of the library's `save_pretrained`.
         """
+        plain = self.plain_names()
+        travels = self.code_travels if with_code is None else with_code
+        travels = travels or plain is None or self.is_remote_code()
         if not getattr(self, "_hf_peft_config_loaded", False):
-            self.config.auto_map = dict(self.auto_map) if self.is_remote_code() else {}
+            self.config.auto_map = dict(self.auto_map) if travels else {}
         target = Path(save_directory)
-        shared_work = not is_main_process or kwargs.get("distributed_checkpoint")
-        if push_to_hub or shared_work or target.is_file():
-            # No whole folder is made here: the library uploads, shares the work, or refuses.
+        if not is_main_process or kwargs.get("distributed_checkpoint") or target.is_file():
+            # No whole folder is made here: the library shares the work, or refuses.
             super().save_pretrained(
                 save_directory, is_main_process, push_to_hub=push_to_hub, **kwargs
             )
+            if is_main_process and target.is_dir() and is_first_process():
+                self.finish_folder(target, plain, travels)
             return
+        named = ("repo_id", "private", "commit_message", "create_pr", "revision")
+        hub = {name: kwargs.pop(name) for name in named if name in kwargs}
         with whole_folder(target) as written:
             super().save_pretrained(written, is_main_process, **kwargs)
+            self.finish_folder(written, plain, travels)
+            names = {path.name for path in written.iterdir()}
+        if push_to_hub:
+            self.upload(target, names, token=kwargs.get("token"), **hub)
+
+    def finish_folder(self, folder: Path, plain: tuple[str, str] | None, travels: bool) -> None:
+        """Give a folder that the library has written its names, and the code that travels.
+
+        An adapter's folder has no config, and gets neither.
+        """
+        if not (folder / "config.json").exists():
+            return
+        package = __name__.rpartition(".")[0]
+        for part in (self, self.config) if travels else ():
+            if type(part).__module__.rpartition(".")[0] == package:
+                custom_object_save(part, folder)
+        finish_config(folder, plain)
+
+    def upload(
+        self,
+        folder: Path,
+        names: set[str],
+        repo_id: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        **kwargs,
+    ) -> None:
+        """Send the files of these names to the hub, and no others that the folder holds."""
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id or folder.name, private=private, exist_ok=True).repo_id
+        others = {path.name: math.inf for path in folder.iterdir() if path.name not in names}
+        self._upload_modified_files(folder, repo_id, others, token=token, **kwargs)
+
+    def push_to_hub(self, *args, with_code: bool | None = None, **kwargs):
+        """As the library's; `with_code` as of `save_pretrained`."""
+        before = self.code_travels
+        self.code_travels = before if with_code is None else with_code
+        try:
+            return super().push_to_hub(*args, **kwargs)
+        finally:
+            self.code_travels = before
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one, or the first of several that share the work."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or (
+        distributed.get_rank() == 0
+    )

@@ -9,11 +9,17 @@ other's files. The shared layers read BERT's names;
 
 from typing import Any, ClassVar
 
+# First, since a release that was not tested may lack what the others import.
+from .versions import check_transformers  # noqa: F401
+
+# isort: split
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .transformer_families import FAMILIES, TransformerFamily
+
+MARIAN_NORM_EPS = 1e-5  # of Marian and its relatives, whose configs have no field for it
 
 
 @strict
@@ -98,6 +104,18 @@ class LiteConfig(PreTrainedConfig):
         """Attention heads of each side."""
         return (self.num_attention_heads,)
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether layers differ in size, which transformers' classes cannot have."""
+        return any(getattr(self, name) is not None for name in self.by_layer)
+
+    def plain_model_type(self) -> str | None:
+        """The `model_type` under which transformers' own classes compute the same; else None.
+
+        A model is saved under it, so that nobody needs our code to load it.
+        """
+        return None
+
     def _refuse(self, name: str, got: Any, expected: str) -> None:
         raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {got!r}")
 
@@ -161,6 +179,11 @@ class BertLiteConfig(LiteConfig):
     # Of a pruned model. A head keeps the size hidden_size / num_attention_heads.
     heads_per_layer: list[int] | None = None
     intermediate_sizes: list[int] | None = None
+
+    def plain_model_type(self) -> str | None:
+        """As of every configuration: post-norm with learned positions and segments is BERT."""
+        learned = self.position_embedding_type == "absolute" and self.type_vocab_size > 0
+        return "bert" if learned and not self.norm_first and not self.is_pruned else None
 
 
 @strict
@@ -231,7 +254,7 @@ class TransformerLiteConfig(LiteConfig):
     type_vocab_size: int = 0  # segment embeddings of the encoder; 2 when it starts from a BERT
     # A norm after the embeddings; True when it starts from a BERT.
     normalize_embedding: bool = False
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float = MARIAN_NORM_EPS
     init_std: float = 0.02
     scale_embedding: bool = False  # multiply embeddings by sqrt(d_model), section 3.4
     label_smoothing: float | int = 0.0  # section 5.4 uses 0.1
@@ -270,6 +293,14 @@ class TransformerLiteConfig(LiteConfig):
         if start is not None and not 0 <= start < self.target_vocab_size:
             expected = f"a token below decoder_vocab_size {self.target_vocab_size}"
             self._refuse("decoder_start_token_id", start, expected)
+
+    def plain_model_type(self) -> str | None:
+        """As of every configuration: the family's, where nothing of BERT or of ours is in it."""
+        traits = {name: getattr(self, name) for name in self.traits.fields}
+        differs = traits != self.traits.fields or self.type_vocab_size or self.is_pruned
+        if self.family == "marian":
+            differs = differs or self.decoder_start_token_id is None
+        return None if differs or self.layer_norm_eps != MARIAN_NORM_EPS else self.family
 
     @property
     def traits(self) -> TransformerFamily:

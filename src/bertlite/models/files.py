@@ -140,25 +140,36 @@ def _complete(scratch: Path) -> None:
             "max_shard_size must leave an adapter in one file, since nothing loads its shards, "
             f"got {len(shards)} of them"
         )
-    _keep_code_that_is_named(written)
+    _drop_code_of_adapters(written)
     for path in sorted(written.glob("*.safetensors")):
         add_checksum(path)
     os.rename(written, scratch / WRITTEN)
 
 
-def _keep_code_that_is_named(written: Path) -> None:
-    """Let `auto_map` name only code that is there; an adapter has no config to name any."""
-    config = written / "config.json"
-    if not config.exists():
-        if (written / "adapter_config.json").exists():
-            for path in written.glob("*.py"):
-                path.unlink()
-        return
-    fields = json.loads(config.read_text(encoding="utf-8"))
-    auto_map = fields.get("auto_map") or {}
-    there = {key: name for key, name in auto_map.items() if _has_code(written, name)}
-    if there != auto_map:
+def _drop_code_of_adapters(written: Path) -> None:
+    """An adapter has no config to name any code."""
+    if (written / "adapter_config.json").exists() and not (written / "config.json").exists():
+        for path in written.glob("*.py"):
+            path.unlink()
+
+
+def finish_config(folder: Path, plain: tuple[str, str] | None) -> None:
+    """Let a config name transformers' classes, where it can, and only code that is there.
+
+    Args:
+        folder: holds a `config.json` that the library has written.
+        plain: model type and class of transformers that compute the same, None where none do.
+    """
+    config = folder / "config.json"
+    before = json.loads(config.read_text(encoding="utf-8"))
+    fields = dict(before)
+    if plain is not None:
+        fields["model_type"], fields["architectures"] = plain[0], [plain[1]]
+    auto_map = fields.pop("auto_map", None) or {}
+    there = {key: name for key, name in auto_map.items() if _has_code(folder, name)}
+    if there:
         fields["auto_map"] = there
+    if fields != before:
         text = json.dumps(fields, indent=2, sort_keys=True) + "\n"  # as the library writes it
         config.write_text(text, encoding="utf-8")
 

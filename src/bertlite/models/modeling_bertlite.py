@@ -761,7 +761,3 @@ def count_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | 
 def join_choices(tensor: torch.Tensor | None) -> torch.Tensor | None:
     """`(B, C, ...)` to `(B * C, ...)`."""
     return None if tensor is None else tensor.flatten(0, 1)
-
-
-for _auto_class, _path in BertLitePreTrainedModel.auto_map.items():
-    globals()[_path.split(".")[1]].register_for_auto_class(_auto_class)

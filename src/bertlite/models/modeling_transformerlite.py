@@ -560,7 +560,3 @@ def read_source(
 def all_but_last(outputs: Seq2SeqModelOutput) -> dict[str, Any]:
     """What a head passes on of the model's output."""
     return {name: value for name, value in outputs.items() if name != "last_hidden_state"}
-
-
-for _auto_class, _path in TransformerLitePreTrainedModel.auto_map.items():
-    globals()[_path.split(".")[1]].register_for_auto_class(_auto_class)
