@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     from .models.warm_start import warm_start_from_bert
     from .training.evaluation import evaluate, predict
     from .training.finetuning import finetune
+    from .training.label_errors import check_labels
 
 __version__ = VERSION
 
@@ -61,6 +62,7 @@ __all__ = [
     "TransformerLiteForSequenceClassification",
     "TransformerLiteModel",
     "answer",
+    "check_labels",
     "classify",
     "encode",
     "evaluate",
@@ -89,6 +91,7 @@ NAMES = {
     ".models.presets": ["PRESETS", "preset"],
     ".training.evaluation": ["evaluate", "predict"],
     ".training.finetuning": ["finetune"],
+    ".training.label_errors": ["check_labels"],
     ".models.warm_start": ["warm_start_from_bert"],
     ".inference": ["answer", "classify", "summarize", "tag", "translate"],
     ".models.modeling_transformerlite": [

@@ -25,6 +25,10 @@ COMMANDS = {
     ),
     "evaluate": ("bertlite.cli.evaluate", "measure a trained model on labelled rows"),
     "predict": ("bertlite.cli.predict", "a trained model's answers to texts or to a file of rows"),
+    "check-labels": (
+        "bertlite.cli.check_labels",
+        "find rows whose label is probably wrong",
+    ),
     "tokenizer": (
         "bertlite.cli.tokenizer",
         "train a tokenizer of your own: WordPiece or BPE",

@@ -24,6 +24,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "finetune": (*OPTIONS, "cli/finetune.py"),
     "evaluate": (*OPTIONS, "cli/measure.py", "cli/evaluate.py"),
     "predict": ("tasks/base.py", "cli/measure.py", "cli/predict.py"),
+    "check-labels": ("cli/check_labels.py",),
     "tokenizer": ("cli/tokenizer.py",),
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "serve": ("cli/serve.py",),
