@@ -140,7 +140,7 @@ def check_report(case: Case) -> None:
     """The backend that was chosen is the one that is taken, and the report says so."""
     model, batch = case.model(), case.batch()
     evaluated(model, case, batch)
-    encoder = "TransformerEncoder" if case.is_seq2seq else "BertLiteModel"
+    encoder = "TransformerEncoder" if case.is_seq2seq else type(model.base_model).__name__
     report = model.backend_report()
     assert f"{encoder}, encode: {case.backend}" in report, report
     if case.labels and case.backend != "packed":

@@ -118,8 +118,8 @@ class Case:
 
     def model(self, attention: str = "sdpa", **overrides) -> nn.Module:
         """A tiny model with large random weights, the same ones on every call, in `eval` mode."""
-        make = transformer_config if self.is_seq2seq else bert_config
-        model = self.model_class(make(**{**self.config, **overrides}))
+        fields = {**(TRANSFORMER if self.is_seq2seq else BERT), **self.config, **overrides}
+        model = self.model_class(self.model_class.config_class(**fields))
         model.set_attn_implementation(attention)
         return self.place(randomize(model).to(self.dtype))
 

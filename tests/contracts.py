@@ -132,7 +132,7 @@ def check_training(case: Case) -> None:
     """
     model, batch = case.model(), case.batch()
     gradients = case.gradients(model, batch, case.make_labels(batch))
-    cancelled = ("key.bias", "k_proj.bias", "qa_outputs.bias") + (
+    cancelled = ("key.bias", "k_proj.bias", "k_lin.bias", "attn.k.bias", "qa_outputs.bias") + (
         ("classifier.bias",) if "Choice" in type(model).__name__ else ()
     )
     for name, gradient in gradients.items():

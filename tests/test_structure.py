@@ -31,6 +31,10 @@ LEVELS = (
     ("encoder",),
     ("decoder",),
     ("modeling_bertlite", "modeling_transformerlite"),
+    ("family_heads",),
+    ("roberta",),
+    ("camembert", "xlm_roberta"),
+    ("families",),
     ("auto", "presets", "warm_start", "__init__"),
 )
 # A room imports from itself, from those on lines above its own, and from those on its line.

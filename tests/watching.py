@@ -31,7 +31,8 @@ def counterpart(case: Case, model: nn.Module) -> nn.Module:
         config = transformers.MarianConfig(**{**TRANSFORMER, **case.config})
     else:
         theirs = name.replace("BertLite", "Bert")
-        config = transformers.BertConfig(**{**BERT, **case.config})
+        of_config = case.model_class.config_class.__name__.replace("BertLite", "Bert")
+        config = getattr(transformers, of_config)(**{**BERT, **case.config})
     config._attn_implementation = model.config._attn_implementation
     made = getattr(transformers, theirs)(config)
     made.load_state_dict(model.state_dict())

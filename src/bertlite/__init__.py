@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `NAMES` below does the work
     from .inference import answer, classify, summarize, tag, translate
     from .inference.encode import encode
     from .models.configuration import BertLiteConfig, TransformerLiteConfig
+    from .models.families import load
     from .models.modeling_bertlite import (
         BertLiteForMaskedLM,
         BertLiteForMultipleChoice,
@@ -69,6 +70,7 @@ __all__ = [
     "fast_generate",
     "finetune",
     "generate",
+    "load",
     "optimize",
     "predict",
     "preset",
@@ -88,6 +90,7 @@ NAMES = {
     ".backends.generation": ["generate"],
     ".backends.frozen": ["optimize", "undo_optimize"],
     ".inference.encode": ["encode"],
+    ".models.families": ["load"],
     ".models.presets": ["PRESETS", "preset"],
     ".training.evaluation": ["evaluate", "predict"],
     ".training.finetuning": ["finetune"],

@@ -14,16 +14,11 @@ import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from ..models import modeling_bertlite, modeling_transformerlite
-from ..models.configuration import BertLiteConfig, TransformerLiteConfig
-from ..models.modeling_transformerlite import (
-    TransformerLiteForConditionalGeneration,
-    TransformerLiteModel,
-)
-from ..models.transformer_families import FAMILIES
+from ..models.families import BERT, FAMILIES, MARIAN
 from .loaded_models import LOADING, MODELS, TOKENIZERS, local_folder, version_of
 
 SEQ2SEQ = "ForSeq2SeqLM"  # the ending of the Auto class that loads models that write text
+ENDINGS = {SEQ2SEQ: "ForConditionalGeneration"}  # of the class itself, where that differs
 BASE = "Model"  # that of a model without a head, of which the encoder alone is used
 NO_LIMIT = 10**6  # tokens a row, for models whose positions do not end
 
@@ -108,8 +103,9 @@ def load(
 def load_model(function: str, model: Any, head: str, device: Any = None) -> nn.Module:
     """The model to use: loaded from a folder or the hub, or as it is where an object was given.
 
-    A BERT or Marian folder is loaded with bertlite's classes, any other with the library's Auto
-    class. A folder that was loaded a moment ago, and whose files are the same, is not loaded again.
+    A folder of a family in `FAMILIES` is loaded with bertlite's classes, any other with the
+    library's Auto class. A folder that was loaded a moment ago, and whose files are the same, is
+    not loaded again.
 
     Args:
         function: who asks, for the errors.
@@ -177,36 +173,21 @@ def model_class(function: str, source: str, config: dict[str, Any], head: str) -
 
     Ours for the families that we read, else the library's Auto class.
     """
-    family = config.get("model_type")
-    if head == BASE and family in TransformerLiteConfig.accepted_model_types:
-        return TransformerLiteModel
-    if head in heads_of(family):
-        return getattr(modeling_transformerlite, f"TransformerLite{head}")
+    found, ending = config.get("model_type"), ENDINGS.get(head, head)
     writes = head == SEQ2SEQ
-    ours, other = (
-        (TransformerLiteConfig, BertLiteConfig)
-        if writes
-        else (BertLiteConfig, TransformerLiteConfig)
-    )
-    if family in other.accepted_model_types:
+    if found is None:  # our config says whether it fits
+        return (MARIAN if writes else BERT).model(ending)
+    family = FAMILIES.get(found)
+    if family is None:
+        return getattr(transformers, f"AutoModel{head}")
+    if ending in family.heads:
+        return family.model(ending)
+    if family.writes != writes:
         needed = "an encoder-decoder" if writes else f"a ...{head}"
         raise ValueError(
-            f"{function}: model must be {needed}, got model_type {family!r} in {source}"
-        )
-    if (
-        family is None or family in ours.accepted_model_types
-    ):  # a folder without a type: our config says if it fits
-        return (
-            TransformerLiteForConditionalGeneration
-            if writes
-            else getattr(modeling_bertlite, f"BertLite{head}")
+            f"{function}: model must be {needed}, got model_type {found!r} in {source}"
         )
     return getattr(transformers, f"AutoModel{head}")
-
-
-def heads_of(family: str | None) -> tuple[str, ...]:
-    """Endings of the classes that an encoder-decoder family has beside the one that writes."""
-    return FAMILIES[family].heads if family in FAMILIES else ()
 
 
 def check_head(function: str, model: Any, head: str) -> None:
@@ -305,5 +286,6 @@ def position_limit(
     What was asked for, and no more than tokenizer and model can take.
     """
     positions = getattr(model.config, "max_position_embeddings", None)
+    positions = getattr(model.config, "max_tokens", positions)  # fewer where padding has its own
     given = (max_length, tokenizer.model_max_length, positions, NO_LIMIT)
     return int(min(limit for limit in given if limit is not None))

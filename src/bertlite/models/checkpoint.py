@@ -148,7 +148,9 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
             return model, info
         missing = sorted(key for key in info["missing_keys"] if model.is_essential(key))
         if missing and pretrained_model_name_or_path is not None:
-            wanted = " or ".join(cls.config_class.accepted_model_types)
+            wanted = (
+                " or ".join(cls.config_class.accepted_model_types) or cls.config_class.model_type
+            )
             raise ValueError(
                 f"{source}: not the weights of a {wanted}: {len(missing)} tensors of it, such as "
                 f"{missing[0]}, would have stayed random"

@@ -31,6 +31,9 @@ class LiteConfig(PreTrainedConfig):
     accepted_model_types: ClassVar[tuple[str, ...]] = ()
     required_fields: ClassVar[tuple[str, ...]] = ()
 
+    # Whether positions begin after the number of the padding id, as RoBERTa counts them.
+    positions_after_padding: ClassVar[bool] = False
+
     is_decoder: bool = False
     tie_word_embeddings: bool = True
     bos_token_id: int | None = None
@@ -76,6 +79,17 @@ class LiteConfig(PreTrainedConfig):
         if self.position_embedding_type not in self.position_kinds:
             expected = " or ".join(map(repr, self.position_kinds))
             self._refuse("position_embedding_type", self.position_embedding_type, expected)
+
+    @property
+    def position_padding(self) -> int | None:
+        """The position of padding, after which those of tokens begin; None: they begin at 0."""
+        return self.pad_token_id if self.positions_after_padding else None
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a row may hold."""
+        padding = self.position_padding
+        return self.max_position_embeddings - (0 if padding is None else padding + 1)
 
     def check_heads(self) -> None:
         """Refuse, when a model is built, a size that its attention heads do not divide."""
@@ -184,6 +198,44 @@ class BertLiteConfig(LiteConfig):
         """As of every configuration: post-norm with learned positions and segments is BERT."""
         learned = self.position_embedding_type == "absolute" and self.type_vocab_size > 0
         return "bert" if learned and not self.norm_first and not self.is_pruned else None
+
+
+@strict
+class FamilyConfig(LiteConfig):
+    """What the configuration of a family adds to transformers' own of it.
+
+    A family's class inherits from transformers' class first, so that fields and defaults are
+    theirs, and `config.json` stays a file of that family. The class attributes are what BERT's
+    layers ask for and such a file does not say.
+    """
+
+    activation_dropout: ClassVar[float] = 0.0
+    normalize_embedding: ClassVar[bool] = True
+    scale_embedding: ClassVar[bool] = False
+    position_embedding_type: ClassVar[str] = "absolute"
+    type_vocab_size: ClassVar[int] = 0
+    heads_per_layer: ClassVar[list[int] | None] = None
+    intermediate_sizes: ClassVar[list[int] | None] = None
+    by_layer: ClassVar[dict[str, tuple[str, str]]] = BertLiteConfig.by_layer
+    shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
+    counts = ("num_hidden_layers",)
+
+    def _check_choices(self) -> None:
+        super()._check_choices()
+        if self.norm_first:
+            expected = f"False: a {self.model_type} has its norms where they are"
+            self._refuse("norm_first", True, expected)
+
+    @classmethod
+    def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
+        """As of `LiteConfig`; a folder has to say that it is of this family."""
+        found = config_dict.get("model_type")
+        if found != cls.model_type:
+            raise ValueError(
+                f"{source}: model_type {found!r}; {cls.__name__} reads only {cls.model_type}"
+            )
+        return dict(config_dict)
 
 
 @strict

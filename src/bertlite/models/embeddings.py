@@ -21,6 +21,13 @@ BERT_EMBEDDINGS: Names = {
     "embedding_norm": "LayerNorm",
     "embedding_dropout": "dropout",
 }
+ROBERTA_EMBEDDINGS: Names = {  # in the order of its own files
+    "word_embeddings": "word_embeddings",
+    "token_type_embeddings": "token_type_embeddings",
+    "embedding_norm": "LayerNorm",
+    "embedding_dropout": "dropout",
+    "position_embeddings": "position_embeddings",
+}
 MARIAN_EMBEDDINGS: Names = {
     "word_embeddings": "embed_tokens",
     "position_embeddings": "embed_positions",
@@ -146,7 +153,9 @@ def position_embeddings(config: PreTrainedConfig) -> nn.Module:
     if kind == "sinusoidal-from-ids":
         return PaddedSinusoidalEmbedding(count, size, (config.pad_token_id or 0) + 1)
     unused = config.traits.unused_positions if config.is_encoder_decoder else 0
-    return OffsetEmbedding(count, size, unused) if unused else nn.Embedding(count, size)
+    if unused:
+        return OffsetEmbedding(count, size, unused)
+    return nn.Embedding(count, size, padding_idx=config.position_padding)
 
 
 def positions_from_ids(input_ids: torch.Tensor, padding: int, start: int) -> torch.Tensor:
@@ -157,6 +166,32 @@ def positions_from_ids(input_ids: torch.Tensor, padding: int, start: int) -> tor
     """
     real = input_ids != padding
     return (real.long().cumsum(-1) + start).masked_fill(~real, 0) - 1
+
+
+def number_tokens(
+    input_ids: torch.Tensor | None,
+    length: int,
+    start: int,
+    device: torch.device,
+    padding_idx: int | None = None,
+) -> torch.Tensor:
+    """The positions of tokens, where nobody gives them.
+
+    Args:
+        input_ids: `(B, T)`; None where vectors are given instead.
+        length: T.
+        start: tokens that stand before these.
+        device: of the result.
+        padding_idx: in RoBERTa and its kind the id of padding, whose own position has this number
+            too; those of real tokens are the next ones. None: positions begin at 0.
+
+    Returns:
+        `(1, T)`, or `(B, T)` where they depend on the ids.
+    """
+    if padding_idx is not None and input_ids is not None:
+        return positions_from_ids(input_ids, padding_idx, start) + (padding_idx + 1)
+    start += 0 if padding_idx is None else padding_idx + 1
+    return (torch.arange(length, device=device) + start)[None]
 
 
 def embedding_parts(
@@ -267,10 +302,12 @@ class BertEmbeddings(EmbeddingSteps, Tree):
     """BERT's `embeddings`, with its tensor names and arguments."""
 
     embedding_scale = 1.0
+    part_names = BERT_EMBEDDINGS
 
     def __init__(self, config: PreTrainedConfig):
-        super().__init__(BERT_EMBEDDINGS)
+        super().__init__(self.part_names)
         self.grow(embedding_parts(config, config.vocab_size, config.type_vocab_size))
+        self.padding_idx = config.position_padding
         # Kept for those who read them, as they do from BERT's; nothing here needs them.
         length = config.max_position_embeddings
         self.position_ids = nn.Buffer(torch.arange(length)[None], persistent=False)
@@ -297,7 +334,8 @@ class BertEmbeddings(EmbeddingSteps, Tree):
             ValueError: an id that is in no table.
         """
         if position_ids is None:
-            given = input_ids if inputs_embeds is None else inputs_embeds
-            positions = torch.arange(given.shape[1], device=given.device)  # type: ignore[union-attr]
-            position_ids = (positions + past_key_values_length)[None]  # (1, T)
+            given: torch.Tensor = input_ids if inputs_embeds is None else inputs_embeds  # type: ignore[assignment]
+            position_ids = number_tokens(
+                input_ids, given.shape[1], past_key_values_length, given.device, self.padding_idx
+            )
         return self.embed(input_ids, token_type_ids, position_ids, inputs_embeds)

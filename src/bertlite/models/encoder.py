@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from .attention import eager_attention
 from .checkpoint import LitePreTrainedModel
+from .embeddings import number_tokens
 from .inputs import (
     TextBatch,
     check_ids,
@@ -65,6 +66,7 @@ class BertEncoder(LayerStack, Tree):
     """BERT's `encoder`, with its tensor names: the layers alone."""
 
     layerdrop = 0.0
+    layer_names, attention_names = BERT_LAYER, BERT_ATTENTION
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__({"layers": "layer"})
@@ -73,8 +75,8 @@ class BertEncoder(LayerStack, Tree):
         layers = [
             EncoderLayer(
                 config,
-                BERT_LAYER,
-                BERT_ATTENTION,
+                self.layer_names,
+                self.attention_names,
                 num_heads=heads[index],
                 head_size=config.hidden_size // config.num_attention_heads,
                 intermediate_size=inner_sizes[index],
@@ -115,7 +117,7 @@ class TextEncoder(LitePreTrainedModel):
         self, input_ids: torch.Tensor | None, length: int, start: int, device: torch.device
     ) -> torch.Tensor:
         """Positions `(1, T)` or `(B, T)` where none are given, counted from `start`."""
-        return (torch.arange(length, device=device) + start)[None]
+        return number_tokens(input_ids, length, start, device, self.config.position_padding)
 
     def embed_batch(self, batch: TextBatch) -> torch.Tensor:
         """The batch as vectors `(B, T, E)`; BERT's `embeddings`, unless a family says else."""
@@ -152,7 +154,7 @@ class TextEncoder(LitePreTrainedModel):
         shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
         name = "input_ids" if inputs_embeds is None else "inputs_embeds"
         if position_ids is None:
-            check_length(name, shape[1], past_length, self.config.max_position_embeddings)
+            check_length(name, shape[1], past_length, self.config.max_tokens)
         check_ids("input_ids", input_ids, shape)
         check_ids("position_ids", position_ids, shape)
         check_ids("token_type_ids", token_type_ids, shape)
@@ -166,8 +168,8 @@ class TextEncoder(LitePreTrainedModel):
             is_masked=attention_mask is not None,
             is_packed=segments is not None,
         )
-        positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
         if cu_seq_lens is not None:  # sequences that the caller has laid end to end
+            positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
             segments = torch.searchsorted(cu_seq_lens[1:], positions.to(cu_seq_lens), right=True)
             segments = segments[None]  # (1, T)
         gives_positions = position_ids is not None

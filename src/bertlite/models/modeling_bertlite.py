@@ -65,11 +65,24 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
     config: BertLiteConfig
     base_model_prefix = "bert"
     _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
+    # What a family of BERT's kind says else (docs/families.md).
+    embeddings_class: type = BertEmbeddings
+    encoder_class: type = BertEncoder
+    pooler_class: type = BertPooler
+    base_class: Any = None  # its model without a head, which heads build
     auto_map = {
         "AutoConfig": "configuration.BertLiteConfig",
         "AutoModel": "modeling_bertlite.BertLiteModel",
         **{f"AutoModelFor{task}": f"modeling_bertlite.BertLiteFor{task}" for task in TASKS},
     }
+
+    def add_base(
+        self, config: BertLiteConfig, add_pooling_layer: bool, reads_first: bool = False
+    ) -> None:
+        """Hang in the model below a head, which may read the first vector of each row itself."""
+        base = self.base_class(config, add_pooling_layer=add_pooling_layer)
+        base.reads_first_position = base.reads_first_position or reads_first
+        setattr(self, self.base_model_prefix, base)
 
     def vectors_read(
         self,
@@ -104,8 +117,9 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
 
         None where the pooler is not BERT's own, or somebody watches: all are read then.
         """
-        bert = self.base_model
-        if type(bert.pooler) is not BertPooler or not self.skips_unread(**kwargs):
+        pooler = self.base_model.pooler
+        own = (self.pooler_class, type(None))
+        if type(pooler) not in own or not self.skips_unread(**kwargs):
             return None
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or given.ndim < 2:  # BERT will say what is wrong
@@ -124,10 +138,10 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
     def __init__(self, config: BertLiteConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.num_heads = config.num_attention_heads
-        self.embeddings = BertEmbeddings(config)
-        self.encoder = BertEncoder(config)
+        self.embeddings = self.embeddings_class(config)
+        self.encoder = self.encoder_class(config)
         self.final_norm = make_final_norm(config)
-        self.pooler = BertPooler(config) if add_pooling_layer else None
+        self.pooler = self.pooler_class(config) if add_pooling_layer else None
         self.reads_first_position = add_pooling_layer
         self.post_init()
 
@@ -206,6 +220,9 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=pooled)
 
 
+BertLitePreTrainedModel.base_class = BertLiteModel
+
+
 class VocabularyModel(BertLitePreTrainedModel):
     """What the two models with a vocabulary head share: the tie of its weight, and its loss."""
 
@@ -228,14 +245,19 @@ class VocabularyModel(BertLitePreTrainedModel):
         self.cls.predictions.decoder = value
         self.cls.predictions.bias = value.bias
 
+    def transform(self, vectors: torch.Tensor) -> torch.Tensor:
+        """What comes before the vocabulary: `(M, E)` to `(M, E)`."""
+        return self.cls.predictions.transform(vectors)
+
     def loss_of_read(
         self, vectors: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Count
     ) -> torch.Tensor:
         """Masked-LM loss of the vectors `(M, E)` that carry a label `(M,)`."""
-        predictions = self.cls.predictions
-        hidden_states = predictions.transform(vectors)
         return self.vocabulary_loss(
-            hidden_states, predictions.decoder, labels, num_items_in_batch=num_items_in_batch
+            self.transform(vectors),
+            self.get_output_embeddings(),
+            labels,
+            num_items_in_batch=num_items_in_batch,
         )
 
 
@@ -244,9 +266,17 @@ class BertLiteForMaskedLM(VocabularyModel):
 
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
-        self.bert = BertLiteModel(config, add_pooling_layer=False)
-        self.cls = BertMaskedLMHead(config)
+        self.add_base(config, add_pooling_layer=False)
+        self.add_head(config)
         self.post_init()
+
+    def add_head(self, config: BertLiteConfig) -> None:
+        """What stands on the base; a family may have another, and its `score` goes with it."""
+        self.cls = BertMaskedLMHead(config)
+
+    def score(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(B, T, E)` to `(B, T, V)`."""
+        return self.cls(vectors)
 
     @can_return_tuple
     def forward(
@@ -282,7 +312,7 @@ class BertLiteForMaskedLM(VocabularyModel):
             ValueError: inputs or labels that do not fit.
         """
         read = self.vectors_read(labels, input_ids, inputs_embeds, **kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -310,7 +340,7 @@ class BertLiteForMaskedLM(VocabularyModel):
                 ).logits
 
             return deferred(MaskedLMOutput, {"logits": logits}, loss=word_loss)
-        prediction_scores = self.cls(outputs.last_hidden_state)  # (B, T, V)
+        prediction_scores = self.score(outputs.last_hidden_state)  # (B, T, V)
         loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", prediction_scores, labels, num_items_in_batch)
@@ -327,7 +357,7 @@ class BertLiteForPreTraining(VocabularyModel):
 
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
-        self.bert = BertLiteModel(config)
+        self.add_base(config, add_pooling_layer=True)
         self.cls = BertPreTrainingHeads(config)
         self.post_init()
 
@@ -369,7 +399,7 @@ class BertLiteForPreTraining(VocabularyModel):
             ValueError: inputs or labels that do not fit.
         """
         read = self.vectors_read(labels, input_ids, inputs_embeds, **kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -438,7 +468,7 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
 
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
-        self.bert = BertLiteModel(config)
+        self.add_base(config, add_pooling_layer=True)
         self.cls = BertNextSentenceHead(config)
         self.post_init()
 
@@ -460,7 +490,7 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
         the pieces whose gradients are accumulated.
         """
         first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -486,13 +516,24 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
 class BertLiteForSequenceClassification(BertLitePreTrainedModel):
     """Classes or scores of a sequence, or of a pair."""
 
+    classifier: Any
+    reads_pooler = True  # else the first vector of each row
+
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.bert = BertLiteModel(config)
+        self.add_base(config, add_pooling_layer=self.reads_pooler, reads_first=True)
+        self.add_head(config)
+        self.post_init()
+
+    def add_head(self, config: BertLiteConfig) -> None:
+        """As of `BertLiteForMaskedLM`."""
         self.dropout = head_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
-        self.post_init()
+
+    def score(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        """What the base gives to `(B, L)`."""
+        return self.classifier(self.dropout(outputs.pooler_output))
 
     @can_return_tuple
     def forward(
@@ -512,7 +553,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
         the pieces whose gradients are accumulated.
         """
         first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -523,7 +564,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, L)
+        logits = self.score(outputs)  # (B, L)
         loss: torch.Tensor | None = None
         if labels is not None:
             kind = problem_type(self.config, labels)
@@ -543,10 +584,18 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.bert = BertLiteModel(config, add_pooling_layer=False)
+        self.add_base(config, add_pooling_layer=False)
+        self.add_head(config)
+        self.post_init()
+
+    def add_head(self, config: BertLiteConfig) -> None:
+        """As of `BertLiteForMaskedLM`."""
         self.dropout = head_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
-        self.post_init()
+
+    def score(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(..., E)` to `(..., L)`."""
+        return self.classifier(self.dropout(vectors))
 
     @can_return_tuple
     def forward(
@@ -568,7 +617,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         gradients are accumulated.
         """
         read = self.vectors_read(labels, input_ids, inputs_embeds, **kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -579,7 +628,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        scores = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, T, L) or (M, L)
+        scores = self.score(outputs.last_hidden_state)  # (B, T, L) or (M, L)
         if read is not None:
             targets = select(labels, read, len(scores))
             token_loss = cross_entropy("labels", scores, targets, num_items_in_batch)
@@ -613,9 +662,17 @@ class BertLiteForQuestionAnswering(BertLitePreTrainedModel):
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.bert = BertLiteModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.add_base(config, add_pooling_layer=False)
+        self.add_head(config)
         self.post_init()
+
+    def add_head(self, config: BertLiteConfig) -> None:
+        """As of `BertLiteForMaskedLM`."""
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+
+    def score(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(B, T, E)` to `(B, T, 2)`."""
+        return self.qa_outputs(vectors)
 
     @can_return_tuple
     def forward(
@@ -640,7 +697,7 @@ class BertLiteForQuestionAnswering(BertLitePreTrainedModel):
         # The loss leaves padding out.
         masks_padding = attention_mask is not None and attention_mask.ndim == 2
         leaves_out = has_labels and self.training and masks_padding and self.skips_unread(**kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -650,7 +707,7 @@ class BertLiteForQuestionAnswering(BertLitePreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits = self.qa_outputs(outputs.last_hidden_state)  # (B, T, 2)
+        logits = self.score(outputs.last_hidden_state)  # (B, T, 2)
         start_logits, end_logits = (each.contiguous() for each in logits.unbind(-1))  # (B, T)
         loss = None
         if has_labels:
@@ -693,12 +750,22 @@ class BertLiteForQuestionAnswering(BertLitePreTrainedModel):
 class BertLiteForMultipleChoice(BertLitePreTrainedModel):
     """Scores of C choices, which are encoded as rows of their own."""
 
+    reads_pooler = True  # else the first vector of each row
+
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
-        self.bert = BertLiteModel(config)
+        self.add_base(config, add_pooling_layer=self.reads_pooler, reads_first=True)
+        self.add_head(config)
+        self.post_init()
+
+    def add_head(self, config: BertLiteConfig) -> None:
+        """As of `BertLiteForMaskedLM`."""
         self.dropout = head_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, 1)
-        self.post_init()
+
+    def score(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        """What the base gives to `(B * C, 1)`."""
+        return self.classifier(self.dropout(outputs.pooler_output))
 
     @can_return_tuple
     def forward(
@@ -723,7 +790,7 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
         choices = count_choices(input_ids, inputs_embeds)
         input_ids, inputs_embeds = join_choices(input_ids), join_choices(inputs_embeds)
         first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
-        outputs = self.bert(
+        outputs = self.base_model(
             input_ids,
             attention_mask=join_choices(attention_mask),
             token_type_ids=join_choices(token_type_ids),
@@ -734,8 +801,7 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        scores = self.classifier(self.dropout(outputs.pooler_output))  # (B * C, 1)
-        scores = scores.view(-1, choices)  # (B, C)
+        scores = self.score(outputs).view(-1, choices)  # (B, C)
         loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", scores, labels, num_items_in_batch)
