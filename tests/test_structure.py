@@ -24,6 +24,7 @@ EVERY_CORE_FILE = pytest.mark.parametrize("path", CORE, ids=lambda path: path.st
 LEVELS = (
     ("transformer_families", "versions"),
     ("configuration",),
+    ("family_configuration",),
     ("parts", "inputs", "files"),
     ("names", "masks", "attention", "embeddings", "losses", "outputs", "seam", "heads"),
     ("layers",),

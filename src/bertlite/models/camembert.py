@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers.models.camembert import configuration_camembert as original
 
-from .configuration import FamilyConfig
+from .family_configuration import FamilyConfig
 from .roberta import (
     RobertaForMaskedLM,
     RobertaForMultipleChoice,

@@ -201,44 +201,6 @@ class BertLiteConfig(LiteConfig):
 
 
 @strict
-class FamilyConfig(LiteConfig):
-    """What the configuration of a family adds to transformers' own of it.
-
-    A family's class inherits from transformers' class first, so that fields and defaults are
-    theirs, and `config.json` stays a file of that family. The class attributes are what BERT's
-    layers ask for and such a file does not say.
-    """
-
-    activation_dropout: ClassVar[float] = 0.0
-    normalize_embedding: ClassVar[bool] = True
-    scale_embedding: ClassVar[bool] = False
-    position_embedding_type: ClassVar[str] = "absolute"
-    type_vocab_size: ClassVar[int] = 0
-    heads_per_layer: ClassVar[list[int] | None] = None
-    intermediate_sizes: ClassVar[list[int] | None] = None
-    by_layer: ClassVar[dict[str, tuple[str, str]]] = BertLiteConfig.by_layer
-    shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
-    counts = ("num_hidden_layers",)
-
-    def _check_choices(self) -> None:
-        super()._check_choices()
-        if self.norm_first:
-            expected = f"False: a {self.model_type} has its norms where they are"
-            self._refuse("norm_first", True, expected)
-
-    @classmethod
-    def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
-        """As of `LiteConfig`; a folder has to say that it is of this family."""
-        found = config_dict.get("model_type")
-        if found != cls.model_type:
-            raise ValueError(
-                f"{source}: model_type {found!r}; {cls.__name__} reads only {cls.model_type}"
-            )
-        return dict(config_dict)
-
-
-@strict
 class TransformerLiteConfig(LiteConfig):
     """Configuration of the encoder-decoders; field names and defaults are Marian's.
 

@@ -5,8 +5,8 @@ the number of the padding id.
 from huggingface_hub.dataclasses import strict
 from transformers.models.roberta import configuration_roberta as original
 
-from .configuration import FamilyConfig
 from .embeddings import ROBERTA_EMBEDDINGS, BertEmbeddings
+from .family_configuration import FamilyConfig
 from .family_heads import FamilyModel, FirstVectorClassification, LMHeadForMaskedLM
 from .modeling_bertlite import (
     BertLiteForMultipleChoice,
