@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..backends.cpu.generation_rules import RowLimits
 from .batching import RunOptions, collate, evaluating, length_batches
+from .language_codes import Languages, generation_settings, marking
 from .loading import SEQ2SEQ, as_texts, check_counts, load, position_limit
 from .long_texts import Source, TooLong, encode_sources
 
@@ -33,6 +34,8 @@ def translate(
     model: Any,
     tokenizer: Any = None,
     *,
+    source_language: str | None = None,
+    target_language: str | None = None,
     on_too_long: str = "truncate",
     max_source_length: int | None = None,
     source_prefix: str = "",
@@ -53,6 +56,10 @@ def translate(
         texts: one text, or a list.
         model: a folder, a hub name or a loaded encoder-decoder.
         tokenizer: a tokenizer, or where to load one; None: that of the model's folder.
+        source_language: the language of the texts, by the code of a tokenizer that marks it, such
+            as "en" (M2M100), "en_XX" (mBART) or "eng_Latn" (NLLB); None: as the tokenizer is set.
+        target_language: likewise the language to write; None: as the model's generation config
+            says.
         on_too_long: what happens to a text with more tokens than the model can read: "truncate"
             cuts it and warns, naming the text; "error" refuses it; "split" translates it in parts,
             by sentences, and joins them.
@@ -78,8 +85,8 @@ def translate(
 
     Raises:
         ValueError: an empty text, a text that is too long where that is an error, a code such as
-            >>deu<< that the tokenizer does not know, a model that is no encoder-decoder, numbers
-            out of range.
+            >>deu<< or a language that the tokenizer does not know, no target_language where nobody
+            says it, a model that is no encoder-decoder, numbers out of range.
     """
     options = RunOptions(batch_size, device, show_progress)
     too_long = TooLong("translate", on_too_long, ("truncate", "error", "split"))
@@ -89,6 +96,7 @@ def translate(
         return_scores,
         generate_kwargs,
         source_prefix=source_prefix,
+        languages=Languages(source_language, target_language),
         keep_lines=keep_lines,
         beyond_source=50,
     )
@@ -100,6 +108,8 @@ def summarize(
     model: Any,
     tokenizer: Any = None,
     *,
+    source_language: str | None = None,
+    target_language: str | None = None,
     on_too_long: str = "truncate",
     max_source_length: int | None = None,
     source_prefix: str = "",
@@ -115,6 +125,10 @@ def summarize(
         texts: one text, or a list.
         model: a folder, a hub name or a loaded encoder-decoder.
         tokenizer: a tokenizer, or where to load one; None: that of the model's folder.
+        source_language: the language of the texts, by the code of a tokenizer that marks it, such
+            as "en" (M2M100), "en_XX" (mBART) or "eng_Latn" (NLLB); None: as the tokenizer is set.
+        target_language: likewise the language to write; None: as the model's generation config
+            says.
         on_too_long: "truncate" cuts a text that is too long and warns, naming it; "error" refuses
             it.
         max_source_length: tokens of a source; None: as many as model and tokenizer can take.
@@ -140,6 +154,7 @@ def summarize(
         return_scores,
         generate_kwargs,
         source_prefix=source_prefix,
+        languages=Languages(source_language, target_language),
         at_most=128,
     )
     return write(texts, model, tokenizer, request, options)
@@ -154,6 +169,7 @@ class Request:
     return_scores: bool
     generate_kwargs: dict[str, Any]
     source_prefix: str = ""
+    languages: Languages = Languages()
     keep_lines: bool = False
     beyond_source: int | None = None  # tokens that the text may have more than its source
     at_most: int | None = None  # tokens that the text may have
@@ -182,6 +198,7 @@ class Decoding:
     num_return_sequences: int
     eos_token_ids: list[int]
     limit_is_ours: bool  # whether neither the caller nor the model says how long a text may become
+    first_is_forced: bool  # whether the first token is not the model's choice, such as a language
 
     @classmethod
     def of(cls, model: Any, given: dict[str, Any]) -> "Decoding":
@@ -206,6 +223,7 @@ class Decoding:
             num_return_sequences=value("num_return_sequences") or 1,
             eos_token_ids=[] if eos is None else [eos] if isinstance(eos, int) else list(eos),
             limit_is_ours=value("max_length") is None and value("max_new_tokens") is None,
+            first_is_forced=value("forced_bos_token_id") is not None,
         )
 
 
@@ -214,21 +232,26 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
     sources, single = as_texts("texts", texts)
     function = request.too_long.function
     model, tokenizer = load(function, model, tokenizer, SEQ2SEQ, options.device)
-    decoding = Decoding.of(model, request.generate_kwargs)
+    request.languages.check(function, tokenizer)
+    if request.beyond_source is not None:  # a summary is in the language of its text
+        request.languages.check_target(function, model, tokenizer, request.generate_kwargs)
+    asked = generation_settings(model, tokenizer, request.languages.target)
+    decoding = Decoding.of(model, {**asked, **request.generate_kwargs})
     if decoding.num_return_sequences > 1 and request.too_long.action == "split":
         raise ValueError(
             "num_return_sequences must be 1 with on_too_long='split', got "
             f"{decoding.num_return_sequences}"
         )
     limit = position_limit(model, tokenizer, request.max_source_length)
-    rows = encode_sources(
-        tokenizer,
-        sources,
-        limit,
-        request.too_long,
-        source_prefix=request.source_prefix,
-        by_line=request.keep_lines,
-    )
+    with marking(tokenizer, request.languages):
+        rows = encode_sources(
+            tokenizer,
+            sources,
+            limit,
+            request.too_long,
+            source_prefix=request.source_prefix,
+            by_line=request.keep_lines,
+        )
     if decoding.num_return_sequences > 1 and len(rows) > len(sources):
         raise ValueError(
             "num_return_sequences must be 1 where texts have several lines and keep_lines is "
@@ -349,6 +372,7 @@ def sequence_scores(
         targets, torch.tensor(decoding.eos_token_ids, device=targets.device, dtype=targets.dtype)
     )
     counted = ends.cumsum(-1) - ends.long() == 0  # up to and with the first end token
+    counted[:, 0] &= not decoding.first_is_forced
     if limits is not None:
         allowed = torch.tensor(limits, device=targets.device).repeat_interleave(repeat)
         counted &= torch.arange(targets.shape[1], device=targets.device) < allowed[:, None]

@@ -1,0 +1,105 @@
+"""`translate` and `summarize` with models of many languages, against transformers' generate."""
+
+import pytest
+import torch
+from seq2seq_folders import TEXTS, make_folder
+
+import bertlite
+from bertlite.inference.language_codes import Languages, language_tokens, marking
+
+pytestmark = pytest.mark.processor
+
+MANY = ["m2m100", "nllb", "mbart", "mbart50"]
+SHORT = {"num_beams": 2, "max_new_tokens": 9, "no_repeat_ngram_size": 2}
+
+
+@pytest.fixture(scope="module", params=MANY)
+def folder(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp(request.param)
+    model, tokenizer, codes = make_folder(request.param, path)
+    return request.param, path, model, tokenizer, codes
+
+
+def expected_texts(kind, model, tokenizer, source, target) -> list[str]:
+    """As the model cards of these models do it."""
+    tokenizer.src_lang = source
+    token = tokenizer.get_lang_id(target) if kind == "m2m100" else None
+    token = tokenizer.convert_tokens_to_ids(target) if token is None else token
+    name = "decoder_start_token_id" if kind == "mbart" else "forced_bos_token_id"
+    texts = []
+    for text in TEXTS:
+        given = {**tokenizer(text, return_tensors="pt"), name: token, **SHORT}
+        words = model.generate(**given, length_penalty=0.6)
+        assert token in words
+        texts.append(tokenizer.batch_decode(words, skip_special_tokens=True)[0].strip())
+    return texts
+
+
+def test_translations(folder):
+    kind, path, model, tokenizer, (first, second, third) = folder
+    found = []
+    for source, target in ((first, second), (second, third)):
+        languages = {"source_language": source, "target_language": target}
+        found.append(bertlite.translate(TEXTS, str(path), **languages, **SHORT))
+        assert found[-1] == expected_texts(kind, model, tokenizer, source, target)
+        assert any(found[-1])
+    summaries = bertlite.summarize(
+        TEXTS, str(path), source_language=first, target_language=second, **SHORT
+    )
+    assert summaries == found[0]
+
+
+def test_a_language_is_named_by_somebody(folder, tmp_path):
+    """By the caller or by the model; and the tokenizer is left as it was."""
+    kind, path, model, tokenizer, (first, second, _) = folder
+    with pytest.raises(ValueError, match="target_language must be given"):
+        bertlite.translate("a", str(path))
+    ours = bertlite.TransformerLiteForConditionalGeneration.from_pretrained(path).eval()
+    tokenizer.src_lang = first
+    name = "decoder_start_token_id" if kind == "mbart" else "forced_bos_token_id"
+    setattr(ours.generation_config, name, language_tokens(tokenizer)[second])
+    found = bertlite.translate(TEXTS, ours, tokenizer, **SHORT)
+    assert found == expected_texts(kind, model, tokenizer, first, second)
+    bertlite.translate("a", ours, tokenizer, source_language=second, **SHORT)
+    assert tokenizer.src_lang == first
+
+
+def test_unknown_languages_are_refused(folder):
+    _, path, _, _, (first, _, _) = folder
+    with pytest.raises(ValueError, match=f"source_language.*codes, such as .*{first}.*got"):
+        bertlite.translate("a", str(path), source_language=first + "x", target_language=first)
+    with pytest.raises(ValueError, match="target_language must be one of"):
+        bertlite.translate("a", str(path), target_language="Klingon")
+
+
+def test_scores_leave_the_language_out(folder):
+    """It is no choice of the model's; its first word is the one after."""
+    kind, path, model, tokenizer, (first, second, _) = folder
+    languages = {"source_language": first, "target_language": second}
+    found = bertlite.translate("abc", str(path), return_scores=True, **languages, **SHORT)
+    tokenizer.src_lang = first
+    given = tokenizer("abc", return_tensors="pt")
+    name = "decoder_start_token_id" if kind == "mbart" else "forced_bos_token_id"
+    words = model.generate(
+        **given, **SHORT, length_penalty=0.6, **{name: language_tokens(tokenizer)[second]}
+    )
+    with torch.no_grad():
+        logits = model(**given, decoder_input_ids=words[:, :-1]).logits[0]
+    scores = logits.log_softmax(-1).gather(-1, words[0, 1:, None])[:, 0]
+    scores = scores[0 if kind == "mbart" else 1 :]
+    assert found["score"] == pytest.approx(float(scores.sum() / len(scores) ** 0.6), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bart", "pegasus"])
+def test_models_of_one_language(tmp_path, kind):
+    model, tokenizer, _ = make_folder(kind, tmp_path)
+    found = bertlite.summarize(TEXTS, str(tmp_path), **SHORT)
+    words = [
+        model.generate(**tokenizer(text, return_tensors="pt"), **SHORT, length_penalty=0.6)
+        for text in TEXTS
+    ]
+    assert found == [tokenizer.decode(each[0], skip_special_tokens=True).strip() for each in words]
+    with pytest.raises(ValueError, match="marks no languages, got 'de'"):
+        bertlite.summarize("a", str(tmp_path), target_language="de")
+    with marking(tokenizer, Languages()):
+        assert language_tokens(tokenizer) == {}
