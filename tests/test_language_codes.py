@@ -1,11 +1,15 @@
 """`translate` and `summarize` with models of many languages, against transformers' generate."""
 
+import json
+
 import pytest
 import torch
 from seq2seq_folders import TEXTS, make_folder
 
 import bertlite
 from bertlite.inference.language_codes import Languages, language_tokens, marking
+from bertlite.tasks import TASKS
+from bertlite.tasks.base import TaskOptions
 
 pytestmark = pytest.mark.processor
 
@@ -103,3 +107,47 @@ def test_models_of_one_language(tmp_path, kind):
         bertlite.summarize("a", str(tmp_path), target_language="de")
     with marking(tokenizer, Languages()):
         assert language_tokens(tokenizer) == {}
+
+
+@pytest.mark.parametrize("kind", [*MANY, "bart", "pegasus"])
+def test_what_is_learnt_begins_and_ends_as_in_transformers(kind, tmp_path):
+    """Labels of the tokenizer's own targets, moved on by the family's own function."""
+    model, tokenizer, codes = make_folder(kind, tmp_path)
+    options = TaskOptions(source_code=(*codes, None)[0], target_code=(*codes, None, None)[1])
+    ours = bertlite.TransformerLiteForConditionalGeneration.from_pretrained(tmp_path)
+    TASKS["translation"].tell_languages(ours, tokenizer, options)
+    rows = [{"source": "bad cab", "target": "deaf"}, {"source": "jig", "target": "a b c"}]
+    found = TASKS["translation"].encode(rows, tokenizer, ours, options)
+    texts = {
+        "text": [row["source"] for row in rows],
+        "text_target": [row["target"] for row in rows],
+    }
+    expected = tokenizer(**texts)
+    assert [row["input_ids"] for row in found] == expected["input_ids"]
+    assert [row["labels"] for row in found] == expected["labels"]
+    batch = TASKS["translation"].collator(tokenizer, ours)(found)
+    with torch.no_grad():
+        losses = [each(**batch).loss for each in (model, ours.eval())]
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nllb", "mbart"])
+def test_a_finetuned_folder_knows_its_languages(kind, tmp_path):
+    """It translates as it was taught, with no word about languages."""
+    _, _, (first, second, third) = make_folder(kind, tmp_path / "start")
+    rows = tmp_path / "train.jsonl"
+    lines = [{"source": text, "target": text[::-1]} for text in TEXTS * 3]
+    rows.write_text("\n".join(json.dumps(line) for line in lines))
+    arguments = {"max_steps": 2, "use_cpu": True, "disable_tqdm": True, "report_to": "none"}
+    given = {"train": str(rows), "output_dir": tmp_path / "out", "arguments": arguments}
+    codes = {"source_code": second, "target_code": third}
+    bertlite.finetune("translation", model=str(tmp_path / "start"), **given, **codes)
+    folder = str(tmp_path / "out")
+    languages = {"source_language": second, "target_language": third}
+    expected = bertlite.translate(TEXTS, folder, **languages, **SHORT)
+    assert bertlite.translate(TEXTS, folder, **SHORT) == expected
+    with pytest.raises(ValueError, match="source_code must be one of"):
+        bertlite.finetune(
+            "translation", model=folder, **{**given, "output_dir": tmp_path / "no"}, source_code="x"
+        )

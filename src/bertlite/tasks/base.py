@@ -86,6 +86,16 @@ class TaskOptions:
             "such as '>>deu<<', of a model that knows several languages"
         },
     )
+    source_code: str | None = field(
+        default=None,
+        metadata={
+            "help": "the language of the sources, by the code of a tokenizer that knows several: "
+            "en_XX (mBART), en (M2M100), eng_Latn (NLLB)"
+        },
+    )
+    target_code: str | None = field(
+        default=None, metadata={"help": "likewise the language to write, such as de_DE"}
+    )
     num_beams: int | None = field(
         default=None, metadata={"help": "beams of the search (default: the model's, or 4)"}
     )
@@ -183,6 +193,18 @@ class Task(ABC):
     def report(self, rows: Sequence[Row], predictions: Sequence[Row], model: Any) -> dict[str, Any]:
         """What `metrics.class_report` says of predictions; {} where a task has no classes."""
         return {}
+
+    def tell_languages(self, model: Any, tokenizer: Any, options: TaskOptions) -> None:
+        """Have model and tokenizer read and write the languages that `options` name, for good.
+
+        Raises:
+            ValueError: the task writes nothing, or the tokenizer knows no such language.
+        """
+        if options.source_code is not None or options.target_code is not None:
+            raise ValueError(
+                "source_code and target_code are for translation and summarization, got task "
+                f"{self.name}"
+            )
 
     def check_row(self, row: Row, number: int) -> None:
         """Refuse, with a ValueError, a row that lacks what `predict` reads."""

@@ -6,8 +6,10 @@ from typing import Any
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
 from ..data.rows import TaskRows, text_feature, text_of
+from ..inference.language_codes import Languages, generation_settings
 from ..inference.loading import SEQ2SEQ, position_limit, roomy_limit
 from ..inference.long_texts import find_leads
+from ..models.transformer_families import FAMILIES
 from .base import Task, TaskOptions
 
 
@@ -69,6 +71,16 @@ class Writing(Task):
             for place, label in enumerate(labels)
         ]
 
+    def tell_languages(self, model, tokenizer, options):
+        """See `Task`; whoever loads what is saved writes the target's language."""
+        languages = Languages(options.source_code, options.target_code)
+        languages.check("finetune", tokenizer, ending="code")
+        settings = generation_settings(model, tokenizer, languages.target)
+        model.generation_config.update(**settings)
+        for name, code in (("tgt_lang", languages.target), ("src_lang", languages.source)):
+            if code is not None:
+                setattr(tokenizer, name, code)
+
     def collator(self, tokenizer, model):
         return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
 
@@ -84,6 +96,8 @@ class Writing(Task):
             return_scores=True,
             max_source_length=self.source_limit(model, tokenizer, options),
             source_prefix=options.source_prefix,
+            source_language=options.source_code,
+            target_language=options.target_code,
             batch_size=options.prediction_batch_size,
             device=device,
             show_progress=show_progress,
@@ -104,9 +118,15 @@ def as_labels(ids: list[int], tokenizer: Any, config: Any, longest: int) -> list
     Without a start token, and with the end token, at most `longest` ids.
 
     BERT's tokenizers put [CLS] first, which the decoder is given and need not write; some
-    tokenizers end nothing.
+    tokenizers end nothing. BART's writes its <s>, and mBART's labels end with their language, to
+    which the model looks for what it begins with.
     """
-    starts = {config.decoder_start_token_id, tokenizer.cls_token_id}
+    family = getattr(config, "family", config.model_type)
+    if family in FAMILIES and FAMILIES[family].starts_with_last_label:
+        return ids if len(ids) <= longest else [*ids[: longest - 2], *ids[-2:]]
+    starts = {config.decoder_start_token_id}
+    if family not in FAMILIES or family == "marian":
+        starts.add(tokenizer.cls_token_id)
     eos = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
     ids = ids[1:] if ids and ids[0] in starts and ids[0] != eos else ids
     ids = ids[:-1] if ids and ids[-1] == eos else ids

@@ -276,6 +276,8 @@ class FinetuneOptions(TypedDict, total=False):
     max_source_length: int | None
     max_target_length: int | None
     source_prefix: str
+    source_code: str | None
+    target_code: str | None
     num_beams: int | None
     length_penalty: float | None
     max_new_tokens: int | None

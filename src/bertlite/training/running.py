@@ -86,6 +86,7 @@ def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, O
     )
     start = job.start.again() if job.seeds else job.start
     model = build_model(start, data, recipe, arguments)
+    job.task.tell_languages(model, start.tokenizer, job.settings.task_options)
     weights = weights_of(job, arguments)
     kind = data.problem_type or "single_label_classification"
     extras = Extras(
