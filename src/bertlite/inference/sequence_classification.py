@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from .batching import RunOptions, run_windows
+from .label_sets import threshold_for
 from .loading import as_texts, check_counts, check_number, load, position_limit
 from .windows import EncodedText, count_tokens, cut_windows
 
@@ -24,6 +25,7 @@ def classify(
     text_pair: str | Iterable[str] | None = None,
     top_k: int | None = None,
     threshold: float = 0.5,
+    coverage: float | None = None,
     max_length: int | None = None,
     doc_stride: int = 64,
     batch_size: int = 32,
@@ -44,6 +46,9 @@ def classify(
         top_k: how many labels to return at most.
         threshold: multi-label models: the probability from which a label is returned; 0 returns
             all.
+        coverage: give the set of labels that holds the right one (of several, all right ones) in
+            this share of rows such as the model's validation rows were, 0.9 for instance, by the
+            thresholds that fine-tuning fitted on them.
         max_length: tokens of a window; None: as many as model and tokenizer can take.
         doc_stride: tokens that two neighbouring windows share.
         batch_size: windows a forward pass.
@@ -59,20 +64,26 @@ def classify(
         - regression, which one output without a `problem_type` is too: the dict, whose score is the
             model's output as it is; a list in the order of the labels where there are several.
 
+        With `coverage` it is a list of such dicts, best first, which is empty where no label
+        reaches the threshold.
+
         For one string, its result alone. Where fine-tuning fitted a temperature
         (`config.calibration_temperature`), the logits are divided by it before softmax or sigmoid.
 
     Raises:
         ValueError: an empty text, texts and pairs of unequal number, a second text that leaves no
             room for the first, a model of another kind, a tokenizer without offsets, numbers out of
-            range.
+            range, `coverage` with `top_k` or of a model without thresholds.
     """
     first, second, single = as_pairs(texts, text_pair)
     check_counts(1, top_k=top_k, max_length=max_length)
     check_counts(0, doc_stride=doc_stride)
     check_number("threshold", threshold, 0, 1)
+    if coverage is not None and top_k is not None:
+        raise ValueError(f"top_k and coverage exclude each other, got {top_k} and {coverage}")
     options = RunOptions(batch_size, device, show_progress)
     model, tokenizer = load("classify", model, tokenizer, "ForSequenceClassification", device)
+    in_set = None if coverage is None else threshold_for(model.config, coverage)
     limit = position_limit(model, tokenizer, max_length)
     encoded = encode(tokenizer, first, second, limit, doc_stride)
     logits = run_windows(model, tokenizer, encoded, options, description="Classifying")
@@ -81,7 +92,7 @@ def classify(
         mean = mean_logits(
             text, torch.stack([window for (window,) in found])
         )  # (windows, L) to (L,)
-        results.append(decide(mean, model.config, top_k, threshold))
+        results.append(decide(mean, model.config, top_k, threshold, in_set))
     return results[0] if single else results
 
 
@@ -130,9 +141,16 @@ def mean_logits(text: EncodedText, logits: torch.Tensor) -> torch.Tensor:
 
 
 def decide(
-    logits: torch.Tensor, config: Any, top_k: int | None, threshold: float
+    logits: torch.Tensor,
+    config: Any,
+    top_k: int | None,
+    threshold: float,
+    in_set: float | None = None,
 ) -> dict | list[dict]:
-    """Logits `(L,)` to labels with scores, as `classify` returns them."""
+    """Logits `(L,)` to labels with scores, as `classify` returns them.
+
+    `in_set` is the probability from which a label is in a set, None where no set is asked for.
+    """
     problem = config.problem_type or (
         "regression" if config.num_labels == 1 else "single_label_classification"
     )
@@ -152,6 +170,7 @@ def decide(
     labels.sort(
         key=lambda label: -label["score"]
     )  # stable: equal scores keep the order of the labels
-    if problem == "multi_label_classification":
-        return [label for label in labels if label["score"] >= threshold][:top_k]
+    if in_set is not None or problem == "multi_label_classification":
+        least = threshold if in_set is None else in_set
+        return [label for label in labels if label["score"] >= least][:top_k]
     return labels[0] if top_k is None else labels[:top_k]

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from ..data.rows import TaskRows
+from ..inference.label_sets import HIGHEST, LOWEST
 from ..inference.loading import check_counts, check_number, roomy_limit
 
 Row = dict[str, Any]
@@ -112,6 +113,13 @@ class TaskOptions:
             "help": "prediction: give the so many best labels or answers with their scores too"
         },
     )
+    coverage: float | None = field(
+        default=None,
+        metadata={
+            "help": "prediction of texts' classes: give the set of labels that holds the right one "
+            "in this share of rows, such as 0.9"
+        },
+    )
     prediction_batch_size: int = field(
         default=32, metadata={"help": "rows a forward pass when predicting"}
     )
@@ -128,6 +136,8 @@ class TaskOptions:
         check_counts(1, **{name: getattr(self, name) for name in names})
         check_counts(0, doc_stride=self.doc_stride)
         check_number("threshold", self.threshold, 0, 1)
+        if self.coverage is not None:
+            check_number("coverage", self.coverage, LOWEST, HIGHEST)
         check_number("null_score_diff_threshold", self.null_score_diff_threshold)
         if self.long_texts not in LONG_TEXTS:
             raise ValueError(f"long_texts must be one of {LONG_TEXTS}, got {self.long_texts!r}")

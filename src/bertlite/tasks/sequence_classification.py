@@ -12,6 +12,7 @@ from ..data.columns import matching, with_remembered
 from ..data.labelled_rows import LabelledRows
 from ..data.rows import text_feature, text_of
 from ..inference import classify
+from ..inference.label_sets import threshold_for
 from ..inference.sequence_classification import encode
 from ..metrics.class_report import class_report
 from .base import Task, TaskOptions
@@ -189,7 +190,9 @@ class SequenceClassification(Task):
 
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         texts, pairs = texts_of(rows)
-        every = options.top_k is not None and kind_of(model) != "regression"
+        in_set = None if options.coverage is None else threshold_for(model.config, options.coverage)
+        wanted = options.top_k is not None or in_set is not None
+        every = wanted and kind_of(model) != "regression"
         found = classify(
             texts,
             model,
@@ -204,7 +207,7 @@ class SequenceClassification(Task):
             show_progress=show_progress,
         )
         if every:
-            return [with_scores(each, kind_of(model), options) for each in found]
+            return [with_scores(each, kind_of(model), options, in_set) for each in found]
         return [each if isinstance(each, dict) else {"labels": each} for each in found]
 
     def score(self, rows, predictions, model):
@@ -238,17 +241,25 @@ def kind_of(model: Any) -> str:
     return model.config.problem_type or (SINGLE if model.config.num_labels > 1 else "regression")
 
 
-def with_scores(found: list[dict], kind: str, options: TaskOptions) -> dict[str, Any]:
-    """The answer to a row, with the scores of its best labels.
+def with_scores(
+    found: list[dict], kind: str, options: TaskOptions, in_set: float | None = None
+) -> dict[str, Any]:
+    """The answer to a row, with the scores of its best labels and the set of those that it may be.
 
     Args:
         found: every label with its score, best first.
+        kind: the problem type.
+        options: how many scores are given, if any.
+        in_set: the probability from which a label is in the set; None where none is asked for.
     """
-    scores = {each["label"]: each["score"] for each in found[: options.top_k]}
+    extra: dict[str, Any] = {}
+    if in_set is not None:
+        extra["label_set"] = [each["label"] for each in found if each["score"] >= in_set]
+    if options.top_k is not None:
+        extra["scores"] = {each["label"]: each["score"] for each in found[: options.top_k]}
     if kind == MULTI:
-        given = [each for each in found if each["score"] >= options.threshold]
-        return {"labels": given, "scores": scores}
-    return {**found[0], "scores": scores}
+        return {"labels": [each for each in found if each["score"] >= options.threshold], **extra}
+    return {**found[0], **extra}
 
 
 def chosen_classes(predictions: Sequence[dict], model: Any) -> list[int]:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..inference.label_sets import THRESHOLDS
 from ..inference.sequence_classification import TEMPERATURE
 from ..tasks.base import Row, Task, TaskOptions
+from .label_sets import fit_thresholds
 
 MULTI = "multi_label_classification"
 CLASSES = ("single_label_classification", MULTI)  # problem types
@@ -156,7 +158,8 @@ def log_odds(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
 def calibrate(
     task: Task, model: Any, tokenizer: Any, data: Any, options: TaskOptions
 ) -> dict[str, Any]:
-    """Fit a classifier's temperature on the validation rows, and keep it in `model.config`.
+    """Fit a classifier's temperature and the thresholds of its conformal sets on the validation
+    rows, and keep them in `model.config`.
 
     Args:
         task: what the model does.
@@ -185,6 +188,8 @@ def calibrate(
         logits = log_odds(label_scores(predictions, model), several)
         if split == "validation":
             found["temperature"] = fit_temperature(logits, labels, multi_label=several)
+            honest = probabilities_of(logits / found["temperature"], several)
+            setattr(model.config, THRESHOLDS, fit_thresholds(honest, labels))
         before = calibration_figures(logits, labels, several)
         after = calibration_figures(logits / found["temperature"], labels, several)
         found[split] = {f"{name}_uncalibrated": value for name, value in before.items()} | after
@@ -212,14 +217,17 @@ def score_figures(
 
 
 def forget_temperature(model: Any) -> None:
-    """Take an earlier run's temperature away: it says nothing of weights that are trained on."""
-    if hasattr(model.config, TEMPERATURE):
-        setattr(model.config, TEMPERATURE, None)
+    """Take an earlier run's temperature and thresholds away: they say nothing of weights that are
+    trained on.
+    """
+    for name in (TEMPERATURE, THRESHOLDS):
+        if hasattr(model.config, name):
+            setattr(model.config, name, None)
 
 
 def with_all_labels(options: TaskOptions, model: Any) -> TaskOptions:
     """The options with which `Task.predict` gives the scores of every label."""
-    return dataclasses.replace(options, top_k=model.config.num_labels)
+    return dataclasses.replace(options, top_k=model.config.num_labels, coverage=None)
 
 
 def label_scores(predictions: Sequence[dict], model: Any) -> np.ndarray:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.sources import open_source, open_sources
+from ..inference.label_sets import threshold_for
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS, task_named
 from .calibration import CLASSES, with_all_labels
+from .label_sets import names_of, set_figures
 from .options import DataOptions, split_options
 from .reports import report_of
 
@@ -75,8 +77,9 @@ def evaluate(
 
     Returns:
         The figures, and what they were measured by; `examples`, how many rows they are of;
-        `bad_rows`, how many were left out, if any. Columns that were named in training are found
-        again where the rows have them.
+        `bad_rows`, how many were left out, if any; with `coverage`, the share of rows whose set of
+        labels holds all right ones, `covered`, with `labels_per_set` and `empty_sets`. Columns that
+        were named in training are found again where the rows have them.
 
     Raises:
         ValueError: no rows, bad rows, labels that the model does not know, a model of another kind.
@@ -101,11 +104,16 @@ def evaluate(
         remembered_columns=remembered_columns(model),
         **model_labels(chosen, loaded, data_options),
     )
-    rows = list(data.test)
+    check_coverage(chosen, loaded, task_options)
+    rows, coverage = list(data.test), task_options.coverage
     if data.problem_type in CLASSES:
         task_options = with_all_labels(task_options, loaded)
+        task_options = dataclasses.replace(task_options, coverage=coverage)
     found = chosen.predict(rows, loaded, tokenizer, task_options, device=device)
     figures = {**chosen.score(rows, found, loaded), "examples": len(rows)}
+    if coverage is not None:
+        rightly = [names_of(row["label"], loaded.config.id2label) for row in rows]
+        figures |= set_figures([each["label_set"] for each in found], rightly)
     if data.problems:
         figures["bad_rows"] = data.problems.total
     if not per_class:
@@ -215,9 +223,19 @@ def predict(
     chosen = task_named(task or infer_task(model))
     (task_options,) = split_options(options, TaskOptions)
     loaded, tokenizer = load("predict", model, tokenizer, chosen.head)
+    check_coverage(chosen, loaded, task_options)
     return _answers(
         chosen, rows, loaded, tokenizer, task_options, device=device, show_progress=show_progress
     )
+
+
+def check_coverage(task: Task, model: Any, options: TaskOptions) -> None:
+    """Refuse, with a ValueError and before any work, sets of labels that cannot be had."""
+    if options.coverage is None:
+        return
+    if not task.rows.has_problem_type:
+        raise ValueError(f"coverage is for classes of texts, got {task.name}")
+    threshold_for(model.config, options.coverage)
 
 
 def _answers(

@@ -94,6 +94,7 @@ class MeasuringMixin(WeightedCount):
         """
         model = plain_model(self.accelerator.unwrap_model(self.model))
         options = generation_options(self.task_options, self.args)
+        options = dataclasses.replace(options, coverage=None)  # thresholds are fitted at the end
         if every_label:
             options = with_all_labels(options, model)
         tokenizer = self.processing_class

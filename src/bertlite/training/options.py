@@ -282,6 +282,7 @@ class FinetuneOptions(TypedDict, total=False):
     length_penalty: float | None
     max_new_tokens: int | None
     top_k: int | None
+    coverage: float | None
     prediction_batch_size: int
     # ModelOptions
     from_scratch: bool
