@@ -15,6 +15,9 @@ NAMES = {
     ".head_statistics": ["head_statistics"],
     ".value_norms": ["value_weighted_norms"],
     ".tokens": ["TextTokens"],
+    ".heads": ["mask_heads", "mask_neurons"],
+    ".importance": ["Importance", "ablation_importance", "gradient_importance"],
+    ".pruning": ["prune"],
 }
 MODULES = {name: module for module, names in NAMES.items() for name in names}
 
