@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 DATA ?= data
 
-.PHONY: help setup test fast avx2 lint format bench notebooks docs constraints
+.PHONY: help setup test fast avx2 lint format bench notebooks fuzz docs constraints
 
 help:  ## list the habits
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ bench:  ## speed against transformers on the same weights and inputs, as ratios
 
 notebooks:  ## run every notebook from a clean kernel
 	$(PYTHON) -m pytest -m slow tests/test_notebooks.py
+
+fuzz:  ## thousands of damaged and hostile files into every reader
+	BERTLITE_FUZZ=2000 $(PYTHON) -m pytest tests/test_hostile_files.py
 
 docs:  ## build the site of the documentation into out/site, without a network
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

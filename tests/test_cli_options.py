@@ -10,9 +10,10 @@ import sys
 
 import pytest
 import torch
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import OfflineModeIsEnabled, StrictDataclassError
 from tasks_cases import ROWS, base_folder, write_rows
 
+import bertlite
 from bertlite.cli import demo, errors, option_names, predict, spelling
 from bertlite.cli.main import COMMANDS, main
 from bertlite.cli.option_names import known_options, known_tasks
@@ -337,3 +338,9 @@ def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed
+
+
+def test_a_field_of_the_wrong_type_is_not_blamed_on_the_network():
+    with pytest.raises(StrictDataclassError) as caught:
+        bertlite.BertLiteConfig(hidden_act=None)
+    assert errors.in_one_line(caught.value).startswith("Validation error for field 'hidden_act'")

@@ -35,8 +35,8 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def line_of(error: BaseException) -> str | None:
     """As `in_one_line`, of one error by itself."""
     said = str(error)
-    if isinstance(error, ValueError):
-        return said
+    if isinstance(error, ValueError) or type(error).__name__.startswith("StrictDataclass"):
+        return said  # the latter: a field of a config.json of another type than it must be
     if type(error).__module__.partition(".")[0] in NETWORK or isinstance(error, ConnectionError):
         return f"the network or the hub could not be reached, give a local folder or file: {said}"
     if isinstance(error, OSError):

@@ -6,13 +6,11 @@ Files hold the standard tensor names of BERT and Marian, and so do the modules: 
 import math
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
 from huggingface_hub import HfApi
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -20,7 +18,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from .configuration import LiteConfig
 from .embeddings import BertEmbeddings, PaddedSinusoidalEmbedding, SinusoidalEmbedding
-from .files import check_files, explain_failure, finish_config, whole_folder
+from .files import check_files, check_index, explain_failure, finish_config, whole_folder
 from .inputs import check_labels, label_error
 from .losses import Count, cross_entropy
 from .seam import Seam, installed_backends
@@ -134,11 +132,12 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
             adopted = cls.config_class.adopt(config.to_dict())
             kwargs["config"] = cls.config_class.from_dict(adopted)
         source = str(pretrained_model_name_or_path)
+        check_index(source, **kwargs)
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
             )
-        except (OSError, SafetensorError, UnpicklingError):
+        except Exception:  # a damaged pickle fails in any way
             explain_failure(source, **kwargs)  # where no list of files came to be checked
             raise
         for module in model.modules():

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
@@ -227,8 +228,35 @@ def _weights_name(name: str) -> str | None:
 
 
 def shards_of(index: Path) -> set[str]:
-    """The names of the files that an index points to."""
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    """The names of the files that an index points to, all of them in its own folder.
+
+    Raises:
+        ValueError: no index, or one that points elsewhere.
+    """
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{index}: damaged, an index holds a weight_map of file names") from error
+    for name in names:
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise ValueError(f"{index}: must name files of its own folder, got {name!r}")
+    return names
+
+
+def check_index(source: str, variant: str | None = None, **asked) -> None:
+    """Refuse, with a ValueError, an index in the folder `source` that leads out of it.
+
+    The arguments are those of `from_pretrained`.
+    """
+    folder = Path(source, asked.get("subfolder") or "")
+    ending = f".{variant}" if variant else ""
+    for kind in ("model{}.safetensors", "pytorch_model{}.bin"):
+        if (folder / kind.format(ending)).is_file():
+            return
+        index = folder / (kind.format("") + f".index{ending}.json")
+        if index.is_file():
+            shards_of(index)
+            return
 
 
 def file_checksum(path: Path, tensors_only: bool = False) -> str:
@@ -306,6 +334,7 @@ def explain_failure(
                 shards = sorted(shards_of(Path(path))) if name == index else [name]
                 found = [cached_file(source, shard, **where) for shard in shards]
                 check_files(path for path in found if path is not None)
+                check_pickle(Path(path))
                 return
     folder = Path(source, asked.get("subfolder") or "")
     for scratch in folder.glob(f"{SCRATCH}*/{WRITTEN}"):
@@ -313,6 +342,20 @@ def explain_failure(
             f"{folder}: a save into this folder was cut short, or is not over yet; save again, or "
             f"move the files of {scratch} up"
         )
+
+
+def check_pickle(path: Path) -> None:
+    """Refuse, with a ValueError, a `.bin` file that does not hold plain tensors alone."""
+    if path.suffix != ".bin":
+        return
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in any way
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"it names the code {code[1]}" if code else f"{type(error).__name__} in reading it"
+        raise ValueError(
+            f"{path}: damaged, or no file of tensors alone ({why}); code in a pickle is not run"
+        ) from error
 
 
 def check_files(paths: Iterable[str | os.PathLike]) -> None:
