@@ -39,6 +39,7 @@ COMMANDS = {
         "bertlite.cli.convert",
         "Google's TensorFlow checkpoints to bertlite folders, and back",
     ),
+    "export": ("bertlite.cli.export", "folders for ONNX Runtime, OpenVINO, CTranslate2 and torch"),
 }
 
 EPILOG = """examples:

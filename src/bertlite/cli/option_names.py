@@ -29,6 +29,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "serve": ("cli/serve.py",),
     "convert": ("cli/convert.py", "cli/tokenizer.py"),
+    "export": ("cli/export.py",),
 }
 LIBRARY = {"finetune": ("training_args.py", "training_args_seq2seq.py")}  # and in transformers
 HELP = ("help", "help_all")

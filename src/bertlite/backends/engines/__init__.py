@@ -1,0 +1,1 @@
+"""Graphs of a model that other engines run: ONNX Runtime and OpenVINO."""

@@ -1,0 +1,131 @@
+"""`export_folder`: a folder that runs without torch, checked before it is there."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..version import VERSION
+from .checking import check_exact, compare_roughly
+from .companions import SETTINGS_FILE, write_companions
+from .formats import FORMATS, Format
+from .measuring import measure_int8
+from .sources import Source, read_source
+
+
+def export_folder(
+    model: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    format: str = "onnx",
+    int8: bool = False,
+    data: Any = None,
+) -> dict[str, Any]:
+    """Write a folder that runs without torch, transformers and bertlite.
+
+    It holds the graphs, the tokenizer, the config with its labels, and `run.py`, which needs the
+    engine, numpy and tokenizers only. It is written beside `out` and moved there once its outputs
+    are within 1e-4 of the model's over several shapes with padding. In int8 the task's figure on
+    `data` must be within 0.3 points of the model's.
+
+    Args:
+        model: a folder or hub name: a BERT with any head, a folder of sentence-transformers, or an
+            encoder-decoder.
+        out: the folder to write, new or empty.
+        format: "onnx", "openvino", "ctranslate2" or "torch".
+        int8: whether products are computed in int8.
+        data: labelled rows to measure int8 on, as `bertlite.evaluate` takes them; None: how near
+            its outputs are to the model's is reported, and judged by nobody.
+
+    Returns:
+        What was found out: `largest_difference` of each output in fp32, and in int8 `figures`, or
+        `cosine` and `agreement`.
+
+    Raises:
+        ValueError: what cannot be exported, by name; outputs that differ; a figure that fell.
+        OSError: `out` cannot be written.
+    """
+    chosen = check_options(out, format, int8, data)
+    source = read_source(model)
+    chosen.refuse(source, int8)
+    with whole_export(Path(out)) as folder:
+        chosen.write(source, folder)
+        report = check_exact(source, chosen.compute(source, folder))
+        if int8:
+            chosen.to_int8(source, folder)
+            report |= check_int8(source, chosen, folder, data)
+        write_companions(source, chosen, folder, int8)
+        note(folder, chosen, report)
+    return report
+
+
+def check_options(out: Any, format: str, int8: bool, data: Any) -> Format:
+    """The format; a ValueError for options that do not fit, before anything is loaded."""
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if data is not None and not int8:
+        raise ValueError("data must come with int8, which is measured on it")
+    target = Path(out)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"out must be a folder, got the file {target}")
+    if target.is_dir() and any(target.iterdir()):
+        raise ValueError(f"out must be new or empty, got {target}, which holds files")
+    above = next(each for each in target.absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"out must be in a folder that can be written, got {target} and {above}")
+    return FORMATS[format]
+
+
+@contextmanager
+def whole_export(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, which takes its place when the block ends, in one rename.
+
+    If the block fails, nothing has changed.
+    """
+    out = Path(os.path.realpath(out))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.exporting-", dir=out.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o777 & ~current_umask())
+        os.rename(scratch, out)  # over an empty folder too
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def current_umask() -> int:
+    """The bits that new files of this process do not get."""
+    found = os.umask(0o022)
+    os.umask(found)
+    return found
+
+
+def check_int8(source: Source, chosen: Format, folder: Path, data: Any) -> dict[str, Any]:
+    """What int8 costs: by the task's figure where there are rows, else by how near it is."""
+    compute = chosen.compute(source, folder)
+    if data is None:
+        return compare_roughly(source, compute)
+    return measure_int8(source, compute, data)
+
+
+def note(folder: Path, chosen: Format, report: dict[str, Any]) -> None:
+    """Add to the settings how the folder was made and what its check has shown."""
+    path = folder / SETTINGS_FILE
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    packages = ("torch", "transformers", "tokenizers", "numpy", *chosen.packages)
+    settings["made_with"] = {"bertlite": VERSION, **{each: installed(each) for each in packages}}
+    settings["check"] = report
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def installed(package: str) -> str:
+    """The version of a package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

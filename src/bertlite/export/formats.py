@@ -1,0 +1,132 @@
+"""How each format is written, and run again to be checked."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..backends.engines.onnx_graph import fuse, needed, quantize, write_onnx
+from ..backends.engines.sessions import OPENVINO_HINT, OnnxSession, OpenVinoSession
+from .checking import Compute
+from .plans import Plan, head_plan
+from .sources import Source
+
+# Products that stay in fp32 in int8: small layers whose outputs are what a task reads.
+KEPT = ("/classifier", "/qa_outputs", "/pooler", "/seq_relationship", "/layers/")
+
+
+class Format:
+    """A kind of folder.
+
+    Attributes:
+        name: as on the command line.
+        engine: the file in `runs/` that runs its graphs.
+        packages: what has to be installed to run it, beside numpy and tokenizers.
+    """
+
+    name: str
+    engine: str
+    packages: tuple[str, ...]
+
+    def refuse(self, source: Source, int8: bool) -> None:
+        """Refuse, with a ValueError and before any work, what this format cannot hold."""
+
+    def write(self, source: Source, folder: Path) -> None:
+        """Write the graphs in fp32."""
+        raise NotImplementedError
+
+    def to_int8(self, source: Source, folder: Path) -> None:
+        """Put graphs in int8 in their place."""
+        raise NotImplementedError
+
+    def compute(self, source: Source, folder: Path) -> Compute:
+        """What was written, as a function of a batch."""
+        raise NotImplementedError
+
+
+class Onnx(Format):
+    """Graphs for ONNX Runtime, with its fusions."""
+
+    name, engine, packages = "onnx", "engine_onnx", ("onnxruntime",)
+
+    def write(self, source: Source, folder: Path) -> None:
+        plan = head_plan(source)
+        write_plan(plan, folder / "recorded.onnx")
+        fuse(folder / "recorded.onnx", folder / "model.onnx", plan.num_heads, plan.hidden_size)
+        (folder / "recorded.onnx").unlink()
+
+    def to_int8(self, source: Source, folder: Path) -> None:
+        quantize(folder / "model.onnx", folder / "int8.onnx", KEPT)
+        (folder / "int8.onnx").replace(folder / "model.onnx")
+
+    def compute(self, source: Source, folder: Path) -> Compute:
+        return OnnxSession(folder / "model.onnx").run
+
+
+class OpenVino(Format):
+    """OpenVINO's own format, from the graph as recorded, whose attention it fuses itself."""
+
+    name, engine, packages = "openvino", "engine_openvino", ("openvino",)
+
+    def refuse(self, source: Source, int8: bool) -> None:
+        if source.task.name == "translate":
+            raise ValueError(
+                "format openvino does not hold an encoder-decoder; use onnx or ctranslate2"
+            )
+
+    def write(self, source: Source, folder: Path) -> None:
+        openvino = needed("openvino", OPENVINO_HINT)
+        write_plan(head_plan(source), folder / "recorded.onnx")
+        model = openvino.convert_model(str(folder / "recorded.onnx"))
+        openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
+        (folder / "recorded.onnx").unlink()
+
+    def compute(self, source: Source, folder: Path) -> Compute:
+        return OpenVinoSession(folder / "model.xml").run
+
+
+class Torch(Format):
+    """An archive of `torch.export`, which torch alone loads."""
+
+    name, engine, packages = "torch", "engine_torch", ("torch",)
+
+    def refuse(self, source: Source, int8: bool) -> None:
+        if source.task.name == "translate":
+            raise ValueError(
+                "format torch does not hold an encoder-decoder; use onnx or ctranslate2"
+            )
+        if int8:
+            raise ValueError("int8 must come with format onnx or ctranslate2, got torch")
+
+    def write(self, source: Source, folder: Path) -> None:
+        plan = head_plan(source, attention=None)
+        limit = torch.export.Dim("length", min=1, max=source.max_length)
+        dims = {"batch": torch.export.Dim("batch", min=1), "length": limit}
+        dims["choices"] = torch.export.Dim("choices", min=1)
+        shapes = tuple(
+            {side: dims[name] for side, name in plan.free[each].items()} for each in plan.example
+        )
+        with torch.no_grad():
+            program = torch.export.export(
+                plan.module, tuple(plan.example.values()), dynamic_shapes=(shapes,), strict=False
+            )
+        torch.export.save(program, str(folder / "model.pt2"))
+
+    def compute(self, source: Source, folder: Path) -> Compute:
+        module: Any = torch.export.load(str(folder / "model.pt2")).module()
+
+        def run(given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            tensors = [torch.from_numpy(given[name]) for name in source.inputs]
+            with torch.no_grad():
+                return [each.numpy() for each in module(*tensors)]
+
+        return run
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Record a plan's graph."""
+    write_onnx(plan.module, plan.example, plan.outputs, path, plan.free)
+
+
+FORMATS: dict[str, Format] = {each.name: each for each in (Onnx(), OpenVino(), Torch())}
