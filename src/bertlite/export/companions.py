@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.sequence_classification import TEMPERATURE
+from .decoding import decoding_rules, write_subwords
 from .formats import Format
 from .sources import Source
 
@@ -16,8 +17,12 @@ RUNS = Path(__file__).parent / "runs"
 def write_companions(source: Source, chosen: Format, folder: Path, int8: bool) -> None:
     """Write all that `run.py` reads, and the files of code, which are copied as they are."""
     source.model.config.save_pretrained(folder)
-    source.tokenizer.save_pretrained(folder)
     settings = settings_of(source, chosen, int8)
+    if source.task.name == "translate":
+        settings["decoding"] = decoding_rules(source)
+        write_subwords(source, folder, RUNS, settings["decoding"])
+    else:
+        source.tokenizer.save_pretrained(folder)
     text = json.dumps(settings, indent=2, ensure_ascii=False)
     (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(RUNS / f"{chosen.engine}.py", folder / "engine.py")

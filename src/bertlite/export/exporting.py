@@ -56,10 +56,10 @@ def export_folder(
     with whole_export(Path(out)) as folder:
         chosen.write(source, folder)
         report = check_exact(source, chosen.compute(source, folder))
+        write_companions(source, chosen, folder, int8)
         if int8:
             chosen.to_int8(source, folder)
             report |= check_int8(source, chosen, folder, data)
-        write_companions(source, chosen, folder, int8)
         note(folder, chosen, report)
     return report
 
@@ -110,7 +110,7 @@ def check_int8(source: Source, chosen: Format, folder: Path, data: Any) -> dict[
     compute = chosen.compute(source, folder)
     if data is None:
         return compare_roughly(source, compute)
-    return measure_int8(source, compute, data)
+    return measure_int8(source, compute, folder, data)
 
 
 def note(folder: Path, chosen: Format, report: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from ..backends.engines.sessions import OPENVINO_HINT, OnnxSession, OpenVinoSess
 from .checking import Compute
 from .plans import Plan, head_plan
 from .sources import Source
+from .translating import in_pieces, translation_plans
 
 # Products that stay in fp32 in int8: small layers whose outputs are what a task reads.
 KEPT = ("/classifier", "/qa_outputs", "/pooler", "/seq_relationship", "/layers/")
@@ -51,17 +52,22 @@ class Onnx(Format):
     name, engine, packages = "onnx", "engine_onnx", ("onnxruntime",)
 
     def write(self, source: Source, folder: Path) -> None:
-        plan = head_plan(source)
-        write_plan(plan, folder / "recorded.onnx")
-        fuse(folder / "recorded.onnx", folder / "model.onnx", plan.num_heads, plan.hidden_size)
-        (folder / "recorded.onnx").unlink()
+        if source.task.name == "translate":
+            first, second = translation_plans(source)
+            write_fused(first, folder)
+            write_plan(second, folder / "decoder.onnx")
+        else:
+            write_fused(head_plan(source), folder)
 
     def to_int8(self, source: Source, folder: Path) -> None:
-        quantize(folder / "model.onnx", folder / "int8.onnx", KEPT)
-        (folder / "int8.onnx").replace(folder / "model.onnx")
+        for graph in sorted(folder.glob("*.onnx")):
+            quantize(graph, folder / "int8.onnx", KEPT)
+            (folder / "int8.onnx").replace(graph)
 
     def compute(self, source: Source, folder: Path) -> Compute:
-        return OnnxSession(folder / "model.onnx").run
+        if source.task.name != "translate":
+            return OnnxSession(folder / "model.onnx").run
+        return in_pieces(*(OnnxSession(folder / f"{each}.onnx") for each in ("encoder", "decoder")))
 
 
 class OpenVino(Format):
@@ -122,6 +128,14 @@ class Torch(Format):
                 return [each.numpy() for each in module(*tensors)]
 
         return run
+
+
+def write_fused(plan: Plan, folder: Path) -> None:
+    """Record a plan's graph, with ONNX Runtime's fusions."""
+    write_plan(plan, folder / "recorded.onnx")
+    target = folder / f"{plan.name}.onnx"
+    fuse(folder / "recorded.onnx", target, plan.num_heads, plan.hidden_size)
+    (folder / "recorded.onnx").unlink()
 
 
 def write_plan(plan: Plan, path: Path) -> None:

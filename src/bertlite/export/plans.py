@@ -15,6 +15,7 @@ from .modules import EmbeddingGraph, HeadGraph
 from .sources import Source
 
 Batch = dict[str, torch.Tensor]
+TARGETS = 7  # tokens that a decoder is given
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def head_plan(source: Source, attention: Callable | None = fusable_attention) ->
 def make_batch(
     source: Source, lengths: Sequence[int], side: str = "right", seed: int = 0, choices: int = 2
 ) -> Batch:
-    """Random ids of rows with these lengths, `(B, T)`, of multiple choice `(B, C, T)`."""
+    """Random ids of rows with these lengths, `(B, T)`, of multiple choice `(B, C, T)`.
+
+    With targets of one length, of an encoder-decoder.
+    """
     generator = torch.Generator().manual_seed(seed)
     config: Any = source.encoder.config
     if source.task.name == "choose":
@@ -82,6 +86,11 @@ def make_batch(
     if "token_type_ids" in source.inputs:
         types = torch.randint(config.type_vocab_size, ids.shape, generator=generator)
         batch["token_type_ids"] = types
+    if source.task.name == "translate":
+        size = (len(lengths), TARGETS)
+        batch["decoder_input_ids"] = torch.randint(
+            config.target_vocab_size, size, generator=generator
+        )
     if source.task.name == "choose":
         batch = {name: each.unflatten(0, (-1, choices)) for name, each in batch.items()}
     return batch

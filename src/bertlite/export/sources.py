@@ -52,7 +52,7 @@ TASKS = {
     "ForQuestionAnswering": Task("answer", ("start_logits", "end_logits"), (True, True)),
     "ForMultipleChoice": Task("choose"),
     BASE: Task("embed", ("last_hidden_state", "sentence_embedding"), (True, False)),
-    SEQ2SEQ: Task("translate", ("logits",), (True,)),
+    SEQ2SEQ: Task("translate"),
 }
 
 

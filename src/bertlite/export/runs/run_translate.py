@@ -1,0 +1,121 @@
+"""Translate or summarise: `python run.py TEXT ...`, or a text a line on the input."""
+
+import numpy as np
+from engine import load
+from subwords import ids_of, text_of
+from texts import SETTINGS, main
+
+encoder, decoder = load("encoder"), load("decoder")
+RULES = SETTINGS["decoding"]
+
+
+def translate(texts):
+    """A text for each text, line by line, by beam search; as `bertlite.translate`."""
+    return [
+        "\n".join(write(line) if line.strip() else line for line in lines(text)) for text in texts
+    ]
+
+
+def lines(text):
+    """The lines of a text that are written by themselves."""
+    return text.strip().split("\n") if RULES["by_line"] else [text]
+
+
+def write(text):
+    """What the decoder writes for one line."""
+    source = np.array([ids_of(text)], dtype=np.int64)
+    limit = RULES["max_new_tokens"]
+    longest = min(
+        source.shape[1] + RULES["beyond_source"] if limit is None else limit, RULES["highest"]
+    )
+    return text_of(search(Steps(source), longest))
+
+
+class Steps:
+    """The decoder on one source, a token of each beam at a time.
+
+    Keys and values: of the source once, of the targets so far as the beams have them.
+    """
+
+    def __init__(self, source):
+        self.mask = np.ones_like(source)
+        made = encoder({"input_ids": source, "attention_mask": self.mask})
+        self.source = dict(zip(names(len(made), "source"), made, strict=True))
+        rows, heads, _, size = made[0].shape
+        self.kept = [np.zeros((rows, heads, 0, size), np.float32)] * len(made)
+
+    def __call__(self, tokens, beams):
+        """Log-probabilities (beams, words) after `tokens`, which go on from these earlier beams."""
+        kept = [each[beams] for each in self.kept]
+        given = dict(zip(names(len(kept), "before"), kept, strict=True))
+        for name, each in self.source.items():
+            given[name] = np.repeat(each, len(tokens), 0)
+        given["attention_mask"] = np.repeat(self.mask, len(tokens), 0)
+        given["decoder_input_ids"] = np.array(tokens, dtype=np.int64)[:, None]
+        logits, *self.kept = decoder(given)
+        logits = logits[:, -1] - logits[:, -1].max(-1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def names(count, kind):
+    """The graphs' names of keys and values."""
+    return [f"{kind}.{index}.{part}" for index in range(count // 2) for part in ("key", "value")]
+
+
+def allowed(scores, length, longest):
+    """Scores without what the model's generation config bans or forces at this length."""
+    scores[:, RULES["banned"]] = -np.inf
+    forced = RULES["forced_eos_token_id"] if length + 1 == longest else None
+    forced = RULES["forced_bos_token_id"] if length == 0 else forced
+    if forced is not None:
+        scores = np.full_like(scores, -np.inf)
+        scores[:, forced] = 0.0
+    return scores
+
+
+def search(step, longest):
+    """The ids of the best text of at most `longest` tokens: greedy or beam search, with the rules
+    of transformers' `generate`.
+    """
+    width, ends = RULES["num_beams"], RULES["eos_token_ids"]
+    forced_at = RULES["forced_at"] or longest
+    running, texts, scores, parents = np.zeros(1), [[]], [RULES["start"]], [0]
+    finished, count = [], max(2, 1 + len(ends)) * width
+    for length in range(longest):
+        found = allowed(step(scores, parents), length, forced_at) + running[:, None]
+        if width == 1:
+            token = int(found[0].argmax())
+            texts, scores, running = [[*texts[0], token]], [token], np.zeros(1)
+            if token in ends:
+                break
+            continue
+        flat = found.ravel()
+        best = np.argsort(-flat, kind="stable")[:count]
+        tokens, beams = best % found.shape[1], best // found.shape[1]
+        over = np.isin(tokens, ends) | (length + 1 >= longest)
+        may_end = not (len(finished) == width and RULES["early_stopping"] is True)
+        for place in np.flatnonzero(over[:width]) if may_end else ():
+            text = [*texts[beams[place]], int(tokens[place])]
+            finished.append((flat[best[place]] / (length + 1) ** RULES["length_penalty"], text))
+        finished = sorted(finished, key=lambda each: -each[0])[:width]
+        going = np.flatnonzero(~over)[:width]
+        if not len(going) or done(finished, width, flat[best[going[0]]], length + 1, longest):
+            break
+        texts = [[*texts[beams[place]], int(tokens[place])] for place in going]
+        running, scores, parents = flat[best[going]], tokens[going].tolist(), beams[going]
+    return finished[0][1] if finished else texts[0]
+
+
+def done(finished, width, best, length, longest):
+    """Whether no text in work can become better than those that have ended."""
+    if len(finished) < width:
+        return False
+    penalty = RULES["length_penalty"]
+    if RULES["early_stopping"] is True:
+        return True
+    reach = longest if RULES["early_stopping"] == "never" and penalty > 0 else length
+    return best / reach**penalty <= finished[-1][0]
+
+
+if __name__ == "__main__":
+    main(translate)
