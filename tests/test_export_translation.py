@@ -10,8 +10,7 @@ from inference_cases import TEXTS, byte_pairs
 from pairs import marian_pair
 
 import bertlite
-from bertlite.export.exporting import export_folder
-from bertlite.export.formats import FORMATS
+from bertlite.export.exporting import FORMATS, export_folder
 from bertlite.export.sources import read_source
 
 ASKED = [*TEXTS[:3], "the cat\nsat on a mat\n\nin Paris"]

@@ -22,6 +22,7 @@ SHAPES: tuple[tuple[tuple[int, ...], str], ...] = (
     ((11, 2), "left"),
     ((33, 64, 1, 20), "right"),
 )
+Compared = Iterator[tuple[str, np.ndarray, np.ndarray]]  # an output: as computed, as expected
 Compute = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
@@ -57,7 +58,7 @@ def reads_tokens(source: Source) -> bool:
     return all(source.task.per_token) or source.task.name == "embed"
 
 
-def pairs(source: Source, compute: Compute) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def compared(source: Source, compute: Compute) -> Compared:
     """Each output of each batch: its name, as computed and as expected, at real tokens only."""
     for batch in check_batches(source):
         found = compute({name: tensor.numpy() for name, tensor in batch.items()})
@@ -75,8 +76,8 @@ def pairs(source: Source, compute: Compute) -> Iterator[tuple[str, np.ndarray, n
             yield (name, one[real], theirs[real]) if per_token else (name, one, theirs)
 
 
-def check_exact(source: Source, compute: Compute) -> dict[str, Any]:
-    """Hold a graph in fp32 to the model.
+def check_exact(outputs: Compared) -> dict[str, Any]:
+    """Hold the outputs of a graph in fp32 to the model's.
 
     Returns:
         The largest difference of each output.
@@ -85,7 +86,7 @@ def check_exact(source: Source, compute: Compute) -> dict[str, Any]:
         ValueError: one is above `TOLERANCE`, or no number.
     """
     largest: dict[str, float] = {}
-    for name, found, expected in pairs(source, compute):
+    for name, found, expected in outputs:
         difference = largest_difference(found, expected)
         if not difference <= TOLERANCE:
             raise ValueError(
@@ -104,8 +105,8 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found.astype(np.float64) - expected).max()) / scale
 
 
-def compare_roughly(source: Source, compute: Compute) -> dict[str, Any]:
-    """How near a graph in int8 is to the model, where there are no labelled rows to measure it on.
+def compare_roughly(outputs: Compared) -> dict[str, Any]:
+    """How near the outputs of a graph in int8 are to the model's, where no rows say what it costs.
 
     Returns:
         Of each output the mean cosine of its vectors to the model's, and how often the largest
@@ -116,7 +117,7 @@ def compare_roughly(source: Source, compute: Compute) -> dict[str, Any]:
     """
     cosines: dict[str, list[np.ndarray]] = {}
     agreements: dict[str, list[np.ndarray]] = {}
-    for name, found, expected in pairs(source, compute):
+    for name, found, expected in outputs:
         if not np.isfinite(found).all():
             raise ValueError(f"export: {name} of the graph must be finite; nothing was written")
         one, other = (each.reshape(-1, each.shape[-1]) for each in (found, expected))

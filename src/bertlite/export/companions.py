@@ -27,7 +27,9 @@ def write_companions(source: Source, chosen: Format, folder: Path, int8: bool) -
     (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(RUNS / f"{chosen.engine}.py", folder / "engine.py")
     shutil.copyfile(RUNS / "texts.py", folder / "texts.py")
-    shutil.copyfile(RUNS / f"run_{source.task.name}.py", folder / "run.py")
+    own = RUNS / f"run_{source.task.name}_{chosen.name}.py"
+    shared = RUNS / f"run_{source.task.name}.py"
+    shutil.copyfile(own if own.exists() else shared, folder / "run.py")
     needs = ("numpy", "tokenizers", *chosen.packages)
     (folder / "requirements.txt").write_text("".join(f"{name}\n" for name in needs))
 
@@ -53,4 +55,6 @@ def settings_of(source: Source, chosen: Format, int8: bool) -> dict[str, Any]:
     if source.task.name == "embed":
         settings["prompt"] = source.recipe.prompt(None, None)
         settings["lower_case"] = source.recipe.lower_case
+        settings["poolings"] = list(source.recipe.poolings)
+        settings["normalize"] = source.recipe.normalize
     return settings

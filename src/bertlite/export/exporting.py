@@ -13,9 +13,14 @@ from typing import Any
 from ..version import VERSION
 from .checking import check_exact, compare_roughly
 from .companions import SETTINGS_FILE, write_companions
-from .formats import FORMATS, Format
+from .ctranslate2_format import CTranslate2
+from .formats import Format, Onnx, OpenVino, Torch
 from .measuring import measure_int8
 from .sources import Source, read_source
+
+FORMATS: dict[str, Format] = {
+    each.name: each for each in (Onnx(), OpenVino(), CTranslate2(), Torch())
+}
 
 
 def export_folder(
@@ -55,7 +60,7 @@ def export_folder(
     chosen.refuse(source, int8)
     with whole_export(Path(out)) as folder:
         chosen.write(source, folder)
-        report = check_exact(source, chosen.compute(source, folder))
+        report = check_exact(chosen.compared(source, folder))
         write_companions(source, chosen, folder, int8)
         if int8:
             chosen.to_int8(source, folder)
@@ -107,9 +112,9 @@ def current_umask() -> int:
 
 def check_int8(source: Source, chosen: Format, folder: Path, data: Any) -> dict[str, Any]:
     """What int8 costs: by the task's figure where there are rows, else by how near it is."""
-    compute = chosen.compute(source, folder)
     if data is None:
-        return compare_roughly(source, compute)
+        return compare_roughly(chosen.compared(source, folder))
+    compute = None if source.task.name == "translate" else chosen.compute(source, folder)
     return measure_int8(source, compute, folder, data)
 
 

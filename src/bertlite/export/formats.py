@@ -6,9 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..backends.engines.onnx_graph import fuse, needed, quantize, write_onnx
+from ..backends.engines.onnx_graph import (
+    fuse,
+    needed,
+    quantize,
+    quantize_weights,
+    write_onnx,
+)
 from ..backends.engines.sessions import OPENVINO_HINT, OnnxSession, OpenVinoSession
-from .checking import Compute
+from .checking import Compared, Compute, compared
 from .plans import Plan, head_plan
 from .sources import Source
 from .translating import in_pieces, translation_plans
@@ -44,6 +50,10 @@ class Format:
     def compute(self, source: Source, folder: Path) -> Compute:
         """What was written, as a function of a batch."""
         raise NotImplementedError
+
+    def compared(self, source: Source, folder: Path) -> Compared:
+        """The outputs of what was written, beside the model's."""
+        return compared(source, self.compute(source, folder))
 
 
 class Onnx(Format):
@@ -82,11 +92,21 @@ class OpenVino(Format):
             )
 
     def write(self, source: Source, folder: Path) -> None:
+        self.convert(source, folder, int8=False)
+
+    def to_int8(self, source: Source, folder: Path) -> None:
+        self.convert(source, folder, int8=True)
+
+    def convert(self, source: Source, folder: Path, int8: bool) -> None:
+        """Write OpenVINO's files; in int8 the weights are, and OpenVINO computes as it sees fit."""
         openvino = needed("openvino", OPENVINO_HINT)
-        write_plan(head_plan(source), folder / "recorded.onnx")
-        model = openvino.convert_model(str(folder / "recorded.onnx"))
+        recorded = folder / "recorded.onnx"
+        write_plan(head_plan(source), recorded)
+        if int8:
+            quantize_weights(recorded, KEPT)
+        model = openvino.convert_model(str(recorded))
         openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
-        (folder / "recorded.onnx").unlink()
+        recorded.unlink()
 
     def compute(self, source: Source, folder: Path) -> Compute:
         return OpenVinoSession(folder / "model.xml").run
@@ -103,7 +123,7 @@ class Torch(Format):
                 "format torch does not hold an encoder-decoder; use onnx or ctranslate2"
             )
         if int8:
-            raise ValueError("int8 must come with format onnx or ctranslate2, got torch")
+            raise ValueError("int8 must come with format onnx, openvino or ctranslate2, got torch")
 
     def write(self, source: Source, folder: Path) -> None:
         plan = head_plan(source, attention=None)
@@ -141,6 +161,3 @@ def write_fused(plan: Plan, folder: Path) -> None:
 def write_plan(plan: Plan, path: Path) -> None:
     """Record a plan's graph."""
     write_onnx(plan.module, plan.example, plan.outputs, path, plan.free)
-
-
-FORMATS: dict[str, Format] = {each.name: each for each in (Onnx(), OpenVino(), Torch())}

@@ -20,12 +20,14 @@ from .sources import Source
 POINTS = 0.3  # of 100, by which a figure may fall
 
 
-def measure_int8(source: Source, compute: Compute, folder: Path, data: Any) -> dict[str, Any]:
+def measure_int8(
+    source: Source, compute: Compute | None, folder: Path, data: Any
+) -> dict[str, Any]:
     """The figure of the model and of its graph in int8 on the same rows.
 
     Args:
         source: the model.
-        compute: its graph, of a BERT.
+        compute: its graph, of a BERT; None of an encoder-decoder.
         folder: with `run.py`, which writes an encoder-decoder's texts.
         data: labelled rows.
 
@@ -87,7 +89,7 @@ def written_by(folder: Path) -> Any:
     return predict
 
 
-def forward_of(source: Source, compute: Compute) -> Any:
+def forward_of(source: Source, compute: Any) -> Any:
     """The model's forward, computed by the graph."""
 
     def forward(**batch: torch.Tensor) -> ModelOutput:

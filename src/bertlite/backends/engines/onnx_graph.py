@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -163,3 +164,39 @@ def quantize(source: Path, target: Path, kept: Sequence[str] = ()) -> None:
             # The kind of what comes out of fused operators, which the tool cannot tell.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
+
+
+def quantize_weights(path: Path, kept: Sequence[str] = ()) -> None:
+    """Put the weights of a graph's products in int8, with a scale for each output, in place.
+
+    What is computed is the product with the weights as int8 holds them.
+
+    Args:
+        path: the file.
+        kept: as in `quantize`.
+    """
+    onnx = needed("onnx")
+    model = onnx.load(str(path))
+    graph = model.graph
+    weights = {each.name: each for each in graph.initializer}
+    made = []
+    for node in [each for each in graph.node if each.op_type == "MatMul"]:
+        name = node.input[1]
+        if name not in weights or any(part in node.name for part in kept):
+            continue
+        if f"{name}_int8" not in {each.name for each in graph.initializer}:
+            array = onnx.numpy_helper.to_array(weights[name])  # (inputs, outputs)
+            scale = np.maximum(np.abs(array).max(0), 1e-12) / 127
+            rounded = np.round(array / scale).astype(np.int8)
+            parts = {"int8": rounded, "scale": scale.astype(np.float32)}
+            parts["zero"] = np.zeros(array.shape[1], np.int8)
+            for part, values in parts.items():
+                tensor = onnx.numpy_helper.from_array(values, f"{name}_{part}")
+                graph.initializer.append(tensor)
+            inputs = [f"{name}_{part}" for part in parts]
+            made.append(onnx.helper.make_node("DequantizeLinear", inputs, [f"{name}_fp32"], axis=1))
+            graph.initializer.remove(weights[name])
+        node.input[1] = f"{name}_fp32"
+    for node in reversed(made):
+        graph.node.insert(0, node)
+    onnx.save(model, str(path))

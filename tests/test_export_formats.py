@@ -1,0 +1,176 @@
+"""The other formats: OpenVINO, CTranslate2, torch's archive, and int8."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from export_cases import folder_of, run_alone
+from inference_cases import TEXTS, byte_pairs, same, wordpiece
+from pairs import bert_pair, marian_pair
+from tasks_cases import ROWS, write_rows
+
+import bertlite
+from bertlite.cli.main import main
+from bertlite.export import measuring
+from bertlite.export.exporting import FORMATS, export_folder
+from bertlite.export.plans import make_batch
+from bertlite.export.sources import read_source
+
+LONG = "the cat sat on a mat in paris and anna drank tea with bob " * 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["openvino", "torch"])
+@pytest.mark.parametrize(
+    "head", ["ForSequenceClassification", "ForQuestionAnswering", "ForMultipleChoice"]
+)
+def test_graphs_give_what_transformers_gives(head, format, tmp_path):
+    pytest.importorskip(format, reason="it runs what was exported")
+    theirs, _ = bert_pair(head, tmp_path / "model")
+    wordpiece().save_pretrained(tmp_path / "model")
+    source = read_source(tmp_path / "model")
+    FORMATS[format].write(source, tmp_path)
+    compute = FORMATS[format].compute(source, tmp_path)
+    for lengths in ((9, 5, 2), (3,)):
+        batch = make_batch(source, lengths, seed=5, choices=3)
+        found = compute({name: tensor.numpy() for name, tensor in batch.items()})
+        with torch.no_grad():
+            expected = theirs.eval()(**batch).to_tuple()
+        real = batch["attention_mask"].bool()
+        for one, other in zip(found, expected, strict=True):
+            if head == "ForQuestionAnswering":
+                one, other = torch.tensor(one)[real], other[real]
+            np.testing.assert_allclose(one, other, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_openvino_alone(tmp_path):
+    pytest.importorskip("openvino", reason="it runs what was exported")
+    folder = folder_of("SequenceClassification", tmp_path / "model")
+    export_folder(folder, tmp_path / "out", format="openvino")
+    (alone,) = run_alone(tmp_path / "out", ["classify", [*TEXTS, LONG]])
+    same(alone, bertlite.classify([*TEXTS, LONG], folder))
+
+
+def test_ctranslate2_reads_our_encoder(tmp_path):
+    """Of a folder that BertModel has saved, and as ours is."""
+    pytest.importorskip("ctranslate2", reason="it runs what was exported")
+    theirs, ours = bert_pair("Model", tmp_path / "theirs")
+    ours.save_pretrained(tmp_path / "ours")
+    for name in ("theirs", "ours"):
+        wordpiece().save_pretrained(tmp_path / name)
+        source = read_source(tmp_path / name)
+        FORMATS["ctranslate2"].write(source, tmp_path / name)
+        compute = FORMATS["ctranslate2"].compute(source, tmp_path / name)
+        batch = make_batch(source, (9, 5, 2), seed=5)
+        states, vectors = compute({name: tensor.numpy() for name, tensor in batch.items()})
+        with torch.no_grad():
+            expected = theirs.eval()(**batch).last_hidden_state
+        real = batch["attention_mask"].bool()
+        np.testing.assert_allclose(states[real], expected[real], atol=2e-5, rtol=1e-4)
+        means = [row[kept].mean(0) for row, kept in zip(expected, real, strict=True)]
+        wanted = torch.nn.functional.normalize(torch.stack(means))
+        np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_ctranslate2_vectors_alone(tmp_path):
+    pytest.importorskip("ctranslate2", reason="it runs what was exported")
+    folder = folder_of("Model", tmp_path / "model")
+    export_folder(folder, tmp_path / "out", format="ctranslate2")
+    (alone,) = run_alone(tmp_path / "out", ["embed", TEXTS])
+    np.testing.assert_allclose(alone, bertlite.encode(TEXTS, folder), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_ctranslate2_translates(tmp_path):
+    """Greedily token for token, from our own folder; and MarianMTModel's scores of targets."""
+    pytest.importorskip("ctranslate2", reason="it runs what was exported")
+    folder = folder_of("Seq2Seq", tmp_path / "model")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_beams": 1}))
+    export_folder(folder, tmp_path / "out", format="ctranslate2")
+    (alone,) = run_alone(tmp_path / "out", ["translate", TEXTS])
+    assert alone == bertlite.translate(TEXTS, folder)
+    theirs, _ = marian_pair(tmp_path / "marian")
+    byte_pairs().save_pretrained(tmp_path / "marian")
+    report = export_folder(tmp_path / "marian", tmp_path / "theirs", format="ctranslate2")
+    assert report["largest_difference"]["log_probabilities"] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "format", "message"),
+    [
+        ("SequenceClassification", "ctranslate2", "holds no heads, got a ...ForSequence"),
+        ("SequenceClassification", "torch", "int8 must come with format onnx, openvino or"),
+    ],
+)
+def test_what_a_format_does_not_hold_is_named(head, format, message, tmp_path, capsys):
+    folder = folder_of(head, tmp_path / "model")
+    words = ["export", format, str(folder), "--out", str(tmp_path / "out"), "--int8"]
+    assert main(words) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.processor
+def test_int8_is_measured_by_the_figure(tmp_path, monkeypatch, capsys):
+    """The figure on labelled rows decides; without rows, nearness is told."""
+    folder = folder_of("SequenceClassification", tmp_path / "model")
+    rows = write_rows(
+        tmp_path / "rows.jsonl",
+        [{"text": row["text"], "label": row["label"]} for row in ROWS["sequence-classification"]],
+    )
+    words = ["export", "onnx", str(folder), "--int8", "--out"]
+    assert main([*words, str(tmp_path / "near")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["cosine"]["logits"] > 0.9
+    graphs = [tmp_path / each / "model.onnx" for each in ("near", "exact")]
+    export_folder(folder, tmp_path / "exact")
+    assert graphs[0].stat().st_size < graphs[1].stat().st_size
+    (alone,) = run_alone(tmp_path / "near", ["classify", TEXTS])
+    assert {each["label"] for each in alone} <= {"bad", "good", "so-so"}
+    assert main([*words, str(tmp_path / "measured"), "--data", rows]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert figures["model"] == bertlite.evaluate(folder, test=rows)["accuracy"]
+    assert figures["examples"] == 8
+    worse = iter([{"accuracy": 0.9, "examples": 8}, {"accuracy": 0.896, "examples": 8}])
+    monkeypatch.setattr(measuring, "evaluate", lambda *args, **kwargs: next(worse))
+    assert main([*words, str(tmp_path / "refused"), "--data", rows]) == 2
+    assert "must be within 0.3 points of the model's 0.9000" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.processor
+@pytest.mark.parametrize(
+    ("head", "format"), [("SequenceClassification", "openvino"), ("Model", "ctranslate2")]
+)
+def test_int8_elsewhere(head, format, tmp_path):
+    pytest.importorskip(format, reason="it runs what was exported")
+    folder = folder_of(head, tmp_path / "model")
+    report = export_folder(folder, tmp_path / "out", format=format, int8=True)
+    assert all(0.95 < cosine < 0.999999 for cosine in report["cosine"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.processor
+def test_int8_of_a_translator(tmp_path):
+    folder = folder_of("Seq2Seq", tmp_path / "model")
+    rows = write_rows(tmp_path / "rows.jsonl", ROWS["translation"])
+    report = export_folder(folder, tmp_path / "out", int8=True)
+    assert report["cosine"]["logits"] > 0.8
+    calls = []
+    real = measuring.evaluate
+
+    def watched(*args, **kwargs):
+        calls.append(real(*args, **kwargs))
+        return {**calls[-1], "chrf": 1.0}  # random weights have no figure worth keeping
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measuring, "evaluate", watched)
+        export_folder(folder, tmp_path / "measured", int8=True, data=rows)
+    assert [call["examples"] for call in calls] == [6, 6]
