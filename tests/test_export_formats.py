@@ -154,6 +154,10 @@ def test_int8_elsewhere(head, format, tmp_path):
     folder = folder_of(head, tmp_path / "model")
     report = export_folder(folder, tmp_path / "out", format=format, int8=True)
     assert all(0.95 < cosine < 0.999999 for cosine in report["cosine"].values())
+    export_folder(folder, tmp_path / "exact", format=format)
+    name = "model/model.bin" if format == "ctranslate2" else "model.bin"
+    sizes = [(tmp_path / each / name).stat().st_size for each in ("out", "exact")]
+    assert sizes[0] < 0.8 * sizes[1]
 
 
 @pytest.mark.slow

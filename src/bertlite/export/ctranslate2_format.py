@@ -7,6 +7,8 @@ loader cuts the last row off the vocabulary, which is padding in Marian's files 
 Shapes: `B` batch, `T` length.
 """
 
+import copy
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +124,8 @@ def convert(source: Source, folder: Path, quantization: str | None) -> None:
 
 
 def specification(source: Source) -> Any:
-    """The model as CTranslate2's tree of weights."""
+    """A copy of the model as CTranslate2's tree of weights, which are rounded where they lie."""
+    source = dataclasses.replace(source, model=copy.deepcopy(source.model))
     loaders = needed("ctranslate2.converters.transformers", HINT)
     if source.task.name == "embed":
         loader = loaders.BertLoader()
