@@ -103,10 +103,10 @@ def pooled(source: Source, states: torch.Tensor, counts: list[int]) -> np.ndarra
 
 def convert(source: Source, folder: Path, quantization: str | None) -> None:
     """Write CTranslate2's files, and the tokens in the order of their numbers."""
-    converters = needed("ctranslate2.converters", HINT)
+    parent: Any = needed("ctranslate2.converters.converter", HINT).Converter
     tokens = tokens_of(source)
 
-    class Own(converters.converter.Converter):
+    class Own(parent):
         """Of a model in memory."""
 
         def _load(self) -> Any:

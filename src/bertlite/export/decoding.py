@@ -3,6 +3,7 @@
 What its generation config asks for beyond those rules is refused by name.
 """
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -131,12 +132,12 @@ def unigram_of(path: Path) -> Tokenizer:
         ValueError: sentencepiece is not installed, or the file holds another model than Unigram.
     """
     try:
-        from sentencepiece import sentencepiece_model_pb2
+        messages: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
     except ImportError as error:
         raise ValueError(
             'sentencepiece must be installed; install it with: pip install "bertlite[tokenizers]"'
         ) from error
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto = messages.ModelProto()
     proto.ParseFromString(path.read_bytes())
     if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
         raise ValueError(f"export: {path.name} must be a Unigram model")

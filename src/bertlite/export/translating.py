@@ -72,11 +72,9 @@ class TargetGraph(nn.Module):
         """
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         for index in range(self.count):
-            source, target = (
-                tensors[start : start + 2] for start in (2 * index, 2 * (self.count + index))
-            )
-            cache.cross_attention_cache.update(*source, index)
-            cache.self_attention_cache.update(*target, index)
+            source, target = 2 * index, 2 * (self.count + index)
+            cache.cross_attention_cache.update(tensors[source], tensors[source + 1], index)
+            cache.self_attention_cache.update(tensors[target], tensors[target + 1], index)
             cache.is_updated[index] = True
         before, new = tensors[-1].shape[2], decoder_input_ids.shape[1]
         places = torch.arange(before + new)  # (P + T,)
@@ -93,7 +91,7 @@ class TargetGraph(nn.Module):
             attention_interface=fusable_attention,
             return_dict=True,
         ).last_hidden_state
-        layers = cache.self_attention_cache.layers
+        layers: Any = cache.self_attention_cache.layers
         after = [each for layer in layers for each in (layer.keys, layer.values)]
         return (self.model.score(states), *after)
 
