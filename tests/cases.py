@@ -126,7 +126,9 @@ class Case:
     def place(self, model: nn.Module) -> nn.Module:
         """A model on this case's device, computed by its backend."""
         model = model.to(self.device)
-        return optimize(model) if self.backend == "packed" else set_backend(model, self.backend)
+        if self.backend in ("packed", "onnxruntime", "openvino"):
+            return optimize(model, backend=self.backend)
+        return set_backend(model, self.backend)
 
     def batch(
         self, side: str = "right", masked: bool = True, seed: int = 1

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+ENGINES = ("onnxruntime", "openvino")
+BACKENDS = (None, "packed", "auto", *ENGINES)
 WAY_OUT = "call bertlite.undo_optimize(model) to train it"
 
 
@@ -69,7 +71,9 @@ def check_frozen(model: nn.Module, encoders: list[Any]) -> None:
         )
 
 
-def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
+def optimize(
+    model: nn.Module, *, dtype: str | None = None, backend: str | None = None
+) -> nn.Module:
     """Make a model's encoder fast for frozen inference where it lies; `undo_optimize` undoes it.
 
     The model keeps its class, its `forward`, its parameters and its tensor names. Until it is
@@ -84,18 +88,32 @@ def optimize(model: nn.Module, *, dtype: str | None = None) -> nn.Module:
         dtype: on a CPU None or "fp32": outputs within 1e-5; "bf16": fp32 stays where the processor
             cannot multiply bf16; "int8": activations quantised row by row on the fly. On a GPU
             "fp32", "fp16", "bf16", or None: the model's own precision.
+        backend: on a CPU, in fp32, who computes the encoder: None or "packed": our layers with
+            packed weights; "onnxruntime" or "openvino": a graph in that engine; "auto": for each
+            batch the one of these, as far as they are installed, that was fastest at its size on
+            this machine, which is measured here for some seconds.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: another dtype, a model in training mode, with gradients or without our encoder,
-            int8 without oneDNN.
+        ValueError: another dtype or backend, an engine that is not installed, a model in training
+            mode, with gradients or without our encoder, int8 without oneDNN.
 
     >>> import bertlite
     >>> model = bertlite.BertLiteModel(bertlite.preset("bert-tiny")).eval()
     >>> model = bertlite.optimize(model)
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+    if backend == "auto":
+        from .engines.measured import optimize_by_measuring
+
+        return optimize_by_measuring(model, dtype)
+    if backend in ENGINES:
+        from .engines.backend import optimize_by_engine
+
+        return optimize_by_engine(model, dtype, str(backend))
     if any(encoder.device.type == "cuda" for encoder in encoders_of(model)):
         from .cuda.frozen_backend import optimize_on_gpu
 

@@ -34,13 +34,15 @@ class OnnxSession(Session):
     Args:
         graph: a file.
         threads: of one product; 0: as many as ONNX Runtime thinks right.
+        spinning: whether threads wait for the next graph at full speed.
     """
 
-    def __init__(self, graph: Path, threads: int = 0):
+    def __init__(self, graph: Path, threads: int = 0, spinning: bool = True):
         onnxruntime = needed("onnxruntime", HINT)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         self.session = onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
         )
