@@ -29,6 +29,10 @@ COMMANDS = {
         "bertlite.cli.check_labels",
         "find rows whose label is probably wrong",
     ),
+    "explain": (
+        "bertlite.cli.explain",
+        "which words a model's answer leans on, and who attends to whom, as a page",
+    ),
     "tokenizer": (
         "bertlite.cli.tokenizer",
         "train a tokenizer of your own: WordPiece or BPE",

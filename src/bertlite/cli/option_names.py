@@ -25,6 +25,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "evaluate": (*OPTIONS, "cli/measure.py", "cli/evaluate.py"),
     "predict": ("tasks/base.py", "cli/measure.py", "cli/predict.py"),
     "check-labels": ("cli/check_labels.py",),
+    "explain": ("cli/explain.py",),
     "tokenizer": ("cli/tokenizer.py",),
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "serve": ("cli/serve.py",),

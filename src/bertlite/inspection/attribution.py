@@ -5,7 +5,7 @@ Shapes: `T` tokens.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ class Attribution:
         delta: how far the scores' sum is from `value - baseline_value`, where they should be equal.
         steps: of integrated gradients.
         seconds: that it took.
+        subject: model, text and target, for `faithfulness`.
     """
 
     tokens: TextTokens
@@ -67,6 +68,7 @@ class Attribution:
     delta: float | None = None
     steps: int | None = None
     seconds: float = 0.0
+    subject: Subject | None = field(default=None, repr=False, compare=False)
 
     def words(self) -> list[WordScore]:
         """The scores of words, each the sum over its tokens, in the order of the text."""
@@ -214,6 +216,7 @@ def explain_subject(
         subject.target.unit,
         value,
         seconds=time.perf_counter() - began,
+        subject=subject,
         **known,
     )
 

@@ -1,7 +1,12 @@
 """Explanations as plain text, for a terminal or a log."""
 
+from typing import TYPE_CHECKING
+
 from .attribution import Attribution, WordScore
 from .targets import shown
+
+if TYPE_CHECKING:
+    from .explanation import ExplainedText, Explanation
 
 WIDTH = 24  # characters of the longest bar
 
@@ -44,3 +49,28 @@ def bar(word: WordScore, largest: float) -> str:
     """A bar from the middle, to the right above 0."""
     length = round(WIDTH * abs(word.score) / largest)
     return f"{' ' * WIDTH}|{'#' * length}" if word.score >= 0 else f"{'#' * length:>{WIDTH}}|"
+
+
+def explanation_as_text(explanation: "Explanation") -> str:
+    """Each text's first target by the first method, and how faithful every method is to it."""
+    return "\n\n".join(text_as_text(text) for text in explanation.texts)
+
+
+def text_as_text(text: "ExplainedText") -> str:
+    """One text of an explanation."""
+    first = text.targets[0]
+    lines = [*text.tokens.texts, "", attribution_as_text(next(iter(first.attributions.values())))]
+    if first.faithfulness:
+        lines += ["", "  faithful? (in brackets: random words)"]
+    for method, figures in first.faithfulness.items():
+        lines.append(
+            f"  {method:<22} comprehensiveness {figures.comprehensiveness:+.2f} "
+            f"({figures.random_comprehensiveness:+.2f})  sufficiency {figures.sufficiency:+.2f} "
+            f"({figures.random_sufficiency:+.2f})"
+        )
+    others = [target.name for target in text.targets[1:]]
+    if others:
+        lines.append(
+            f"  also explained, on the page or by --target and --word: {', '.join(others)}"
+        )
+    return "\n".join(lines)
