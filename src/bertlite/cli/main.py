@@ -33,6 +33,10 @@ COMMANDS = {
         "bertlite.cli.explain",
         "which words a model's answer leans on, and who attends to whom, as a page",
     ),
+    "prune": (
+        "bertlite.cli.prune",
+        "make a trained model faster: cut what it leans on least",
+    ),
     "tokenizer": (
         "bertlite.cli.tokenizer",
         "train a tokenizer of your own: WordPiece or BPE",

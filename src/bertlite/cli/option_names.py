@@ -26,6 +26,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "predict": ("tasks/base.py", "cli/measure.py", "cli/predict.py"),
     "check-labels": ("cli/check_labels.py",),
     "explain": ("cli/explain.py",),
+    "prune": (*OPTIONS, "inspection/prune_options.py", "cli/measure.py", "cli/prune.py"),
     "tokenizer": ("cli/tokenizer.py",),
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "serve": ("cli/serve.py",),

@@ -20,6 +20,8 @@ NAMES = {
     ".heads": ["mask_heads", "mask_neurons"],
     ".importance": ["Importance", "ablation_importance", "gradient_importance"],
     ".pruning": ["prune"],
+    ".compression": ["Compression", "compress"],
+    ".prune_options": ["PruneOptions"],
 }
 MODULES = {name: module for module, names in NAMES.items() for name in names}
 
