@@ -11,7 +11,7 @@ from test_transformerlite import CASES as TRANSFORMER_CASES
 from transformers import BertConfig, BertModel
 
 import bertlite
-from bertlite.backends.engines import measured
+from bertlite.backends.engines import measured, sessions
 from bertlite.backends.engines.measured import MeasuredBackend, nearest
 
 pytestmark = pytest.mark.processor
@@ -178,6 +178,24 @@ def test_measuring_is_bounded(monkeypatch):
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         bertlite.optimize(model_of(), **options)
+
+
+def test_a_graph_that_differs_is_not_taken(monkeypatch):
+    """At once where it is asked for, and later where weights have changed."""
+    pytest.importorskip("onnxruntime", reason="it is the backend")
+    model, batch = bertlite.optimize(model_of(), backend="onnxruntime"), batch_of()
+    real = sessions.OnnxSession.run
+    monkeypatch.setattr(
+        sessions.OnnxSession, "run", lambda self, given: [each + 0.01 for each in real(self, given)]
+    )
+    in_place(model)
+    plainly = bertlite.use_backend(copy.deepcopy(model), "plain")
+    torch.testing.assert_close(
+        states_of(model, batch), states_of(plainly, batch), atol=1e-5, rtol=1e-4
+    )
+    assert "not onnxruntime: its graph's vectors are" in model.backend_report()[0]
+    with pytest.raises(ValueError, match="cannot compute this model: its graph's vectors are"):
+        bertlite.optimize(model_of(), backend="onnxruntime")
 
 
 def test_an_engine_that_is_not_installed(monkeypatch):

@@ -48,6 +48,8 @@ class CTranslate2(Format):
             raise ValueError("format ctranslate2 needs post-norm, got norm_first=True")
         if source.recipe.layers:
             raise ValueError("format ctranslate2 holds no layers behind the pooling; use onnx")
+        if task == "translate" and config.family != "marian":
+            raise ValueError(f"format ctranslate2 needs Marian's layers, got {config.family}'s")
         if task == "translate" and not config.share_encoder_decoder_embeddings:
             raise ValueError(
                 "format ctranslate2 needs one vocabulary, got share_encoder_decoder_embeddings="

@@ -66,7 +66,7 @@ def decoding_rules(source: Source) -> dict[str, Any]:
         "early_stopping": False if early is None else early,
         "start": model.config.decoder_start_token_id,
         "eos_token_ids": decoding.eos_token_ids,
-        "forced_eos_token_id": config.forced_eos_token_id,
+        "forced_eos_token_id": one_token(config.forced_eos_token_id, source),
         "forced_bos_token_id": config.forced_bos_token_id,
         "forced_at": limit if limit is not None else highest,
         "banned": banned,
@@ -76,6 +76,16 @@ def decoding_rules(source: Source) -> dict[str, Any]:
         "by_line": not summarizes,
         "prefix": "",
     }
+
+
+def one_token(forced: Any, source: Source) -> int | None:
+    """The token that ends a text at its longest; a ValueError for several."""
+    if isinstance(forced, list) and len(forced) != 1:
+        raise ValueError(
+            f"export: generation_config.forced_eos_token_id must be one token, got {forced} in "
+            f"{source.folder}"
+        )
+    return forced[0] if isinstance(forced, list) else forced
 
 
 def single_words(words: Any, source: Source) -> list[int]:

@@ -61,6 +61,10 @@ class Onnx(Format):
 
     name, engine, packages = "onnx", "engine_onnx", ("onnxruntime",)
 
+    def refuse(self, source: Source, int8: bool) -> None:
+        if source.task.name == "translate":
+            check_languages(source)
+
     def write(self, source: Source, folder: Path) -> None:
         if source.task.name == "translate":
             first, second = translation_plans(source)
@@ -150,10 +154,23 @@ class Torch(Format):
         return run
 
 
+def check_languages(source: Source) -> None:
+    """Refuse, with a ValueError, families whose tokenizers write languages into their rows."""
+    family = source.model.config.family
+    if family not in ("marian", "bart") or source.model.config.decoder_start_token_id is None:
+        raise ValueError(
+            f"export: an encoder-decoder must be of the family marian or bart, whose texts begin "
+            f"alike in every language, got {family} in {source.folder}"
+        )
+
+
 def write_fused(plan: Plan, folder: Path) -> None:
     """Record a plan's graph, with ONNX Runtime's fusions."""
-    write_plan(plan, folder / "recorded.onnx")
     target = folder / f"{plan.name}.onnx"
+    if not plan.num_heads:
+        write_plan(plan, target)
+        return
+    write_plan(plan, folder / "recorded.onnx")
     fuse(folder / "recorded.onnx", target, plan.num_heads, plan.hidden_size)
     (folder / "recorded.onnx").unlink()
 

@@ -28,7 +28,7 @@ class Plan:
         example: inputs to record it with.
         outputs: names of its outputs, in order.
         free: of inputs and outputs, the sides that change from batch to batch, with their names.
-        num_heads: of its attention.
+        num_heads: of its attention; 0: of each layer its own, which no fusion knows.
         hidden_size: of its vectors.
     """
 
@@ -61,7 +61,7 @@ def head_plan(source: Source, attention: Callable | None = fusable_attention) ->
         example=make_batch(source, (8, 5)),
         outputs=task.outputs,
         free=free,
-        num_heads=encoder.num_heads,
+        num_heads=0 if encoder.config.is_pruned else encoder.num_heads,
         hidden_size=encoder.config.hidden_size,
     )
 

@@ -6,13 +6,12 @@ What cannot be exported is refused here, by name, before any work.
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..backends.choice import use_backend
-from ..inference.embedding_recipe import EmbeddingRecipe, read_recipe
+from ..inference.embedding_recipe import EmbeddingRecipe, Files, read_recipe
 from ..inference.loading import (
     BASE,
     SEQ2SEQ,
@@ -107,7 +106,7 @@ def read_source(folder: str | os.PathLike) -> Source:
         ValueError: there is no such model, it cannot be exported, or it has no tokenizer.
     """
     source = os.fspath(folder)
-    is_embedder = Path(source, "modules.json").is_file()
+    is_embedder = Files(source, offline=False).find("modules.json") is not None
     recipe = read_recipe(source) if is_embedder else EmbeddingRecipe()
     check_recipe(recipe, source)
     inside = os.path.join(source, recipe.folder) if recipe.folder else source

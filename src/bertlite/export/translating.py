@@ -105,7 +105,11 @@ def translation_plans(source: Source) -> tuple[Plan, Plan]:
     """The graphs `encoder` and `decoder`."""
     model = source.model
     count, encoder = len(model.get_decoder().layers), source.encoder
-    heads = {"num_heads": encoder.num_heads, "hidden_size": encoder.config.hidden_size}
+    sizes = encoder.config
+    heads = {
+        "num_heads": 0 if sizes.is_pruned else encoder.num_heads,
+        "hidden_size": sizes.hidden_size,
+    }
     batch = make_batch(source, (8, 5))
     target = batch.pop("decoder_input_ids")[:, :2]
     of_source, before, after = (names_of(count, each) for each in ("source", "before", "after"))

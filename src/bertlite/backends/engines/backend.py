@@ -22,6 +22,7 @@ from .onnx_graph import additive_mask, fusable_attention, fuse, write_onnx
 from .sessions import Arrays, OnnxSession, OpenVinoSession, Session
 
 OUTPUT = "last_hidden_state"
+TOLERANCE = 1e-4  # of the largest value, or of 1 where that is smaller
 
 
 class EncoderGraph(nn.Module):
@@ -62,6 +63,7 @@ class EngineBackend(FrozenEncoder, FlatBackend):
         self.weights: list[nn.Parameter] = []
         self.state: list[int] = []
         self.parts: tuple[list, ...] = ()
+        self.fault = ""  # of the graph of the encoder as it is now
 
     def __getstate__(self) -> dict:
         """Copies and pickles record for themselves."""
@@ -96,6 +98,7 @@ class EngineBackend(FrozenEncoder, FlatBackend):
             or against_batch(batch)
             or self.against_watching(self.encoder)
             or self.against_weights()
+            or self.against_graph()
         )
 
     def against_weights(self) -> list[str]:
@@ -105,14 +108,34 @@ class EngineBackend(FrozenEncoder, FlatBackend):
             return ["the encoder is not in fp32 on the CPU"]
         return []
 
-    def ready(self) -> Session:
-        """The session, of a graph recorded anew where something of the encoder has changed."""
+    def against_graph(self) -> list[str]:
+        """Reasons that show once the encoder is recorded, which is done where it has changed."""
         parts, state = parts_of(self.encoder), state_of(self.weights)
-        if self.session is None or self.state != state or self.parts != parts:
-            self.session = self.record()
+        if not self.weights or self.state != state or self.parts != parts:
+            self.session, self.fault = None, ""
+            try:
+                self.session = self.record()
+                self.fault = self.difference(self.session)
+            except (RuntimeError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
+                self.fault = f"it cannot be recorded: {' '.join(str(error).split())[:200]}"
             self.weights = list(self.encoder.parameters())
             self.state, self.parts = state_of(self.weights), parts_of(self.encoder)
-        return self.session
+        return [self.fault] if self.fault else []
+
+    def difference(self, session: Session) -> str:
+        """What is wrong with a graph's vectors, on rows of two lengths; "" where nothing is."""
+        config = self.encoder.config
+        ids = torch.arange(21).view(3, 7) * 31 % config.vocab_size
+        mask = torch.ones_like(ids)
+        mask[0, 2:], mask[2, :3] = 0, 0  # padded on the right, and on the left
+        batch = self.encoder.make_batch(ids, mask, None, None, None, None, None)
+        with torch.no_grad():
+            expected = self.encoder.encode_plainly(batch)[mask.bool()]
+        found = torch.from_numpy(session.run(self.arrays(batch))[0])[mask.bool()]
+        apart = float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
+        if apart <= TOLERANCE:
+            return ""
+        return f"its graph's vectors are {apart:.1e} from the model's"
 
     def record(self) -> Session:
         """Write the encoder's graph, and load it."""
@@ -139,7 +162,8 @@ class EngineBackend(FrozenEncoder, FlatBackend):
         arrays = self.arrays(batch)
         if not in_tables(encoder, arrays):  # the look-up says which id it is
             return encoder.encode_plainly(batch, **kwargs)
-        states = torch.from_numpy(self.ready().run(arrays)[0])
+        assert self.session is not None  # `against_graph` has seen to it
+        states = torch.from_numpy(self.session.run(arrays)[0])
         return states if positions is None else states[positions]
 
     def arrays(self, batch: TextBatch) -> Arrays:
@@ -187,9 +211,11 @@ class OnnxRuntimeBackend(EngineBackend):
 
     def load(self, path: Path) -> Session:
         config = self.encoder.config
-        fused = path.with_name("fused.onnx")
-        fuse(path, fused, self.encoder.num_heads, config.hidden_size)
-        return OnnxSession(fused, torch.get_num_threads(), self.spinning)
+        if not config.is_pruned:  # else layers have heads of their own, and fusions none of that
+            fused = path.with_name("fused.onnx")
+            fuse(path, fused, self.encoder.num_heads, config.hidden_size)
+            path = fused
+        return OnnxSession(path, torch.get_num_threads(), self.spinning)
 
 
 class OpenVinoBackend(EngineBackend):
@@ -231,7 +257,8 @@ def optimize_by_engine(model: nn.Module, dtype: str | None, name: str) -> nn.Mod
     encoders = check_engine(model, dtype)
     made = [ENGINES[name](encoder) for encoder in encoders]
     for each in made:
-        each.ready()  # refuses here where something is missing
+        if reasons := each.against_graph():  # or refuses, where a package is missing
+            raise ValueError(f"backend {name!r} cannot compute this model: {reasons[0]}")
     undo_optimize(model)
     for encoder, each in zip(encoders, made, strict=True):
         encoder.requires_grad_(False)

@@ -142,6 +142,7 @@ def optimize_by_measuring(model: nn.Module, dtype: str | None) -> nn.Module:
     ]
     for encoder in encoders:
         engines = [kind(encoder, spinning=False) for kind in installed]
+        engines = [each for each in engines if not each.against_graph()]
         chosen = MeasuredBackend(encoder, encoder.backend_choice, engines)
         chosen.trainable = encoder.backend_choice.trainable
         if engines and list(encoder.stack.layers):
