@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 # Modules whose errors are of the network or of the hub.
-NETWORK = ("huggingface_hub", "requests", "urllib3", "httpx", "httpcore")
+NETWORK = ("huggingface_hub", "requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2")
 # What libraries say that write files without Python's own errors, in the words of the system.
 DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system", "(os error ")
 MEMORY = ("OutOfMemoryError", "MemoryError")

@@ -43,6 +43,11 @@ COMMANDS = {
     ),
     "pretrain": ("bertlite.cli.pretrain", "pretrain a BERT on raw text of your own"),
     "serve": ("bertlite.cli.serve", "answer requests over HTTP, many at a time"),
+    "check": (
+        "bertlite.cli.check",
+        "does a saved folder load for everyone, and compute what it did",
+    ),
+    "push": ("bertlite.cli.push", "check a saved folder, and send it to the hub"),
     "convert": (
         "bertlite.cli.convert",
         "Google's TensorFlow checkpoints to bertlite folders, and back",

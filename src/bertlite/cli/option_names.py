@@ -30,6 +30,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "tokenizer": ("cli/tokenizer.py",),
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "serve": ("cli/serve.py",),
+    "check": ("cli/check.py",),
+    "push": ("cli/push.py",),
     "convert": ("cli/convert.py", "cli/tokenizer.py"),
     "export": ("cli/export.py",),
 }
