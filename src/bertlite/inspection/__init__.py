@@ -22,6 +22,9 @@ NAMES = {
     ".pruning": ["prune"],
     ".compression": ["Compression", "compress"],
     ".prune_options": ["PruneOptions"],
+    ".probes": ["Probes", "probe"],
+    ".lens": ["Lens", "logit_lens"],
+    ".neighbours": ["Neighbour", "Neighbourhood"],
 }
 MODULES = {name: module for module, names in NAMES.items() for name in names}
 
