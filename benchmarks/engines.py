@@ -25,7 +25,8 @@ from encoder_inputs import minilm_folder
 
 ENGINES = ("packed", "onnxruntime", "openvino", "auto")
 HELD = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-PAUSE = 0.02  # seconds after each turn, in which the last engine's threads go to sleep
+PAUSE = 0.02  # seconds before each turn, in which the last engine's threads go to sleep
+LONG = 0.2  # seconds from which a turn needs no pass before it
 
 
 def models(folder: str) -> dict:
@@ -56,19 +57,22 @@ def batch_of(rows: int, length: int, skewed: bool) -> dict:
 def race(competitors: dict, batch: dict, seconds: float) -> tuple[dict, float]:
     """The shortest time of each in milliseconds, and how far outputs are from transformers'."""
     real, expected, apart = batch["attention_mask"].bool(), None, 0.0
-    for model in competitors.values():  # which warms up too
-        states = model(**batch).last_hidden_state[real]
-        expected = states if expected is None else expected
-        apart = max(apart, float((states - expected).abs().max()))
     times = dict.fromkeys(competitors, float("inf"))
+    for name, model in competitors.items():  # the first time of a size, which long ones need not be
+        begin = time.perf_counter()
+        states = model(**batch).last_hidden_state
+        times[name] = time.perf_counter() - begin
+        expected = states[real] if expected is None else expected
+        apart = max(apart, float((states[real] - expected).abs().max()))
     end, rounds = time.perf_counter() + seconds, 0
-    while rounds < 3 or (time.perf_counter() < end and rounds < 200):
+    while rounds < 2 or (time.perf_counter() < end and rounds < 200):
         for name, model in competitors.items():
-            model(**batch) if rounds == 0 else None  # after the pause
+            time.sleep(PAUSE)
+            if times[name] < LONG:  # after the pause
+                model(**batch)
             begin = time.perf_counter()
             model(**batch)
             times[name] = min(times[name], time.perf_counter() - begin)
-            time.sleep(PAUSE)
         rounds += 1
     return {name: 1000 * each for name, each in times.items()}, apart
 
@@ -89,7 +93,20 @@ def measure(options: argparse.Namespace) -> list[dict]:
                     row = {"rows": count, "length": length, "skewed": skewed, "ms": times}
                     rows.append({**row, "apart": apart, "chosen": chosen.partition(")")[0]})
                     print(line(rows[-1]), flush=True)
+                    write(rows, options)
     return rows
+
+
+def write(rows: list[dict], options: argparse.Namespace) -> None:
+    """The table and the numbers so far, where a folder is named."""
+    if not options.output:
+        return
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"engines_{options.held_to or 'as_it_is'}"
+    held = f"held to {options.held_to}" if options.held_to else "as it is"
+    (folder / f"{name}.md").write_text(markdown(rows, held))
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def line(row: dict) -> str:
@@ -130,15 +147,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, *sys.argv], env={**os.environ, **HELD}, check=False)
         raise SystemExit(done.returncode)
     print_environment(options.threads)
-    rows = measure(options)
-    held = f"held to {options.held_to}" if options.held_to else "as it is"
-    text = markdown(rows, held)
-    if options.output:
-        folder = Path(options.output)
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"engines_{options.held_to or 'as_it_is'}"
-        (folder / f"{name}.md").write_text(text)
-        (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    measure(options)
 
 
 if __name__ == "__main__":

@@ -158,10 +158,16 @@ def test_measuring_is_bounded(monkeypatch):
     monkeypatch.setattr(
         MeasuredBackend,
         "times",
-        lambda self, backends, rows, length: sizes.append((rows, length)) or {"packed": 1.0},
+        lambda self, backends, rows, length, seconds: (
+            sizes.append((rows, length)) or {"packed": 0.001 if rows < 32 else 20.0}
+        ),
     )
     model = bertlite.optimize(model_of(), backend="auto")
     assert sizes == [(1, 16), (8, 16), (32, 16)]  # it reads 40 tokens
+    sizes.clear()
+    monkeypatch.setattr(measured, "LENGTHS", (16, 40))
+    model.backend_choice.measure()
+    assert sizes == [(1, 16), (1, 40), (8, 16), (8, 40), (32, 16)]  # where 20 s are used up
     model.backend_choice.table.clear()
     model.backend_choice.measure(seconds=-1)
     assert not model.backend_choice.table

@@ -22,7 +22,7 @@ from .backend import ENGINES, EngineBackend, check_engine
 
 ROWS, LENGTHS = (1, 8, 32), (16, 128, 512)
 SECONDS = 8.0  # that an encoder is measured for, at most
-ROUNDS = 5  # of each size, alternated; the shortest time counts
+TURNS = 20  # of each size, alternated; at least two, of which the first is not quick yet
 AHEAD = 0.95  # of our time that another engine may take to be chosen
 Size = tuple[int, int]
 
@@ -97,29 +97,31 @@ class MeasuredBackend(FrozenEncoder, Backend):
 
         What is larger is done by us, who are ahead there.
         """
-        backends, end, last = [self.ours, *self.engines], time.perf_counter() + seconds, 0.0
+        backends, end, spent = [self.ours, *self.engines], time.perf_counter() + seconds, 0.0
         sizes = sorted(itertools.product(ROWS, LENGTHS), key=math.prod)
         limit, earlier = self.encoder.config.max_position_embeddings, 1
         for rows, length in sizes:
-            growth = rows * length / earlier
-            if length > limit or time.perf_counter() + last * growth > end:
+            expected = spent * rows * length / earlier  # seconds of a turn of each
+            if length > limit or time.perf_counter() + expected > end:
                 continue
-            begin = time.perf_counter()
-            self.table[rows, length] = self.times(backends, rows, length)
-            last, earlier = time.perf_counter() - begin, rows * length
+            self.table[rows, length] = self.times(backends, rows, length, seconds / len(sizes))
+            spent, earlier = sum(self.table[rows, length].values()), rows * length
 
-    def times(self, backends: list[Any], rows: int, length: int) -> dict[str, float]:
-        """The shortest time of each, in seconds."""
+    def times(
+        self, backends: list[Any], rows: int, length: int, seconds: float
+    ) -> dict[str, float]:
+        """The shortest time of each, in seconds, of as many turns as fit into `seconds`."""
         ids = torch.arange(rows * length).view(rows, length) % self.encoder.config.vocab_size
         batch = self.encoder.make_batch(ids, None, None, None, None, None, None)
-        found = {each.name: math.inf for each in backends}
+        found, end = {each.name: math.inf for each in backends}, time.perf_counter() + seconds
         with torch.inference_mode():
-            for _ in range(ROUNDS + 1):  # the first of them is not quick yet
+            for turn in range(TURNS):
                 for each in backends:
                     begin = time.perf_counter()
                     each.encode(self.encoder, batch, None)
-                    spent = time.perf_counter() - begin
-                    found[each.name] = min(found[each.name], spent)
+                    found[each.name] = min(found[each.name], time.perf_counter() - begin)
+                if turn and time.perf_counter() > end:
+                    break
         return found
 
 
