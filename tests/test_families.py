@@ -46,15 +46,15 @@ def test_outputs_are_theirs(tmp_path, family, head, setting):
 
 
 @pytest.mark.processor
-@pytest.mark.parametrize(("family", "head"), EVERY_HEAD)
+@pytest.mark.parametrize(("family", "head"), [each for each in EVERY_HEAD if each[1] != "Model"])
 def test_losses_are_theirs(tmp_path, family, head):
     case = case_of(family, head)
-    if not case.labels:
-        pytest.skip("a model without a head has no loss")
     theirs, ours = pair(family, head, tmp_path)
     batch = batch_of(case, None if head == "ForQuestionAnswering" else "right")
     mask = torch.ones_like(batch["input_ids"])
     labels = case.make_labels({"attention_mask": mask, **batch})
+    if head == "ForPreTraining":  # their discriminator takes a label for every token
+        labels = {name: each.clamp(min=0) for name, each in labels.items()}
     expected = theirs(**batch, **labels).loss
     for model in (ours.eval(), ours.train()):  # the config has no dropout
         torch.testing.assert_close(model(**batch, **labels).loss, expected)

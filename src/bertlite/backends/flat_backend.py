@@ -18,6 +18,8 @@ from .base import Backend
 class FlatBackend(Backend):
     """Runs the layers of the core on `(1, N, E)`."""
 
+    adds_position_bias = False  # whether its attention can add one to the scores
+
     def against_flat(self, encoder: Any, batch: TextBatch, **kwargs: Any) -> list[str]:
         """Reasons not to lay a batch end to end that need no look at its values."""
         for name in ("output_attentions", "output_hidden_states"):
@@ -26,6 +28,8 @@ class FlatBackend(Backend):
                 return [f"{name} was asked for"]
         if encoder.config._attn_implementation == "flex_attention":
             return ["flex_attention takes padded batches"]
+        if encoder.has_position_bias and not self.adds_position_bias:
+            return ["attention has a position bias"]
         if batch.is_prepared:
             return ["the attention mask is prepared"]
         if kwargs.get("past_key_values") is not None:

@@ -176,7 +176,7 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
     def is_essential(key: str) -> bool:
         """Whether a model without this tensor would compute noise: one of a layer or of words."""
         parts = key.split(".")
-        words = ("word_embeddings", "embed_tokens", "shared")
+        words = ("word_embeddings", "embed_tokens", "shared", "relative_attention_bias")
         return "layer" in parts or "layers" in parts or any(word in parts for word in words)
 
     def is_of_bertlite(self) -> bool:

@@ -21,6 +21,7 @@ class FamilyConfig(LiteConfig):
     scale_embedding: ClassVar[bool] = False
     position_embedding_type: ClassVar[str] = "absolute"
     type_vocab_size: ClassVar[int] = 0
+    classifier_dropout: ClassVar[float | None] = None
     heads_per_layer: ClassVar[list[int] | None] = None
     intermediate_sizes: ClassVar[list[int] | None] = None
     by_layer: ClassVar[dict[str, tuple[str, str]]] = BertLiteConfig.by_layer
@@ -43,3 +44,14 @@ class FamilyConfig(LiteConfig):
                 f"{source}: model_type {found!r}; {cls.__name__} reads only {cls.model_type}"
             )
         return dict(config_dict)
+
+
+class NarrowConfig:
+    """Mixed into the configuration of a family whose embeddings have a width of their own."""
+
+    embedding_size: int
+
+    @property
+    def embedding_width(self) -> int:
+        """As of `LiteConfig`."""
+        return self.embedding_size

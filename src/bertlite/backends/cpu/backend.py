@@ -35,6 +35,7 @@ class CpuBackend(FlatBackend):
     """Training and inference on a CPU, in any precision; the weights stay as they are."""
 
     name = "cpu"
+    adds_position_bias = True
 
     def serves(self, device: torch.device) -> bool:
         return device.type == "cpu"
@@ -71,6 +72,8 @@ class CpuBackend(FlatBackend):
             return ["a graph is recorded that others will run"]
         if work != "encode" or wanted["positions"] is not None:
             return [f"it does not {work} in a graph"]
+        if encoder.has_position_bias:
+            return ["attention has a position bias, which it does not add in a graph"]
         batch = wanted.pop("batch")
         if batch.attention_mask is None and batch.segments is None:
             return ["no mask is given"]
@@ -161,7 +164,8 @@ class CpuBackend(FlatBackend):
         """What each layer's attention is told of the sequences."""
         if "flash" in encoder.config._attn_implementation:
             return flash_arguments(lengths, device)
-        return {"attention_interface": FlatAttention(equal_length_groups(lengths))}
+        bias = encoder.position_bias(max(lengths, default=0))
+        return {"attention_interface": FlatAttention(equal_length_groups(lengths), bias)}
 
 
 def has_hooks(model: nn.Module) -> bool:
