@@ -16,16 +16,14 @@ from bertlite.models.families import FAMILIES
 
 SIZES = {"num_hidden_layers": 4, "vocab_size": 8000}
 WIDE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
-OWN = {"electra": {**WIDE, "embedding_size": 768}, "albert": {**WIDE, "hidden_act": "gelu"}}
-ENCODERS = ("roberta", "distilbert", "mpnet", "electra", "albert")
+OWN = {"electra": {**WIDE, "embedding_size": 768}}
+ENCODERS = ("roberta", "distilbert", "mpnet", "electra")
 TOLERANCE = 1e-4  # of values of norm's size
 
 
 def vectors(model: torch.nn.Module, batches: list[dict]) -> torch.Tensor:
     """Every real vector, `(tokens, E)`."""
-    made = [
-        model(**batch).last_hidden_state[batch["attention_mask"].bool()] for batch in batches
-    ]
+    made = [model(**batch).last_hidden_state[batch["attention_mask"].bool()] for batch in batches]
     return torch.cat(made)
 
 
