@@ -32,11 +32,21 @@ SETTINGS: dict[str, list[dict]] = {
         {"embedding_size": 20, "summary_last_dropout": 0.0},
         {"embedding_size": 32, "hidden_act": "relu", "summary_last_dropout": 0.0},
     ],
+    "albert": [
+        {"embedding_size": 20, "classifier_dropout_prob": 0.0},
+        {
+            "embedding_size": 32,
+            "num_hidden_layers": 4,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+            "hidden_act": "gelu_new",
+        },
+    ],
     "mpnet": [{}, {"hidden_act": "relu"}],
 }
 # Families with code of their own, beyond a name.
-DISTINCT = ("roberta", "distilbert", "electra", "mpnet")
-POOLED = ("roberta", "xlm-roberta", "camembert", "mpnet")
+DISTINCT = ("roberta", "distilbert", "electra", "mpnet", "albert")
+POOLED = ("roberta", "xlm-roberta", "camembert", "mpnet", "albert")
 
 
 def fields_of(family: str, head: str, setting: int = 0) -> dict:

@@ -95,16 +95,23 @@ def test_one_training_step_is_theirs(tmp_path, family):
     assert_equal(*gradients)
 
 
+def contracts_of(family: str, heads: tuple[str, ...]) -> list:
+    """The contracts of some heads, in fp32, but those that its page says it does not keep."""
+    wanted = [case for case in cases(family) if case.model_class.__name__.endswith(heads)]
+    found = [each for each in contracts.matrix(wanted) if each.id.endswith("float32")]
+    return [each for each in found if not any(name in each.id for name in KEPT_NOT.get(family, ()))]
+
+
+# ALBERT's layers are one module in several turns, whose attention ends where theirs does not.
+KEPT_NOT = {"albert": ("hooks", "gradient_checkpointing")}
+# Of other heads they were run once: they share all of this but the last lines.
+HEADS = ("Model", "ForMaskedLM")
+
+
 @pytest.mark.slow
 @pytest.mark.processor
 @pytest.mark.parametrize(
-    ("case", "check"),
-    [
-        each
-        for family in DISTINCT
-        for each in contracts.matrix(cases(family))
-        if "float32" in each.id
-    ],
+    ("case", "check"), [each for family in DISTINCT for each in contracts_of(family, HEADS)]
 )
 def test_contract(case, check, device):
     check(case.on(device=device))

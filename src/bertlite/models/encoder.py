@@ -70,21 +70,20 @@ class BertEncoder(LayerStack, Tree):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__({"layers": "layer"})
-        heads = config.sizes_of("heads_per_layer")
-        inner_sizes = config.sizes_of("intermediate_sizes")
-        layers = [
-            EncoderLayer(
-                config,
-                self.layer_names,
-                self.attention_names,
-                num_heads=heads[index],
-                head_size=config.hidden_size // config.num_attention_heads,
-                intermediate_size=inner_sizes[index],
-                layer_idx=index,
-            )
-            for index in range(config.num_hidden_layers)
-        ]
+        layers = [self.make_layer(config, index) for index in range(config.num_hidden_layers)]
         self.grow({"layers": nn.ModuleList(layers)})
+
+    def make_layer(self, config: Any, index: int) -> EncoderLayer:
+        """The layer of this number."""
+        return EncoderLayer(
+            config,
+            self.layer_names,
+            self.attention_names,
+            num_heads=config.sizes_of("heads_per_layer")[index],
+            head_size=config.hidden_size // config.num_attention_heads,
+            intermediate_size=config.sizes_of("intermediate_sizes")[index],
+            layer_idx=index,
+        )
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs

@@ -90,6 +90,7 @@ WRITERS = {
 }
 MARIAN = WRITERS["marian"]
 FAMILIES: dict[str, Family] = {
+    "albert": Family("albert", "Albert"),
     "bert": BERT,
     "bertlite": BERT,
     "camembert": Family("camembert", "Camembert"),

@@ -35,6 +35,10 @@ class FamilyConfig(LiteConfig):
             expected = f"False: a {self.model_type} has its norms where they are"
             self._refuse("norm_first", True, expected)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As the library's; no code travels with a family."""
+        return {name: each for name, each in super().to_dict().items() if name != "auto_map"}
+
     @classmethod
     def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
         """As of `LiteConfig`; a folder has to say that it is of this family."""

@@ -144,9 +144,17 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         setattr(self, self.encoder_name, self.encoder_class(config))
         self.final_norm = make_final_norm(config)
         has_pooler = add_pooling_layer and self.pooler_class is not None
-        self.pooler = self.pooler_class(config) if has_pooler else None  # type: ignore[misc]
+        self.pooler = self.make_pooler(config) if has_pooler else None
         self.reads_first_position = has_pooler
         self.post_init()
+
+    def make_pooler(self, config: BertLiteConfig) -> nn.Module:
+        """A module that `pool` runs."""
+        return self.pooler_class(config)  # type: ignore[misc]
+
+    def pool(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The summary of each row, `(B, T, E)` to `(B, E)`."""
+        return self.pooler(vectors)  # type: ignore[misc]
 
     def add_projection(self, config: BertLiteConfig) -> None:
         """What brings narrower embeddings to the hidden size; BERT's are as wide."""
@@ -222,11 +230,11 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
             kwargs["past_key_values"] = past_key_values
         if positions is None or self.pooler is None:
             vectors = self.encode(batch, positions, zero_padding, num_positions, **kwargs)
-            pooled = None if self.pooler is None else self.pooler(vectors)
+            pooled = None if self.pooler is None else self.pool(vectors)
         else:
             vectors, first = self.encode_with_first(batch, positions, num_positions, **kwargs)
             # The pooler reads position 0 of each row: rows of one vector are enough for it.
-            pooled = self.pooler(first[:, None])
+            pooled = self.pool(first[:, None])
         return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=pooled)
 
 

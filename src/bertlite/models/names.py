@@ -84,6 +84,23 @@ MPNET_LAYER: Names = {
     "feed_forward_dropout": "output.dropout",
 }
 
+ALBERT_ATTENTION: Names = {
+    "dropout": "attention_dropout",
+    "query": "query",
+    "key": "key",
+    "value": "value",
+}
+ALBERT_LAYER: Names = {
+    "feed_forward_norm": "full_layer_layer_norm",
+    "self_attention": "attention",
+    "attention_dropout": "attention.output_dropout",
+    "attention_projection": "attention.dense",
+    "attention_norm": "attention.LayerNorm",
+    "inner": "ffn",
+    "outer": "ffn_output",
+    "activation": "activation",
+}
+
 
 def weights_of_layer(layer: Names, attention: Names) -> Names:
     """Where the modules with weights of a layer's self-attention and feed-forward stand.

@@ -139,13 +139,14 @@ class CpuBackend(FlatBackend):
         # (1, N, E): the batch that is without padding is end to end as it stands.
         hidden_states = encoder.embed_batch(flat).flatten(0, 1)[None]
         kwargs |= self.attention_arguments(encoder, lengths, hidden_states.device)
+        bias = encoder.position_bias(max(lengths, default=0))
         if positions is not None:
             places = positions.flatten().nonzero().squeeze(-1)
             places = places if layout is None else layout.places(positions)
             with activations_in_place():
-                return self.run_to(encoder, hidden_states, places, **kwargs)
+                return self.run_to(encoder, hidden_states, places, bias, **kwargs)
         with activations_in_place():
-            hidden_states = encoder.run_layers(hidden_states, None, **kwargs)
+            hidden_states = encoder.run_layers(hidden_states, bias, **kwargs)
         hidden_states = encoder.finish(hidden_states)
         if layout is not None:
             return layout.put_back(hidden_states)
@@ -164,8 +165,7 @@ class CpuBackend(FlatBackend):
         """What each layer's attention is told of the sequences."""
         if "flash" in encoder.config._attn_implementation:
             return flash_arguments(lengths, device)
-        bias = encoder.position_bias(max(lengths, default=0))
-        return {"attention_interface": FlatAttention(equal_length_groups(lengths), bias)}
+        return {"attention_interface": FlatAttention(equal_length_groups(lengths))}
 
 
 def has_hooks(model: nn.Module) -> bool:

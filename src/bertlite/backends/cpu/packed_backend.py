@@ -95,7 +95,9 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             layers = self.encoder.stack.layers
             self.weights = list(layers.parameters())
             with torch.inference_mode(False), torch.no_grad():
-                self.layers = [PackedLayer(layer, self.dtype) for layer in layers]
+                # Each once, though its turn may come several times.
+                packed = {layer: PackedLayer(layer, self.dtype) for layer in layers}
+                self.layers = [packed[layer] for layer in layers]
             self.state, self.packed = state_of(self.weights), parts_of(layers)
         return self.layers
 
