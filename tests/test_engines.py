@@ -1,6 +1,7 @@
 """ONNX Runtime and OpenVINO behind the seam: the contracts, changed weights, and which is taken."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import backend_contracts
 import pytest
@@ -112,6 +113,25 @@ def test_why_it_is_not_taken():
     assert "not onnxruntime: a hook watches EncoderLayer" in model.backend_report()[0]
     with pytest.raises(ValueError, match="must be in evaluation mode while it is optimised"):
         model.train()(**batch)
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino"])
+def test_threads_do_not_meet(name, monkeypatch):
+    """Each has its own rows' vectors, whichever backend the others took."""
+    pytest.importorskip("openvino", reason="it is a backend")
+    monkeypatch.setattr(MeasuredBackend, "measure", lambda self: None)
+    model = bertlite.optimize(model_of(), backend=name)
+    if name == "auto":
+        times = {"packed": 2.0, "onnxruntime": 1.0, "openvino": 1.0}
+        model.backend_choice.table = {(1, 16): times, (8, 16): {**times, "packed": 0.5}}
+    batches = [batch_of((6,)), batch_of((6, 2) * 4)] * 8
+    expected = [states_of(model, batch) for batch in batches]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda batch: states_of(model, batch), batches * 4))
+    for one, other in zip(found, expected * 4, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    copied = copy.deepcopy(model)
+    torch.testing.assert_close(states_of(copied, batches[0]), expected[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

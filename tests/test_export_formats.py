@@ -137,11 +137,25 @@ def test_int8_is_measured_by_the_figure(tmp_path, monkeypatch, capsys):
     figures = json.loads(capsys.readouterr().out)["figures"]
     assert figures["model"] == bertlite.evaluate(folder, test=rows)["accuracy"]
     assert figures["examples"] == 8
-    worse = iter([{"accuracy": 0.9, "examples": 8}, {"accuracy": 0.896, "examples": 8}])
-    monkeypatch.setattr(measuring, "evaluate", lambda *args, **kwargs: next(worse))
+    worse = iter([{"accuracy": 0.9}, {"accuracy": 0.896}])
+    monkeypatch.setattr(measuring, "figures_of", lambda *args: next(worse))
     assert main([*words, str(tmp_path / "refused"), "--data", rows]) == 2
     assert "must be within 0.3 points of the model's 0.9000" in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()
+
+
+def test_rows_are_read_as_evaluate_reads_them(tmp_path):
+    """By the columns that the model's training named."""
+    folder = folder_of("SequenceClassification", tmp_path / "model")
+    record = {"task": "sequence-classification", "columns": {"text": "review", "label": "mark"}}
+    (folder / "run_arguments.json").write_text(json.dumps(record))
+    written = [{"review": text, "mark": "good", "label": "x"} for text in TEXTS]
+    file = write_rows(tmp_path / "rows.jsonl", written)
+    source = read_source(folder)
+    rows, kind = measuring.labelled_rows(source, measuring.task_of(source), file)
+    assert [row["text"] for row in rows] == TEXTS
+    assert {row["label"] for row in rows} == {1}
+    assert kind == "single_label_classification"
 
 
 @pytest.mark.slow
@@ -162,19 +176,12 @@ def test_int8_elsewhere(head, format, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.processor
-def test_int8_of_a_translator(tmp_path):
+def test_int8_of_a_translator(tmp_path, monkeypatch):
     folder = folder_of("Seq2Seq", tmp_path / "model")
     rows = write_rows(tmp_path / "rows.jsonl", ROWS["translation"])
     report = export_folder(folder, tmp_path / "out", int8=True)
     assert report["cosine"]["logits"] > 0.8
-    calls = []
-    real = measuring.evaluate
-
-    def watched(*args, **kwargs):
-        calls.append(real(*args, **kwargs))
-        return {**calls[-1], "chrf": 1.0}  # random weights have no figure worth keeping
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(measuring, "evaluate", watched)
-        export_folder(folder, tmp_path / "measured", int8=True, data=rows)
-    assert [call["examples"] for call in calls] == [6, 6]
+    monkeypatch.setattr(measuring, "POINTS", 100)  # random weights have no figure worth keeping
+    figures = export_folder(folder, tmp_path / "measured", int8=True, data=rows)["figures"]
+    assert figures["model"] == bertlite.evaluate(folder, test=rows)["chrf"]
+    assert figures["examples"] == 6

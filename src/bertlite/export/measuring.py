@@ -3,17 +3,24 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from transformers.utils import ModelOutput
 
 from ..inference.loading import SEQ2SEQ
-from ..tasks.base import Task
+from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS as KNOWN
-from ..training.evaluation import evaluate, infer_task
+from ..training.evaluation import (
+    infer_task,
+    model_labels,
+    remembered_columns,
+    with_remembered,
+)
+from ..training.options import DataOptions
 from .checking import Compute
 from .sources import Source
 
@@ -37,71 +44,86 @@ def measure_int8(
     Raises:
         ValueError: the task has no figure, or it fell by more than `POINTS`.
     """
-    if source.head == SEQ2SEQ:
-        task: Task | None = KNOWN[infer_task(source.folder)]
+    task = task_of(source)
+    rows, kind = labelled_rows(source, task, data)
+    name, model = task.best_metric(kind), source.model
+    before = figures_of(source, task, rows)
+    if compute is None:
+        after = task.score(rows, written_by(folder, rows), model)
     else:
-        task = next((each for each in KNOWN.values() if each.head == source.head), None)
-    if task is None:
-        raise ValueError(
-            f"data must come with a head that bertlite evaluates, got a ...{source.head}"
-        )
-    given: dict[str, Any] = {"test": data, "tokenizer": source.tokenizer, "task": task.name}
-    before = evaluate(source.model, **given)
-    if source.head == SEQ2SEQ:
-        written = mock.patch.object(type(task), "predict", written_by(folder))
-    else:
-        written = mock.patch.object(source.model, "forward", forward_of(source, compute))
-    with written:
-        after = evaluate(source.model, **given)
-    name = task.best_metric(getattr(source.model.config, "problem_type", None))
-    scale = 1.0 if abs(before[name]) > 1 else 100.0  # points of 100
-    lost = (before[name] - after[name]) * scale
-    figures = {"name": name, "model": before[name], "int8": after[name]}
-    figures["examples"] = before["examples"]
-    if lost > POINTS:
+        with computed_by(source, compute):
+            after = figures_of(source, task, rows)
+    figures = {"name": name, "model": before[name], "int8": after[name], "examples": len(rows)}
+    lost = before[name] - after[name]
+    if lost * (100 if abs(before[name]) <= 1 else 1) > POINTS:  # points of 100
         raise ValueError(
             f"export: {name} in int8 must be within {POINTS} points of the model's "
-            f"{before[name]:.4f}, got {after[name]:.4f} on {before['examples']} rows; nothing was "
-            "written"
+            f"{before[name]:.4f}, got {after[name]:.4f} on {len(rows)} rows; nothing was written"
         )
     return {"figures": figures}
 
 
-def written_by(folder: Path) -> Any:
-    """A task's `predict`, by `run.py` of a folder, in a process of its own."""
-
-    def predict(task: Any, rows: Any, *args: Any, **kwargs: Any) -> list[dict[str, str]]:
-        texts = [" ".join(row["source"].split("\n")) for row in rows]
-        done = subprocess.run(
-            [sys.executable, str(folder / "run.py")],
-            input="\n".join(texts),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
+def task_of(source: Source) -> Task:
+    """The task whose figure counts; a ValueError where the head has none."""
+    if source.head == SEQ2SEQ:
+        return KNOWN[infer_task(source.folder)]
+    task = next((each for each in KNOWN.values() if each.head == source.head), None)
+    if task is None:
+        raise ValueError(
+            f"data must come with a head that bertlite evaluates, got a ...{source.head}"
         )
-        found = [{"text": json.loads(line)} for line in done.stdout.splitlines()]
-        if done.returncode or len(found) != len(texts):
-            said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-            raise ValueError(f"export: run.py must write {len(texts)} texts, it said {said[0]}")
-        return found
-
-    return predict
+    return task
 
 
-def forward_of(source: Source, compute: Any) -> Any:
-    """The model's forward, computed by the graph."""
+def labelled_rows(source: Source, task: Task, data: Any) -> tuple[list[Row], str | None]:
+    """The rows, read as `bertlite.evaluate` reads them, and the kind of their labels."""
+    options = with_remembered(DataOptions(test=data), source.folder, data, task)
+    read = options.prepare(
+        task.name,
+        test=data,
+        dataset=None,
+        remembered_columns=remembered_columns(source.folder),
+        **model_labels(task, source.model, options),
+    )
+    return list(read.test), read.problem_type
+
+
+def figures_of(source: Source, task: Task, rows: list[Row]) -> dict[str, float]:
+    """The figures of a model as it computes now."""
+    return task.measure(rows, source.model, source.tokenizer, TaskOptions(), show_progress=False)
+
+
+def written_by(folder: Path, rows: list[Row]) -> list[Row]:
+    """What `run.py` of a folder writes for rows, in a process of its own."""
+    texts = [" ".join(row["source"].split("\n")) for row in rows]
+    done = subprocess.run(
+        [sys.executable, str(folder / "run.py")],
+        input="\n".join(texts),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    found = [{"text": json.loads(line)} for line in done.stdout.splitlines()]
+    if done.returncode or len(found) != len(texts):
+        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise ValueError(f"export: run.py must write {len(texts)} texts, it said {said[0]}")
+    return found
+
+
+@contextmanager
+def computed_by(source: Source, compute: Compute) -> Iterator[None]:
+    """The model's forward is the graph's, for as long as the block lasts."""
 
     def forward(**batch: torch.Tensor) -> ModelOutput:
         given = {name: batch[name].numpy() for name in source.inputs if name in batch}
         if "token_type_ids" in source.inputs and "token_type_ids" not in given:
             given["token_type_ids"] = torch.zeros_like(batch["input_ids"]).numpy()
-        found = compute(given)
-        return ModelOutput(
-            {
-                name: torch.tensor(each)
-                for name, each in zip(source.task.outputs, found, strict=True)
-            }
-        )
+        found = zip(source.task.outputs, compute(given), strict=True)
+        return ModelOutput({name: torch.tensor(each) for name, each in found})
 
-    return forward
+    source.model.forward = forward
+    try:
+        yield
+    finally:
+        del source.model.forward

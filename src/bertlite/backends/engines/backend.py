@@ -7,6 +7,7 @@ Shapes: `B` batch, `T` length, `M` vectors that are read, `E` hidden size.
 """
 
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .onnx_graph import additive_mask, fusable_attention, fuse, write_onnx
 from .sessions import Arrays, OnnxSession, OpenVinoSession, Session
 
 OUTPUT = "last_hidden_state"
+RECORDING = threading.RLock()  # one at a time in a process: torch's exporter has global state
 TOLERANCE = 1e-4  # of the largest value, or of 1 where that is smaller
 
 
@@ -110,17 +112,31 @@ class EngineBackend(FrozenEncoder, FlatBackend):
 
     def against_graph(self) -> list[str]:
         """Reasons that show once the encoder is recorded, which is done where it has changed."""
-        parts, state = parts_of(self.encoder), state_of(self.weights)
-        if not self.weights or self.state != state or self.parts != parts:
-            self.session, self.fault = None, ""
-            try:
-                self.session = self.record()
-                self.fault = self.difference(self.session)
-            except (RuntimeError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
-                self.fault = f"it cannot be recorded: {' '.join(str(error).split())[:200]}"
-            self.weights = list(self.encoder.parameters())
-            self.state, self.parts = state_of(self.weights), parts_of(self.encoder)
+        if not self.is_fresh():
+            with RECORDING:
+                if not self.is_fresh():
+                    self.renew()
         return [self.fault] if self.fault else []
+
+    def is_fresh(self) -> bool:
+        """Whether what was recorded is what stands in the encoder now."""
+        return (
+            bool(self.weights)
+            and self.state == state_of(self.weights)
+            and self.parts == parts_of(self.encoder)
+        )
+
+    def renew(self) -> None:
+        """Record the encoder as it is, and hold the graph to it."""
+        session, fault = None, ""
+        try:
+            session = self.record()
+            fault = self.difference(session)
+        except (RuntimeError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
+            fault = f"it cannot be recorded: {' '.join(str(error).split())[:200]}"
+        self.session, self.fault = session, fault
+        self.weights = list(self.encoder.parameters())
+        self.state, self.parts = state_of(self.weights), parts_of(self.encoder)
 
     def difference(self, session: Session) -> str:
         """What is wrong with a graph's vectors, on rows of two lengths; "" where nothing is."""

@@ -8,6 +8,7 @@ machine, for rows of equal length. A batch with padding costs us less in proport
 import importlib.util
 import itertools
 import math
+import threading
 import time
 from typing import Any
 
@@ -40,7 +41,22 @@ class MeasuredBackend(FrozenEncoder, Backend):
         self.freeze(encoder)
         self.ours, self.engines = ours, engines
         self.table: dict[Size, dict[str, float]] = {}  # seconds by rows and length, and by name
-        self.taken: Any = ours
+        self.chosen = threading.local()  # by the thread that asked, until it computes
+
+    def __getstate__(self) -> dict:
+        return {name: each for name, each in vars(self).items() if name != "chosen"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, chosen=threading.local())
+
+    @property
+    def taken(self) -> Any:
+        """The backend that was chosen last in this thread."""
+        return getattr(self.chosen, "backend", self.ours)
+
+    @taken.setter
+    def taken(self, backend: Any) -> None:
+        self.chosen.backend = backend
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """Graphs in memory, run on arrays: one interface to ONNX Runtime and to OpenVINO."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,13 @@ class OpenVinoSession(Session):
         self.inputs = [each.get_any_name() for each in compiled.inputs]
         self.outputs = [each.get_any_name() for each in compiled.outputs]
         self.request = compiled.create_infer_request()
+        self.lock = threading.Lock()  # a request is for one thread at a time
 
     def run(self, given: Arrays) -> list[np.ndarray]:
         inputs = {name: given[name] for name in self.inputs}
-        self.request.infer(inputs, share_inputs=True)
-        return [np.array(self.request.get_output_tensor(i).data) for i in range(len(self.outputs))]
+        with self.lock:
+            self.request.infer(inputs, share_inputs=True)
+            found = [
+                self.request.get_output_tensor(place).data for place in range(len(self.outputs))
+            ]
+            return [np.array(each) for each in found]

@@ -106,7 +106,11 @@ def softmax(logits):
 
 
 def main(function):
-    """What `python run.py` does: a line of JSON for each text given, or line of the input."""
+    """What `python run.py` does: a line of JSON for each text given, or line of the input.
+
+    Of a blank one the line is null.
+    """
     texts = sys.argv[1:] or [line.rstrip("\n") for line in sys.stdin]
-    for result in function([text for text in texts if text.strip()]):
-        print(json.dumps(result, ensure_ascii=False))
+    results = iter(function([text for text in texts if text.strip()]))
+    for text in texts:
+        print(json.dumps(next(results) if text.strip() else None, ensure_ascii=False))
