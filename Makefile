@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 DATA ?= data
 
-.PHONY: help setup test fast avx2 lint format bench notebooks fuzz docs constraints
+.PHONY: help setup test fast avx2 lint format bench travel notebooks fuzz docs constraints
 
 help:  ## list the habits
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ bench:  ## speed against transformers on the same weights and inputs, as ratios
 	$(PYTHON) -m benchmarks encoder
 	$(PYTHON) -m benchmarks masked-lm
 	$(PYTHON) -m benchmarks generation
+
+travel:  ## saved folders of every version × releases of transformers × with and without bertlite
+	$(PYTHON) tests/scripts/travel_matrix.py
 
 notebooks:  ## run every notebook from a clean kernel
 	$(PYTHON) -m pytest -m slow tests/test_notebooks.py

@@ -1,7 +1,5 @@
 """Model cards: what they say of rows, choices, seeds and machines, for runs and for the demo."""
 
-from types import SimpleNamespace
-
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -87,11 +85,9 @@ def test_figures_of_all_kinds():
     }
     assert numbers(figures["test"]) == {"bleu": 12.5}
     assert figure_table(figures, ["test"]).splitlines()[2:] == ["| bleu | 12.5000 |"]
-    state = SimpleNamespace(log_history=[], best_model_checkpoint=None)
-    trainer = SimpleNamespace(args=SimpleNamespace(load_best_model_at_end=False), state=state)
-    parts = figure_parts(figures, {"arguments": {"seed": 3}}, trainer)
+    parts = figure_parts(figures, {"arguments": {"seed": 3}, "run": {"choice": None}})
     assert "- bleu_signature: `nrefs:1|tok:zh`" in parts
-    assert "No checkpoint" in choice_line(figures, trainer)
+    assert "No checkpoint" in choice_line(figures, None)
     assert as_table(["", "a"], [["x", None], ["y", 2]]).endswith("| x | - |\n| y | 2 |")
 
 

@@ -47,6 +47,7 @@ COMMANDS = {
         "bertlite.cli.check",
         "does a saved folder load for everyone, and compute what it did",
     ),
+    "card": ("bertlite.cli.card", "write a model's card from what its run recorded, or check it"),
     "push": ("bertlite.cli.push", "check a saved folder, and send it to the hub"),
     "convert": (
         "bertlite.cli.convert",

@@ -31,6 +31,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
     "serve": ("cli/serve.py",),
     "check": ("cli/check.py",),
+    "card": ("cli/card.py",),
     "push": ("cli/push.py",),
     "convert": ("cli/convert.py", "cli/tokenizer.py"),
     "export": ("cli/export.py",),

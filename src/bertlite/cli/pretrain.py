@@ -206,7 +206,9 @@ def write_results(
     arguments: argparse.Namespace, trainer, figures: dict[str, Any], output: Path
 ) -> None:
     """Figures, log, card and curves; without matplotlib a line says that there are no curves."""
+    from ..hub.card import hardware, versions
     from ..hub.pretraining_card import write_pretraining_card
+    from ..hub.probe import keep_probe
     from ..pretraining.curves import draw_curves
     from .pretrain_folder import write_json
 
@@ -216,8 +218,14 @@ def write_results(
         **figures,
         "steps": trainer.state.global_step,
         "tokens_seen": trainer.state.num_input_tokens_seen,
+        "run": {
+            "hardware": hardware(trainer.args.device, trainer.args.world_size),
+            "versions": versions(),
+        },
     }
     run = vars(arguments)
+    if (output / "config.json").is_file():
+        keep_probe(output, trainer.accelerator.unwrap_model(trainer.model))
     write_pretraining_card(output, trainer.model.config, trainer.processing_class, figures, run)
     write_json(output / "metrics.json", figures)
     try:

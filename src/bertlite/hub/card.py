@@ -15,7 +15,41 @@ from huggingface_hub import ModelCardData
 
 from ..version import VERSION
 
+NOT_RECORDED = "not recorded: an earlier version made the run"
+BLANK = "to be added by whoever publishes it"
 PACKAGES = ("transformers", "torch", "tokenizers", "datasets", "scikit-learn")
+
+
+@dataclass
+class Published:
+    """What whoever publishes a model adds to what its run recorded.
+
+    Attributes:
+        license: of the model, as the hub names it, such as "apache-2.0".
+        language: codes of the languages of the data, such as "en".
+        data_license: of the data, in words.
+        base_license: of the weights it started from, in words.
+    """
+
+    license: str | None = None
+    language: Sequence[str] = ()
+    data_license: str | None = None
+    base_license: str | None = None
+
+    def metadata(self) -> dict[str, Any]:
+        """The fields of the front matter."""
+        return {"license": self.license, "language": list(self.language) or None}
+
+    def licences(self, start: str | None) -> str:
+        """The section on licences; what nobody has given stands there as a blank.
+
+        Args:
+            start: the name of the weights it started from; None: there were none.
+        """
+        lines = [f"This model: {self.license or BLANK}.", f"Data: {self.data_license or BLANK}."]
+        if start is not None:
+            lines.append(f"Weights it started from (`{start}`): {self.base_license or BLANK}.")
+        return as_list([*lines, "Code (bertlite): Apache-2.0."])
 
 
 @dataclass

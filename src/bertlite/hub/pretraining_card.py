@@ -8,61 +8,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from .card import versions
+from .card import NOT_RECORDED, Card, Published, as_list, as_table, write_card
 
-CARD = """---
-{metadata}
----
+USE = """import bertlite
 
-# {name}: {what}
-
-A `BertLiteForPreTraining` with {layers} layers of width {width} and a vocabulary of {vocabulary:,},
-written here by `bertlite pretrain`.
-
-## Use
-
-```python
-import bertlite
-
-model = bertlite.BertLiteForMaskedLM.from_pretrained("FOLDER OR HUB NAME")
-```
-
-Words that are masked are what it predicts. It is a start for fine-tuning
-(`bertlite finetune TASK --model "FOLDER OR HUB NAME"`), not a model of any task.
-
-## Figures
-
-On text that was held out of training, {held_out}, masked once and for all:
-
-| | |
-| --- | --- |
-{figures}
-
-One run with one seed ({seed}). Unrounded they stand in `metrics.json`.
-
-## Data
-
-{data}
-- Of the text, one pass shows {shown}; the run made {passes:.2f} passes.
-
-## Recipe
-
-- Start: {start}.
-- Tokenizer: {tokenizer}.
-- {steps:,} updates, {tokens:,} tokens seen.
-- Rows of {lengths} tokens; beside masked words: {task}.
-- Masked: {masked:.0%} of the tokens, {unit}.
-- AdamW, peak learning rate {learning_rate:g}, linear warm-up and decay.
-- {versions}.
-
-All options stand in `pretraining.json`.
-
-## Limits
-
-Measured by the words it fills in, on held-out text of the same kind only. What a model has read it
-may repeat, and it takes over what its text thinks of people. Licences of text and starting weights
-are to be added by whoever publishes this model.
-"""
+model = bertlite.BertLiteForMaskedLM.from_pretrained("FOLDER OR HUB NAME")"""
+USE_NOTE = """Words that are masked are what it predicts. It is a start for fine-tuning (`bertlite
+finetune TASK --model FOLDER`), not a model of any task."""
+LIMITS = """Measured by the words it fills in, on held-out text of the same kind only. What a model
+has read it may repeat, and it takes over what its text thinks of people."""
 TASKS = {
     "next_sentence": "which segment follows (BERT)",
     "sentence_order": "which of two segments comes first (ALBERT)",
@@ -77,7 +31,12 @@ FIGURES = {
 
 
 def write_pretraining_card(
-    folder: Path, config: Any, tokenizer: Any, figures: dict[str, Any], run: dict[str, Any]
+    folder: Path,
+    config: Any,
+    tokenizer: Any,
+    figures: dict[str, Any],
+    run: dict[str, Any],
+    published: Published | None = None,
 ) -> Path:
     """Write `README.md` beside a pretrained model.
 
@@ -87,45 +46,71 @@ def write_pretraining_card(
         tokenizer: saved beside it.
         figures: as in `metrics.json`; `text` is what `survey_text` found.
         run: the options of the run, by their names in `pretraining.json`.
+        published: licences and languages.
 
     Returns:
         The card's path.
     """
-    text = figures["text"]
-    start = "random weights" if run["model"] is None else f"`{Path(run['model']).name}`"
-    apart = run["held_out_inputs"]
-    sources = {"train": run["inputs"], **({"held out": apart} if apart else {})}
-    card = CARD.format(
-        metadata=front_matter(folder, config, figures, run).to_yaml().strip(),
-        name=folder.resolve().name,
-        what="a BERT" if run["model"] is None else f"{start}, trained further on other text",
-        layers=config.num_hidden_layers,
-        width=config.hidden_size,
-        vocabulary=config.vocab_size,
-        held_out="other files" if apart else f"{run['held_out_share']:.1%} of the documents",
-        figures="\n".join(
-            f"| {title} | {figures[name]:.4f} |"
-            for name, title in FIGURES.items()
-            if name in figures
-        ),
-        seed=run["seed"],
-        data="\n".join(f"- {split}: {named(inputs)}" for split, inputs in sources.items()),
-        shown=", ".join(f"{share:.1%} in rows of {n}" for n, share in text["shown"].items()),
-        passes=text["passes"],
-        start=start,
-        tokenizer=described(tokenizer),
-        steps=figures["steps"],
-        tokens=figures["tokens_seen"],
-        lengths=" and then ".join(map(str, run["max_lengths"])),
-        task=TASKS[run["task"]],
-        masked=run["mask_probability"],
-        unit="whole words" if run["whole_words"] else "pieces of words",
-        learning_rate=run["learning_rate"],
-        versions=versions(),
+    published = published or Published()
+    start = None if run["model"] is None else Path(run["model"]).name
+    what = "a BERT" if start is None else f"`{start}`, trained further on other text"
+    card = Card(
+        metadata=front_matter(folder, figures, run, published),
+        title=f"{folder.resolve().name}: {what}",
+        lead=f"A `BertLiteForPreTraining` with {config.num_hidden_layers} layers of width "
+        f"{config.hidden_size} and a vocabulary of {config.vocab_size:,}, written here by "
+        f"`bertlite pretrain`. {USE_NOTE}",
+        use=USE,
+        figures=figures_of(figures, run),
+        data=as_list(data_lines(figures, run)),
+        recipe=recipe_lines(tokenizer, figures, run, start),
+        limits=LIMITS,
+        licences=published.licences(start),
     )
-    path = folder / "README.md"
-    path.write_text(card, encoding="utf-8")
-    return path
+    return write_card(folder, card)
+
+
+def figures_of(figures: dict[str, Any], run: dict[str, Any]) -> str:
+    """The table of what was measured, and on what."""
+    share = f"{run['held_out_share']:.1%} of the documents"
+    held_out = "other files" if run["held_out_inputs"] else share
+    rows = [[title, float(figures[name])] for name, title in FIGURES.items() if name in figures]
+    return (
+        f"On text that was held out of training, {held_out}, masked once and for all:\n\n"
+        f"{as_table(['', ''], rows)}\n\nOne run with one seed ({run['seed']}). Unrounded they "
+        "stand in `metrics.json`."
+    )
+
+
+def data_lines(figures: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    """What was read, and how much of it was shown."""
+    apart, text = run["held_out_inputs"], figures["text"]
+    sources = {"train": run["inputs"], **({"held out": apart} if apart else {})}
+    shown = ", ".join(f"{share:.1%} in rows of {length}" for length, share in text["shown"].items())
+    return [
+        *(f"{split}: {named(inputs)}" for split, inputs in sources.items()),
+        f"Of the text, one pass shows {shown}; the run made {text['passes']:.2f} passes.",
+    ]
+
+
+def recipe_lines(
+    tokenizer: Any, figures: dict[str, Any], run: dict[str, Any], start: str | None
+) -> list[str]:
+    """How it was trained: one item each."""
+    facts = figures.get("run") or {}
+    lengths = " and then ".join(map(str, run["max_lengths"]))
+    unit = "whole words" if run["whole_words"] else "pieces of words"
+    return [
+        f"Start: {'random weights' if start is None else f'`{start}`'}.",
+        f"Tokenizer: {described(tokenizer)}.",
+        f"{figures['steps']:,} updates, {figures['tokens_seen']:,} tokens seen.",
+        f"Rows of {lengths} tokens; beside masked words: {TASKS[run['task']]}.",
+        f"Masked: {run['mask_probability']:.0%} of the tokens, {unit}.",
+        f"AdamW, peak learning rate {run['learning_rate']:g}, linear warm-up and decay.",
+        f"Trained on {facts.get('hardware', NOT_RECORDED)}.",
+        f"{facts.get('versions', f'Versions: {NOT_RECORDED}')}.",
+        "All options stand in `pretraining.json`.",
+    ]
 
 
 def named(inputs: list[str]) -> str:
@@ -148,7 +133,7 @@ def described(tokenizer: Any) -> str:
 
 
 def front_matter(
-    folder: Path, config: Any, figures: dict[str, Any], run: dict[str, Any]
+    folder: Path, figures: dict[str, Any], run: dict[str, Any], published: Published
 ) -> ModelCardData:
     """The card's YAML, with the figures as the hub's `model-index`, unrounded."""
     results = [
@@ -167,8 +152,9 @@ def front_matter(
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="fill-mask",
-        tags=sorted({"bertlite", config.model_type}),
+        tags=["bert", "bertlite"],
         base_model=None if model is None or Path(model).exists() else model,
         model_name=folder.resolve().name,
         eval_results=results,
+        **published.metadata(),
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..models.checkpoint import LitePreTrainedModel
 from ..version import VERSION
 from .classes import load_folder
 
@@ -119,6 +120,15 @@ def write_probe(folder: str | os.PathLike, model: Any = None) -> Path:
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
     return path
+
+
+def keep_probe(folder: str | os.PathLike, model: Any) -> None:
+    """Write the probe of a model that a run has just saved, where its class is one of bertlite's.
+
+    The model is loaded anew: the one in memory may be spread over processes.
+    """
+    if isinstance(model, LitePreTrainedModel) and model.is_of_bertlite():
+        write_probe(folder)
 
 
 def check_probe(folder: str | os.PathLike, model: Any = None) -> list[str]:

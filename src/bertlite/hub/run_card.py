@@ -1,6 +1,7 @@
 """The card of a fine-tuned model, from the record of its run."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,63 +10,68 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..tasks.base import Task
-from .card import Card, as_list, as_table, hardware, numbers, versions, write_card
+from .card import NOT_RECORDED, Card, Published, as_list, as_table, numbers, write_card
 from .report_parts import report_parts
 
 SPLITS = ("validation", "test")
 LIMITS = """Measured on the rows named above only. Other subjects, languages and lengths were not
 measured{calibration}."""
-LICENCES = """To be added by whoever publishes this model: those of the data and of the weights it
-started from. Code (bertlite): Apache-2.0."""
 
 
 def write_run_card(
     folder: Path,
     task: Task,
-    model: Any,
     figures: Mapping[str, Any],
     record: Mapping[str, Any],
-    trainer: Any,
+    published: Published | None = None,
 ) -> Path:
     """Write `README.md` beside a fine-tuned model.
 
     Args:
         folder: where the model is saved.
         task: what it was trained for.
-        model: the model itself.
         figures: those of "train", and of "validation", "test" and "seeds" where there are such.
-        record: the content of `run_arguments.json`.
-        trainer: which trained it; it knows the device, and which checkpoint was kept.
+        record: the content of `run_arguments.json`, with the facts of the run under "run".
+        published: licences and languages.
 
     Returns:
         The card's path.
     """
-    name = folder.resolve().name
+    name, published = folder.resolve().name, published or Published()
     known = "calibration" in figures["train"]
+    kind = facts_of(record).get("model_class", "model")
     card = Card(
-        metadata=front_matter(folder, task, figures),
+        metadata=front_matter(folder, task, figures, record, published),
         title=f"{name}: {task.name}",
-        lead=f"A `{type(model).__name__}` for {task.name}, trained, measured and written here by "
+        lead=f"A `{kind}` for {task.name}, trained, measured and written here by "
         "`bertlite finetune`.",
         use=f"import bertlite\n\n{task.usage}",
-        figures="\n\n".join(figure_parts(figures, record, trainer)),
+        figures="\n\n".join(figure_parts(figures, record)),
         data=as_list(data_lines(record)),
-        recipe=recipe_lines(figures, record, trainer),
+        recipe=recipe_lines(figures, record),
         limits=LIMITS.format(
             calibration="" if known else ", and neither was whether scores are calibrated"
         ),
-        licences=LICENCES,
+        licences=published.licences(Path(record["model"]).name if record.get("model") else None),
     )
     return write_card(folder, card)
 
 
-def figure_parts(figures: Mapping[str, Any], record: Mapping[str, Any], trainer: Any) -> list[str]:
+def facts_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the run knew of itself; nothing in records of earlier versions."""
+    return record.get("run") or {}
+
+
+def figure_parts(figures: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """Tables and paragraphs of what was measured, and of what chose."""
     splits = [name for name in SPLITS if name in figures]
     if not splits:
         return ["None was measured: neither validation nor test rows were given."]
     parts = [figure_table(figures, splits), *signature_lines(figures, splits)]
-    parts.append(choice_line(figures, trainer))
+    if "choice" in facts_of(record):
+        parts.append(choice_line(figures, facts_of(record)["choice"]))
+    else:
+        parts.append(f"Which rows chose the checkpoint was {NOT_RECORDED}.")
     if "seeds" in figures:
         parts.append(seed_table(figures["seeds"]))
     else:
@@ -98,24 +104,20 @@ def signature_lines(figures: Mapping[str, Any], splits: list[str]) -> list[str]:
     return [as_list([f"{name}: `{value}`" for name, value in said.items()])] if said else []
 
 
-def choice_line(figures: Mapping[str, Any], trainer: Any) -> str:
+def choice_line(figures: Mapping[str, Any], choice: Mapping[str, Any] | None) -> str:
     """Which rows chose the checkpoint, and what that means for their figures."""
-    args, state = trainer.args, trainer.state
-    evaluations = [entry for entry in state.log_history if "eval_loss" in entry]
-    if not args.load_best_model_at_end or state.best_model_checkpoint is None:
+    if choice is None:
         if "validation" not in figures:
             return "No checkpoint was chosen by these rows."
         return (
             "No checkpoint was chosen by these rows: the figures are of the weights at the end of "
             "training."
         )
-    name = str(args.metric_for_best_model).removeprefix("eval_")
-    best = "highest" if args.greater_is_better else "lowest"
     line = (
-        f"The validation rows chose the checkpoint: the one with the {best} {name} of "
-        f"{len(evaluations)} that were measured, after {state.best_global_step:,} steps. So the "
-        "validation column is the best of these epochs on the rows that chose it, and says more "
-        "than new rows will."
+        f"The validation rows chose the checkpoint: the one with the {choice['best']} "
+        f"{choice['metric']} of {choice['measured']} that were measured, after {choice['step']:,} "
+        "steps. So the validation column is the best of these epochs on the rows that chose it, "
+        "and says more than new rows will."
     )
     return f"{line} The test rows chose nothing." if "test" in figures else line
 
@@ -183,6 +185,8 @@ def data_lines(record: Mapping[str, Any]) -> list[str]:
     listed = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.items())
     rows = "bad row" if total == 1 else "bad rows"
     lines.append(f"left out: {total:,} {rows}" + (f" ({listed})" if reasons else ""))
+    for name, digest in facts_of(record).get("fingerprints", {}).items():
+        lines.append(f"SHA-256 of `{name}`: `{digest}`")
     if record.get("labels"):
         lines.append(f"labels: {', '.join(map(str, record['labels'][:50]))}")
     return lines
@@ -214,7 +218,7 @@ def is_share(value: Any) -> bool:
         return False
 
 
-def recipe_lines(figures: Mapping[str, Any], record: Mapping[str, Any], trainer: Any) -> list[str]:
+def recipe_lines(figures: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """How the model was trained: one item each."""
     arguments, recipe = record["arguments"], record["recipe_options"]
     start = (
@@ -237,8 +241,8 @@ def recipe_lines(figures: Mapping[str, Any], record: Mapping[str, Any], trainer:
         *special_lines(record),
         f"Seed {arguments['seed']}.",
         f"{train['seconds']} seconds of training in {precision} on "
-        f"{hardware(trainer.args.device, trainer.args.world_size)}.",
-        f"{versions()}.",
+        f"{facts_of(record).get('hardware', NOT_RECORDED)}.",
+        f"{facts_of(record).get('versions', f'Versions: {NOT_RECORDED}')}.",
     ]
     return [*lines, "All arguments stand in `run_arguments.json`."]
 
@@ -266,7 +270,13 @@ def special_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def front_matter(folder: Path, task: Task, figures: Mapping[str, Any]) -> ModelCardData:
+def front_matter(
+    folder: Path,
+    task: Task,
+    figures: Mapping[str, Any],
+    record: Mapping[str, Any],
+    published: Published,
+) -> ModelCardData:
     """The card's YAML, with the figures as the hub's `model-index`, unrounded."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     results = [
@@ -286,5 +296,18 @@ def front_matter(folder: Path, task: Task, figures: Mapping[str, Any]) -> ModelC
         pipeline_tag=task.pipeline_tag,
         tags=sorted({"bertlite", config.get("model_type", "bertlite")}),
         model_name=folder.resolve().name,
+        base_model=hub_name(record.get("model")),
+        datasets=hub_name(record["data_options"].get("dataset")),
         eval_results=results or None,
+        **published.metadata(),
     )
+
+
+def hub_name(value: Any) -> str | None:
+    """A name of the hub; None for a folder of this machine.
+
+    >>> hub_name("google-bert/bert-base-uncased"), hub_name("/home/me/bert"), hub_name("out/a/b")
+    ('google-bert/bert-base-uncased', None, None)
+    """
+    named = isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value)
+    return value if named and not Path(value).exists() else None

@@ -13,7 +13,9 @@ from datasets import Dataset, IterableDataset
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from ..hub.probe import keep_probe
 from ..hub.run_card import write_run_card
+from ..hub.run_facts import run_facts
 from ..tasks.base import Task
 from .adapters import add_adapters, merge_adapters
 from .arguments import make_arguments
@@ -310,11 +312,13 @@ def finish(
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
         record["left_out"] = data.record()["left_out"]  # of a stream, found while training
+        record["run"] = run_facts(model, trainer, record["data_options"])
         write_json(target / RUN_FILE, record)
         if "report" in figures:
             figures["report"]["pictures"] = draw_report(figures["report"], target)
         write_json(target / FIGURES_FILE, figures)
-        write_run_card(target, job.task, model, figures, record, trainer)
+        write_run_card(target, job.task, figures, record)
+        keep_probe(target, model)
     if data.problems and isinstance(data.train, IterableDataset):  # found while training
         logger.warning(f"left out: {data.problems}")
     job.say(summary(figures, trainer, target))

@@ -59,7 +59,7 @@ def train_with_seeds(job: Job, target: Path, resume: bool) -> FinetuneResult:
         record = {**read_record(target / RUN_FILE), "seeds": job.seeds}
         write_json(target / RUN_FILE, record)
         write_json(target / FIGURES_FILE, figures)
-        write_run_card(target, job.task, result.model, figures, record, result.trainer)
+        write_run_card(target, job.task, figures, record)
     job.say(spread_lines(figures["seeds"], target))
     return FinetuneResult(
         result.model,
