@@ -113,7 +113,7 @@ def main() -> None:
     model, tokenizer = open_model("faithfulness", given.model)
     other = randomised(model)
     texts = [row["text"] for row in split_reviews(read_reviews())["test"]][: given.reviews]
-    rows = []
+    rows: list[dict[str, dict]] = []
     for number, text in enumerate(texts):
         (subject, *_) = find_subjects(model, tokenizer, text)
         wanted = Wanted(subject.target.name)
@@ -122,17 +122,17 @@ def main() -> None:
             (shuffled,) = find_subjects(other, tokenizer, text, wanted=wanted)
         methods = [name for name in METHODS if number < given.sampled or name not in SAMPLED]
         rows.append(measure(subject, shuffled, methods))
-        if number % 25 == 24:
-            print(f"{number + 1} reviews", flush=True)
-    found = table(rows)
+        if len(rows) % 10 == 0 or len(rows) == len(texts):  # what there is, if the run is broken
+            found = table(rows)
+            result = {"processor": processor(), "reviews": len(rows), "methods": found}
+            Path(given.output).write_text(json.dumps(result, indent=1) + "\n")
+            print(f"{len(rows)} reviews", flush=True)
     print_table(found)
     complete = found["integrated_gradients"]
     print(
         f"integrated gradients complete within 1 % in {complete['complete']:.1%} of {len(rows)} "
         f"reviews, with {complete['steps']:.0f} steps in the mean"
     )
-    result = {"processor": processor(), "reviews": len(rows), "shuffled": given.shuffled}
-    Path(given.output).write_text(json.dumps({**result, "methods": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

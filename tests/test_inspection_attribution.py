@@ -308,6 +308,30 @@ def test_transformers_own_class_is_explained(tmp_path):
         assert found == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.processor
+@pytest.mark.parametrize("method", ["integrated_gradients", "attention_x_gradient", "occlusion"])
+def test_a_packed_model_is_explained_as_itself(method):
+    expected = attribute("abc film", tiny_bert(), TOKENIZER, target=1, method=method)
+    packed = bertlite.optimize(tiny_bert())
+    choice = packed.bert.backend_choice
+    found = attribute("abc film", packed, TOKENIZER, target=1, method=method)
+    assert packed.bert.backend_choice is choice
+    assert found.scores == pytest.approx(expected.scores, abs=1e-3)
+
+
+def test_a_model_in_half_precision_is_explained():
+    expected = attribute("abc film", tiny_bert(), TOKENIZER, target=1)
+    options = {"target": 1, "tolerance": 0.1}
+    found = attribute("abc film", tiny_bert().to(torch.bfloat16), TOKENIZER, **options)
+    assert found.scores == pytest.approx(expected.scores, abs=0.1 * max(map(abs, expected.scores)))
+
+
+def test_an_encoder_decoder_that_writes_nothing_is_refused():
+    model = tiny_translator().model
+    with pytest.raises(ValueError, match="model must be an encoder, or one that writes text, got"):
+        attribute("abc", model, TOKENIZER)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -320,7 +344,7 @@ def test_transformers_own_class_is_explained(tmp_path):
         ({"model": "TokenClassification", "word": "x"}, "word must be one of abc, film, .*'x'"),
         ({"model": "QuestionAnswering"}, "text_pair must be given: the context"),
         ({"model": "MaskedLM"}, r"text must hold \[MASK\], got 'abc film'"),
-        ({"model": ""}, "text_pair must be given: BertLiteModel has no head"),
+        ({"model": ""}, "text_pair must be given: BertLiteModel is explained by the similarity"),
         ({"written": "a"}, "written must be None for BertLiteForSequenceClassification"),
     ],
 )

@@ -167,3 +167,27 @@ def test_no_public_name_is_hidden_by_a_module():
     """Importing a file sets its name in the package, over a function of the same name."""
     files = {path.stem for path in Path(inspection.__file__).parent.glob("*.py")}
     assert not files & set(inspection.__all__)
+
+
+@pytest.mark.parametrize(
+    ("head", "text", "target"),
+    [
+        ("PreTraining", "a [MASK]", "good"),
+        ("MaskedLM", "a [MASK]", "good"),
+        ("TokenClassification", "a film", "LABEL_1"),
+    ],
+)
+def test_a_folder_is_loaded_with_the_head_that_it_has(head, text, target, tmp_path):
+    """One of pretraining as a masked LM: its weights for words are the same."""
+    model = tiny_bert(head)
+    model.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    found = attribute(text, str(tmp_path), target=target, method="gradient_x_input")
+    with torch.no_grad():
+        outputs = model(**TOKENIZER(text, return_tensors="pt"))
+    if head == "TokenClassification":
+        chance = outputs.logits[0, 1].softmax(-1)[1]
+    else:
+        logits = outputs.prediction_logits if head == "PreTraining" else outputs.logits
+        chance = logits[0, 2].softmax(-1)[TOKENIZER.vocab["good"]]
+    assert found.value == pytest.approx(float(chance.logit()), abs=1e-3)

@@ -33,7 +33,7 @@ LEVELS = (
     ("decoder",),
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
-    ("albert", "roberta", "distilbert", "electra", "mpnet"),
+    ("roberta",),
     ("camembert", "xlm_roberta"),
     ("families",),
     ("auto", "presets", "warm_start", "__init__"),

@@ -74,8 +74,8 @@ def similarity_subject(
     """The cosine of two texts, as `encode` makes their vectors."""
     if text_pair is None:
         raise ValueError(
-            f"text_pair must be given: {type(model).__name__} has no head, and is explained by the "
-            "similarity of two texts"
+            f"text_pair must be given: {type(model).__name__} is explained by the similarity of "
+            "two texts"
         )
     if wanted != Wanted():
         raise ValueError(f"target and word must be None for a similarity, got {wanted}")

@@ -143,6 +143,8 @@ def attention_maps(
 def check_arguments(model: Any, text_pair: str | None, written: str | None) -> None:
     """Refuse, with a ValueError, texts that the model neither reads nor writes."""
     writes, name = model.config.is_encoder_decoder, type(model).__name__
+    if writes and not model.can_generate():
+        raise ValueError(f"model must be an encoder, or one that writes text, got {name}")
     if written is not None and not writes:
         raise ValueError(f"written must be None for {name}, which writes no text")
     if text_pair is not None and writes:

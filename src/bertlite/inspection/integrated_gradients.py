@@ -88,17 +88,19 @@ def path_sum(
 ) -> torch.Tensor:
     """The weighted sum of gradients at `steps` points, times x − b, over E: `(T,)`."""
     points, weights = (
-        torch.as_tensor(each, dtype=vectors.dtype, device=vectors.device)
+        torch.as_tensor(each, dtype=torch.float32, device=vectors.device)
         for each in gauss_legendre(steps)
     )
-    way = vectors - baseline  # (T, E)
+    start_vectors = baseline.float()
+    way = vectors.float() - start_vectors  # (T, E), summed in fp32 whatever the model computes in
     total = torch.zeros_like(way)
     at_once = max(1, batch_tokens // len(way))
     for start in range(0, steps, at_once):
         part = slice(start, start + at_once)
-        rows = (baseline + points[part, None, None] * way).requires_grad_()  # (B, T, E)
+        rows = start_vectors + points[part, None, None] * way  # (B, T, E)
+        rows = rows.to(vectors.dtype).requires_grad_()
         (gradients,) = torch.autograd.grad(score(rows).sum(), rows)
-        total += torch.einsum("b,bte->te", weights[part], gradients)
+        total += torch.einsum("b,bte->te", weights[part], gradients.float())
     return (total * way).sum(-1)
 
 

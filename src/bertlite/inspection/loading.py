@@ -7,7 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from ..inference.loading import BASE, SEQ2SEQ, check_device, load_model, load_tokenizer, read_config
+from ..inference.loading import (
+    BASE,
+    SEQ2SEQ,
+    check_device,
+    load_model,
+    load_tokenizer,
+    model_class,
+    read_config,
+)
 from ..models.configuration import TransformerLiteConfig
 
 HEADS = (
@@ -35,9 +43,14 @@ def open_model(
     """
     check_device(device)
     if isinstance(model, str | os.PathLike):
-        model = load_model(
-            function, model, head_of(read_config(function, os.fspath(model))), device
-        )
+        config = read_config(function, os.fspath(model))
+        if is_of_pretraining(config):
+            # Its head for words alone, which `load_model` takes from no folder with two heads.
+            source = os.fspath(model)
+            model = model_class(function, source, config, "ForMaskedLM").from_pretrained(source)
+            model = model if device is None else model.to(device)
+        else:
+            model = load_model(function, model, head_of(config), device)
     elif not (isinstance(model, nn.Module) and hasattr(model, "config")):
         raise ValueError(
             f"{function}: model must be a folder, a hub name or a model, got {type(model).__name__}"
@@ -56,9 +69,12 @@ def head_of(config: dict[str, Any]) -> str:
         for head in HEADS:
             if name.endswith(head):
                 return head
-        if name.endswith("ForPreTraining"):
-            return "ForMaskedLM"
     return BASE
+
+
+def is_of_pretraining(config: dict[str, Any]) -> bool:
+    """Whether a folder holds the two heads of BERT's pretraining."""
+    return any(name.endswith("ForPreTraining") for name in config.get("architectures") or ())
 
 
 @contextmanager

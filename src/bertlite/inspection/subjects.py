@@ -191,13 +191,25 @@ class WritingSubject(Subject):
 
 @contextmanager
 def frozen(model: Any, device: Any = None) -> Iterator[None]:
-    """In evaluation, with gradients of inputs alone; afterwards all is as it was."""
+    """In evaluation, with gradients of inputs alone; afterwards all is as it was.
+
+    An optimised model computes no gradients: meanwhile its own weights do the work.
+    """
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    packed = [
+        (module, module.backend_choice)
+        for module in model.modules()
+        if not isinstance(getattr(module, "backend_choice", ""), str)
+    ]
     try:
         for parameter in wanted:
             parameter.requires_grad_(False)
+        for module, _ in packed:
+            module.backend_choice = "auto"
         with evaluating(model, device), torch.enable_grad():
             yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+        for module, choice in packed:
+            module.backend_choice = choice

@@ -232,9 +232,7 @@ class SequenceClassification(Task):
             return class_report(truth, chosen_marks(predictions, model), names)
         return {}
 
-    def best_metric(self, problem_type, *, weighted=False):
-        if weighted and problem_type != "regression":
-            return "f1_macro"
+    def best_metric(self, problem_type):
         return {MULTI: "f1_micro", "regression": "pearsonr"}.get(problem_type or SINGLE, "accuracy")
 
 
