@@ -193,7 +193,9 @@ def check_hooks(case: Case) -> None:
 
 def watched_alone(everything: dict, base: str) -> list[str]:
     """A module of each kind in the base model: first, middle, last, and the base model itself."""
-    names = [name for name in everything if name.startswith(base)]
+    # Who watches nothing of the encoder may get zeros for its padding.
+    of_source = ("encoder_attn.k_proj", "encoder_attn.v_proj")
+    names = [name for name in everything if name.startswith(base) and not name.endswith(of_source)]
     return [*names[:: max(1, len(names) // 6)], names[-1]]
 
 

@@ -1,9 +1,12 @@
 """`translate` and `summarize` with models of many languages, against transformers' generate."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
+from seq2seq_cases import their_model
 from seq2seq_folders import TEXTS, make_folder
 
 import bertlite
@@ -151,3 +154,35 @@ def test_a_finetuned_folder_knows_its_languages(kind, tmp_path):
         bertlite.finetune(
             "translation", model=folder, **{**given, "output_dir": tmp_path / "no"}, source_code="x"
         )
+
+
+def test_what_the_page_of_families_shows(tmp_path, monkeypatch, capsys):
+    """Its blocks on encoder-decoders run; a tiny folder stands where the hub's name is."""
+    monkeypatch.chdir(tmp_path)
+    make_folder("nllb", tmp_path / "facebook" / "nllb-200-distilled-600M")
+    page = (Path(__file__).parents[1] / "docs" / "families.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page.split("## Encoder-decoders")[1], re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+    assert capsys.readouterr().out.startswith("torch.Size([1, ")
+
+
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForQuestionAnswering"])
+def test_barts_heads_load_by_name_and_by_task(tmp_path, head):
+    """`bertlite.load` finds the class, and so do `classify` and `answer`."""
+    _, tokenizer, _ = make_folder("bart", tmp_path / "writer")
+    model = their_model("bart", head, vocab_size=len(tokenizer))
+    model.save_pretrained(tmp_path / "bart")
+    tokenizer.save_pretrained(tmp_path / "bart")
+    assert type(bertlite.load(tmp_path / "bart")).__name__ == f"TransformerLite{head}"
+    assert type(bertlite.load(tmp_path / "writer")).__name__.endswith("ForConditionalGeneration")
+    folder = str(tmp_path / "bart")
+    with torch.no_grad():
+        if head == "ForSequenceClassification":
+            found = bertlite.classify(TEXTS, folder)
+            logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
+            labels = [model.config.id2label[int(each.argmax())] for each in logits]
+            assert [each["label"] for each in found] == labels
+        else:
+            assert "answer" in bertlite.answer("bad cab", "a bad cab deaf hide", folder)

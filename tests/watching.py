@@ -14,6 +14,7 @@ from torch.nn.modules import module as global_hooks
 
 from bertlite import BertLiteConfig, TransformerLiteConfig
 from bertlite.models.layers import DecoderLayer, LayerSteps
+from bertlite.models.transformer_families import FAMILIES
 
 
 def has_counterpart(case: Case) -> bool:
@@ -27,8 +28,12 @@ def counterpart(case: Case, model: nn.Module) -> nn.Module:
     """The library's class with the weights of `model`, under the same names, in `eval` mode."""
     name = type(model).__name__
     if case.is_seq2seq:
-        theirs = {"TransformerLiteModel": "MarianModel"}.get(name, "MarianMTModel")
-        config = transformers.MarianConfig(**{**TRANSFORMER, **case.config})
+        fields = {**TRANSFORMER, **case.config}
+        prefix = FAMILIES[fields.pop("family", "marian")].prefix
+        theirs = name.replace("TransformerLite", prefix).replace(
+            "MarianForConditionalGeneration", "MarianMTModel"
+        )
+        config = getattr(transformers, f"{prefix}Config")(**fields)
     else:
         theirs = name.replace("BertLite", "Bert")
         of_config = case.model_class.config_class.__name__.replace("BertLite", "Bert")
@@ -96,8 +101,11 @@ def assert_same_view(
         assert name in found, f"{name} was not seen"
         assert len(found[name]) == len(tensors), f"{name} was seen {len(found[name])} times"
         for ours, theirs in zip(found[name], tensors, strict=True):
-            if name.endswith("embed_positions"):  # Marian's gives one row without a batch
-                ours = ours.squeeze(0)
+            if name.endswith("embed_positions"):  # Marian's gives one row without a batch, BART's
+                ours = ours.squeeze(0)  # one for each text, whose gradients ours adds up
+                if ours.ndim < theirs.ndim and not torch.equal(theirs[0], theirs[-1]):
+                    theirs = theirs.sum(0)
+                ours = ours.expand_as(theirs)
             assert ours.shape == theirs.shape, f"{name} shows {ours.shape}, not {theirs.shape}"
             difference = (ours.double() - theirs.double()).abs().max().item()
             scale = max(1.0, theirs.abs().max().item())

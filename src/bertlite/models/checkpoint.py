@@ -222,7 +222,9 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         travels = self.code_travels if with_code is None else with_code
         travels = travels or plain is None or self.is_remote_code()
         if not getattr(self, "_hf_peft_config_loaded", False):
-            self.config.auto_map = dict(self.auto_map) if travels else {}
+            vars(self.config).pop("auto_map", None)
+            if travels:
+                self.config.auto_map = dict(self.auto_map)
         target = Path(save_directory)
         if not is_main_process or kwargs.get("distributed_checkpoint") or target.is_file():
             # No whole folder is made here: the library shares the work, or refuses.

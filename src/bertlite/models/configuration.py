@@ -365,6 +365,7 @@ class TransformerLiteConfig(LiteConfig):
         written = super().to_dict()
         if self.family != "marian":
             written["model_type"] = self.family
+            written["normalize_before"] = self.norm_first  # what CTranslate2's converter asks for
             names = written.get("architectures") or []
             prefix = self.traits.prefix
             written["architectures"] = [name.replace("TransformerLite", prefix) for name in names]
@@ -374,6 +375,7 @@ class TransformerLiteConfig(LiteConfig):
         """What a file holds: also what equals Marian's defaults and not those of the family."""
         written, whole = super().to_diff_dict(), self.to_dict()
         if self.family != "marian":
-            names = ("model_type", "architectures", *self.traits.defaults)
+            names = ("model_type", "architectures", "normalize_before", "normalize_embedding")
+            written |= {name: whole[name] for name in self.traits.defaults if name in whole}
             written |= {name: whole[name] for name in names if name in whole}
         return written

@@ -60,8 +60,9 @@ class TransformerLitePreTrainedModel(LitePreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, TransformerLiteForConditionalGeneration):
-            init.zeros_(module.final_logits_bias)
+        bias = getattr(module, "final_logits_bias", None)
+        if isinstance(bias, torch.Tensor):
+            init.zeros_(bias)
 
 
 class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
@@ -255,7 +256,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
                 "model.encoder.embed_tokens.weight": "model.shared.weight",
                 "model.decoder.embed_tokens.weight": "model.shared.weight",
             }
-        # Marian's; where a family has none, it is zero and in no file.
+        # Marian's, and that of most families.
         self.final_logits_bias = self.make_bias(torch.zeros(1, config.target_vocab_size))
         self.lm_head = nn.Linear(config.d_model, config.target_vocab_size, bias=False)
         self.post_init()
@@ -287,15 +288,15 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         """Give config and output bias the size of the target's embeddings."""
         size = embeddings.num_embeddings
         self.config.decoder_vocab_size = size
-        missing = size - self.final_logits_bias.shape[1]
-        self.final_logits_bias = self.make_bias(
-            nn.functional.pad(self.final_logits_bias, (0, missing))
-        )
+        if self.final_logits_bias is not None:
+            missing = size - self.final_logits_bias.shape[1]
+            bias = nn.functional.pad(self.final_logits_bias, (0, missing))
+            self.final_logits_bias = self.make_bias(bias)
         return embeddings
 
-    def make_bias(self, values: torch.Tensor) -> nn.Buffer:
-        """The output layer's bias `(1, V)`, which is saved where the family has one."""
-        return nn.Buffer(values, persistent=self.config.traits.has_logits_bias)
+    def make_bias(self, values: torch.Tensor) -> nn.Buffer | None:
+        """The output layer's bias `(1, V)`; None where the family has none."""
+        return nn.Buffer(values) if self.config.traits.has_logits_bias else None
 
     def generate(self, *args, **kwargs):
         """As the library's `generate`, which a backend's decoding loop enters by its own way in.
@@ -415,7 +416,8 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
 
     def score(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(B, T, E)` to logits `(B, T, V)`."""
-        return self.lm_head(hidden_states) + self.final_logits_bias
+        logits = self.lm_head(hidden_states)
+        return logits if self.final_logits_bias is None else logits + self.final_logits_bias
 
     def loss_of_labelled(
         self,
@@ -434,7 +436,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             select(hidden_states, read, count),
             self.lm_head,
             select(labels, read, count),
-            bias=self.final_logits_bias[0],
+            bias=None if self.final_logits_bias is None else self.final_logits_bias[0],
             num_items_in_batch=num_items_in_batch,
             label_smoothing=self.config.label_smoothing,
         )

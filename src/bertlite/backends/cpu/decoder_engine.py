@@ -144,10 +144,7 @@ class DecoderEngine:
         self.vocab_size = model.lm_head.out_features
         self.vocabulary = packed(padded_vocabulary(model), dtype=dtype)
         # The words that decide are scored again in fp32 where all are scored in int8.
-        self.output = (
-            model.lm_head.weight.detach(),
-            model.final_logits_bias[0].detach(),
-        )  # (V, E), (V,)
+        self.output = (model.lm_head.weight.detach(), output_bias(model))  # (V, E), (V,)
 
     def is_current(self, model: nn.Module) -> bool:
         """Whether `model`'s weights are still those that were copied."""
@@ -160,9 +157,15 @@ def padding_without_position(decoder: Any) -> int | None:
     return positions.first - 1 if isinstance(positions, PaddedSinusoidalEmbedding) else None
 
 
+def output_bias(model: Any) -> torch.Tensor:
+    """The output layer's bias `(V,)`, zero where the family has none."""
+    bias = model.final_logits_bias
+    return model.lm_head.weight.new_zeros(model.lm_head.out_features) if bias is None else bias[0]
+
+
 def padded_vocabulary(model: Any) -> nn.Linear:
     """The output layer with its bias, and with outputs of -inf up to a whole number of blocks."""
-    weight, bias = model.lm_head.weight.detach(), model.final_logits_bias[0].detach()
+    weight, bias = model.lm_head.weight.detach(), output_bias(model)
     missing = -len(weight) % BLOCK
     linear = nn.Linear(weight.shape[1], len(weight) + missing, device="meta")
     linear.weight = nn.Parameter(nn.functional.pad(weight, (0, 0, 0, missing)), requires_grad=False)
