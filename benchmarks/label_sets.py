@@ -84,7 +84,7 @@ def main() -> None:
         "--dumpavail", help="what apt-cache dumpavail printed; default: it is called"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sizes", type=int, nargs=3, default=[1500, 2000, 3000])
+    parser.add_argument("--sizes", type=int, nargs=3, default=[600, 1200, 2000])
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

@@ -163,10 +163,13 @@ class Case:
         mask, rows = batch["attention_mask"].bool(), len(batch["attention_mask"])
         made = {}
         for name, kind in self.labels.items():
-            if kind in ("token", "word", "target"):
+            if kind in ("token", "word", "target", "replaced"):
                 real = batch["decoder_attention_mask"].bool() if kind == "target" else mask
                 drawn = torch.randint(
-                    0, 3 if kind == "token" else VOCABULARY, real.shape, generator=generator
+                    0,
+                    {"token": 3, "replaced": 2}.get(kind, VOCABULARY),
+                    real.shape,
+                    generator=generator,
                 )
                 kept = real & (torch.rand(real.shape, generator=generator) > 1 / 3)
                 made[name] = drawn.masked_fill(~kept, IGNORED)

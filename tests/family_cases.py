@@ -17,16 +17,36 @@ HEADS = {
     "ForTokenClassification": ({"logits": "source"}, {"labels": "token"}),
     "ForQuestionAnswering": (SPANS, {"start_positions": "span", "end_positions": "span"}),
     "ForMultipleChoice": ({"logits": "row"}, {"labels": "class"}),
+    "ForPreTraining": ({"logits": "source"}, {"labels": "replaced"}),
 }
+# Its own names of what BERT's config says, without dropout.
+DISTILBERT = {"hidden_dim": 48, "dropout": 0.0, "attention_dropout": 0.0}
+DISTILBERT |= {"qa_dropout": 0.0, "seq_classif_dropout": 0.0}
 # Settings of each family's config beyond those of a tiny BERT; the first is its usual form.
 SETTINGS: dict[str, list[dict]] = {
     "roberta": [{}, {"type_vocab_size": 1, "hidden_act": "relu", "layer_norm_eps": 1e-5}],
     "xlm-roberta": [{"type_vocab_size": 1}],
     "camembert": [{"type_vocab_size": 1}],
+    "distilbert": [DISTILBERT, {**DISTILBERT, "activation": "relu", "n_layers": 3}],
+    "electra": [
+        {"embedding_size": 20, "summary_last_dropout": 0.0},
+        {"embedding_size": 32, "hidden_act": "relu", "summary_last_dropout": 0.0},
+    ],
+    "albert": [
+        {"embedding_size": 20, "classifier_dropout_prob": 0.0},
+        {
+            "embedding_size": 32,
+            "num_hidden_layers": 4,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+            "hidden_act": "gelu_new",
+        },
+    ],
+    "mpnet": [{}, {"hidden_act": "relu"}],
 }
 # Families with code of their own, beyond a name.
-DISTINCT = ("roberta",)
-POOLED = ("roberta", "xlm-roberta", "camembert")
+DISTINCT = ("roberta", "distilbert", "electra", "mpnet", "albert")
+POOLED = ("roberta", "xlm-roberta", "camembert", "mpnet", "albert")
 
 
 def fields_of(family: str, head: str, setting: int = 0) -> dict:

@@ -7,9 +7,12 @@ import pytest
 import torch
 from datasets import Dataset
 from sklearn.utils.class_weight import compute_class_weight
+from tasks_cases import ROWS, base_folder
 from tiny_runs import tiny_bert, training_arguments
 from torch import nn
 
+from bertlite import finetune
+from bertlite.tasks import TASKS
 from bertlite.training.class_weights import WeightedLoss, class_weights
 from bertlite.training.measuring import MeasuringTrainer
 
@@ -131,3 +134,19 @@ def test_the_count_of_an_evaluation_is_by_weight_too():
     assert float(loss.weight_of(labels)) == 7.0
     outputs = SimpleNamespace(logits=torch.zeros(4, 2)).__dict__
     assert float(loss(outputs, labels, 7.0)) == pytest.approx(np.log(2))
+
+
+def test_the_checkpoint_is_chosen_by_a_figure_that_sees_rare_classes(tmp_path):
+    """Accuracy would keep the epoch that never says the rare one; so would it among seeds."""
+    rows = ROWS["sequence-classification"]
+    options = {"train": rows, "validation": rows, "check": True, "say": None}
+    base, out = base_folder(tmp_path / "base"), tmp_path / "out"
+    for weights, name in ((None, "accuracy"), ("auto", "f1_macro"), ("1,2", "f1_macro")):
+        found = finetune(
+            "sequence-classification", base, output_dir=out, class_weights=weights, **options
+        )
+        assert f"the highest {name} on the 8 validation rows" in " ".join(found.overview.split())
+    chosen = TASKS["sequence-classification"].best_metric
+    assert chosen("multi_label_classification", weighted=True) == "f1_macro"
+    assert chosen("regression", weighted=True) == "pearsonr"
+    assert TASKS["token-classification"].best_metric(None, weighted=True) == "overall_f1"

@@ -46,15 +46,15 @@ def test_outputs_are_theirs(tmp_path, family, head, setting):
 
 
 @pytest.mark.processor
-@pytest.mark.parametrize(("family", "head"), EVERY_HEAD)
+@pytest.mark.parametrize(("family", "head"), [each for each in EVERY_HEAD if each[1] != "Model"])
 def test_losses_are_theirs(tmp_path, family, head):
     case = case_of(family, head)
-    if not case.labels:
-        pytest.skip("a model without a head has no loss")
     theirs, ours = pair(family, head, tmp_path)
     batch = batch_of(case, None if head == "ForQuestionAnswering" else "right")
     mask = torch.ones_like(batch["input_ids"])
     labels = case.make_labels({"attention_mask": mask, **batch})
+    if head == "ForPreTraining":  # their discriminator takes a label for every token
+        labels = {name: each.clamp(min=0) for name, each in labels.items()}
     expected = theirs(**batch, **labels).loss
     for model in (ours.eval(), ours.train()):  # the config has no dropout
         torch.testing.assert_close(model(**batch, **labels).loss, expected)
@@ -95,16 +95,23 @@ def test_one_training_step_is_theirs(tmp_path, family):
     assert_equal(*gradients)
 
 
+def contracts_of(family: str, heads: tuple[str, ...]) -> list:
+    """The contracts of some heads, in fp32, but those that its page says it does not keep."""
+    wanted = [case for case in cases(family) if case.model_class.__name__.endswith(heads)]
+    found = [each for each in contracts.matrix(wanted) if each.id.endswith("float32")]
+    return [each for each in found if not any(name in each.id for name in KEPT_NOT.get(family, ()))]
+
+
+# ALBERT's layers are one module in several turns, whose attention ends where theirs does not.
+KEPT_NOT = {"albert": ("hooks", "gradient_checkpointing")}
+# Of other heads they were run once: they share all of this but the last lines.
+HEADS = ("Model", "ForMaskedLM")
+
+
 @pytest.mark.slow
 @pytest.mark.processor
 @pytest.mark.parametrize(
-    ("case", "check"),
-    [
-        each
-        for family in DISTINCT
-        for each in contracts.matrix(cases(family))
-        if "float32" in each.id
-    ],
+    ("case", "check"), [each for family in DISTINCT for each in contracts_of(family, HEADS)]
 )
 def test_contract(case, check, device):
     check(case.on(device=device))

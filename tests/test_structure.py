@@ -33,7 +33,7 @@ LEVELS = (
     ("decoder",),
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
-    ("roberta",),
+    ("albert", "roberta", "distilbert", "electra", "mpnet"),
     ("camembert", "xlm_roberta"),
     ("families",),
     ("auto", "presets", "warm_start", "__init__"),

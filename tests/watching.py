@@ -16,6 +16,10 @@ from bertlite import BertLiteConfig, TransformerLiteConfig
 from bertlite.models.layers import DecoderLayer, LayerSteps
 from bertlite.models.transformer_families import FAMILIES
 
+# Modules of theirs that compute what is no module's work here: MPNet's dropout of attention
+# weights, which in all other families is a function, and DistilBERT's loss.
+UNSEEN = ("attn.dropout", "mlm_loss_fct")
+
 
 def has_counterpart(case: Case) -> bool:
     """Whether transformers has a class that computes the same."""
@@ -98,6 +102,8 @@ def assert_same_view(
     """Every module of theirs that was seen was seen on ours, with the same tensors."""
     assert expected, "nothing was seen"
     for name, tensors in expected.items():
+        if name.endswith(UNSEEN):
+            continue
         assert name in found, f"{name} was not seen"
         assert len(found[name]) == len(tensors), f"{name} was seen {len(found[name])} times"
         for ours, theirs in zip(found[name], tensors, strict=True):

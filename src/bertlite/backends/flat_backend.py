@@ -18,6 +18,8 @@ from .base import Backend
 class FlatBackend(Backend):
     """Runs the layers of the core on `(1, N, E)`."""
 
+    adds_position_bias = False  # whether its attention can add one to the scores
+
     def against_flat(self, encoder: Any, batch: TextBatch, **kwargs: Any) -> list[str]:
         """Reasons not to lay a batch end to end that need no look at its values."""
         for name in ("output_attentions", "output_hidden_states"):
@@ -26,6 +28,8 @@ class FlatBackend(Backend):
                 return [f"{name} was asked for"]
         if encoder.config._attn_implementation == "flex_attention":
             return ["flex_attention takes padded batches"]
+        if encoder.has_position_bias and not self.adds_position_bias:
+            return ["attention has a position bias"]
         if batch.is_prepared:
             return ["the attention mask is prepared"]
         if kwargs.get("past_key_values") is not None:
@@ -42,29 +46,39 @@ class FlatBackend(Backend):
         return places
 
     def run_to(
-        self, encoder: Any, hidden_states: torch.Tensor, places: torch.Tensor, **kwargs: Any
+        self,
+        encoder: Any,
+        hidden_states: torch.Tensor,
+        places: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """`(1, N, E)` through all layers, to the vectors at `places` `(K,)` alone, `(K, E)`.
 
-        What comes after the last layer's attention is computed for those only.
+        What comes after the last layer's attention is computed for those only. `bias` is what the
+        attention function takes in place of a mask.
         """
         layers = list(encoder.stack.layers)
         if not layers or encoder.stack.layerdrop or not is_plain_layer(layers[-1]):
-            hidden_states = encoder.finish(encoder.run_layers(hidden_states, None, **kwargs))[0]
+            hidden_states = encoder.finish(encoder.run_layers(hidden_states, bias, **kwargs))[0]
             return hidden_states.index_select(0, places.to(hidden_states.device))
         for layer in layers[:-1]:
-            hidden_states = layer(hidden_states, None, **kwargs)
+            hidden_states = layer(hidden_states, bias, **kwargs)
         read = self.few_places(places.to(hidden_states.device))
-        hidden_states = end_at(layers[-1], hidden_states, read, **kwargs)
+        hidden_states = end_at(layers[-1], hidden_states, read, bias, **kwargs)
         return encoder.finish(hidden_states)[0, : len(places)]
 
 
 def end_at(
-    layer: EncoderLayer, hidden_states: torch.Tensor, places: torch.Tensor, **kwargs: Any
+    layer: EncoderLayer,
+    hidden_states: torch.Tensor,
+    places: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """The steps of an `EncoderLayer`, from `(1, N, E)` to the vectors at `places`, `(1, K, E)`."""
     inputs = layer.attention_norm(hidden_states) if layer.norm_first else hidden_states
-    context, _ = layer.self_attention(inputs, attention_mask=None, **kwargs)  # (1, N, E)
+    context, _ = layer.self_attention(inputs, attention_mask=bias, **kwargs)  # (1, N, E)
     context = context.index_select(1, places)
     residual = hidden_states.index_select(1, places)
     return layer.feed_forward_sublayer(layer.step("end_attention", context, residual))

@@ -44,6 +44,7 @@ what most runs need:
   --recipe bert|transformer the papers' own recipes
   --early_stopping N        stop after N evaluations without a better one
   --class_weights auto      where some classes are rare
+  --few_shot                for a few rows a class: pairs of rows first, then a head
   --freeze embeddings|N|encoder          keep the weights of these parts, or of N layers
   --lora                    train low-rank adapters only
   --resume_from_checkpoint last          go on with an interrupted run

@@ -254,6 +254,8 @@ def special_lines(record: Mapping[str, Any]) -> list[str]:
         pairs = zip(record["labels"], record["class_weights"], strict=True)
         listed = ", ".join(f"{label} {weight:.3g}" for label, weight in pairs)
         lines.append(f"Classes weigh in the loss: {listed}.")
+    if recipe.get("few_shot"):
+        lines.append("Few labels: vectors learnt from pairs of rows, then logistic regression.")
     if recipe.get("freeze") is not None:
         parts = str(recipe["freeze"])
         lines.append(

@@ -176,8 +176,9 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
     def is_essential(key: str) -> bool:
         """Whether a model without this tensor would compute noise: one of a layer or of words."""
         parts = key.split(".")
-        words = ("word_embeddings", "embed_tokens", "shared")
-        return "layer" in parts or "layers" in parts or any(word in parts for word in words)
+        words = ("word_embeddings", "embed_tokens", "shared", "relative_attention_bias")
+        layers = ("layer", "layers", "albert_layers")
+        return any(part in parts for part in layers) or any(word in parts for word in words)
 
     def is_of_bertlite(self) -> bool:
         """Whether the class is ours, here or as a copy that travelled, and not a user's subclass.

@@ -86,6 +86,11 @@ class LiteConfig(PreTrainedConfig):
         return self.pad_token_id if self.positions_after_padding else None
 
     @property
+    def embedding_width(self) -> int:
+        """Of the vectors that the embeddings give: the hidden size, unless a family says else."""
+        return self.hidden_size
+
+    @property
     def max_tokens(self) -> int:
         """Tokens that a row may hold."""
         padding = self.position_padding

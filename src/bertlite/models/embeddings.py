@@ -146,7 +146,7 @@ def position_table(embedding: Any) -> torch.Tensor:
 
 def position_embeddings(config: PreTrainedConfig) -> nn.Module:
     """The table of positions that the config asks for."""
-    kind, size = config.position_embedding_type, config.hidden_size
+    kind, size = config.position_embedding_type, config.embedding_width
     count = config.max_position_embeddings
     if kind == "sinusoidal":
         return SinusoidalEmbedding(count, size)
@@ -198,7 +198,7 @@ def embedding_parts(
     config: PreTrainedConfig, vocab_size: int, type_vocab_size: int
 ) -> dict[str, nn.Module]:
     """The parts of an embedding, by role, as the config asks for them."""
-    hidden_size = config.hidden_size
+    hidden_size = config.embedding_width
     parts: dict[str, nn.Module] = {
         "word_embeddings": nn.Embedding(vocab_size, hidden_size, padding_idx=config.pad_token_id),
         "position_embeddings": position_embeddings(config),

@@ -26,7 +26,7 @@ from .inputs import (
     check_tokens,
 )
 from .layers import EncoderLayer
-from .masks import encoder_mask, segment_ids
+from .masks import biased_mask, encoder_mask, segment_ids
 from .names import BERT_ATTENTION, BERT_LAYER
 from .parts import Part, Tree
 
@@ -70,21 +70,20 @@ class BertEncoder(LayerStack, Tree):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__({"layers": "layer"})
-        heads = config.sizes_of("heads_per_layer")
-        inner_sizes = config.sizes_of("intermediate_sizes")
-        layers = [
-            EncoderLayer(
-                config,
-                self.layer_names,
-                self.attention_names,
-                num_heads=heads[index],
-                head_size=config.hidden_size // config.num_attention_heads,
-                intermediate_size=inner_sizes[index],
-                layer_idx=index,
-            )
-            for index in range(config.num_hidden_layers)
-        ]
+        layers = [self.make_layer(config, index) for index in range(config.num_hidden_layers)]
         self.grow({"layers": nn.ModuleList(layers)})
+
+    def make_layer(self, config: Any, index: int) -> EncoderLayer:
+        """The layer of this number."""
+        return EncoderLayer(
+            config,
+            self.layer_names,
+            self.attention_names,
+            num_heads=config.sizes_of("heads_per_layer")[index],
+            head_size=config.hidden_size // config.num_attention_heads,
+            intermediate_size=config.sizes_of("intermediate_sizes")[index],
+            layer_idx=index,
+        )
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
@@ -104,10 +103,20 @@ class TextEncoder(LitePreTrainedModel):
     # Whether the output depends on position 0 even where the mask hides it.
     reads_first_position = False
 
+    # Whether attention scores have a bias by the distance of two tokens, from `position_bias`.
+    has_position_bias = False
+
     @property
     def stack(self) -> LayerStack:
         """The module with the layers."""
         return self.encoder
+
+    def position_bias(self, length: int) -> torch.Tensor | None:
+        """What is added to the scores of `length` tokens, `(1, H, length, length)`; None: nothing.
+
+        It depends on the distance alone, so that of fewer tokens is its corner.
+        """
+        return None
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What comes after the last layer: `(..., E)` to `(..., E)`."""
@@ -132,7 +141,7 @@ class TextEncoder(LitePreTrainedModel):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> torch.Tensor:
         """`(B, T, E)` through the layers; by BERT's `encoder`, unless a family says else."""
-        return self.encoder(hidden_states, attention_mask=attention_mask, **kwargs)[0]
+        return self.stack(hidden_states, attention_mask=attention_mask, **kwargs)[0]  # type: ignore[operator]
 
     def make_batch(
         self,
@@ -151,7 +160,7 @@ class TextEncoder(LitePreTrainedModel):
 
         `past_length` keys stand before the batch's own, at whose end positions begin.
         """
-        shape = check_tokens(input_ids, inputs_embeds, self.config.hidden_size)
+        shape = check_tokens(input_ids, inputs_embeds, self.config.embedding_width)
         name = "input_ids" if inputs_embeds is None else "inputs_embeds"
         if position_ids is None:
             check_length(name, shape[1], past_length, self.config.max_tokens)
@@ -264,6 +273,7 @@ class TextEncoder(LitePreTrainedModel):
                 batch.segments,
                 output_attentions=output_attentions,
             )
+            mask = biased_mask(mask, self.position_bias(hidden_states.shape[1]))
         return self.finish(self.run_layers(hidden_states, mask, **kwargs))
 
 

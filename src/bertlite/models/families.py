@@ -90,9 +90,13 @@ WRITERS = {
 }
 MARIAN = WRITERS["marian"]
 FAMILIES: dict[str, Family] = {
+    "albert": Family("albert", "Albert"),
     "bert": BERT,
     "bertlite": BERT,
     "camembert": Family("camembert", "Camembert"),
+    "distilbert": Family("distilbert", "DistilBert"),
+    "electra": Family("electra", "Electra", (*ENCODER_HEADS, "ForPreTraining")),
+    "mpnet": Family("mpnet", "MPNet"),
     "roberta": Family("roberta", "Roberta"),
     "transformerlite": MARIAN,
     "xlm-roberta": Family("xlm_roberta", "XLMRoberta"),

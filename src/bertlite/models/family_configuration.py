@@ -21,6 +21,7 @@ class FamilyConfig(LiteConfig):
     scale_embedding: ClassVar[bool] = False
     position_embedding_type: ClassVar[str] = "absolute"
     type_vocab_size: ClassVar[int] = 0
+    classifier_dropout: ClassVar[float | None] = None
     heads_per_layer: ClassVar[list[int] | None] = None
     intermediate_sizes: ClassVar[list[int] | None] = None
     by_layer: ClassVar[dict[str, tuple[str, str]]] = BertLiteConfig.by_layer
@@ -34,6 +35,10 @@ class FamilyConfig(LiteConfig):
             expected = f"False: a {self.model_type} has its norms where they are"
             self._refuse("norm_first", True, expected)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As the library's; no code travels with a family."""
+        return {name: each for name, each in super().to_dict().items() if name != "auto_map"}
+
     @classmethod
     def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:
         """As of `LiteConfig`; a folder has to say that it is of this family."""
@@ -43,3 +48,14 @@ class FamilyConfig(LiteConfig):
                 f"{source}: model_type {found!r}; {cls.__name__} reads only {cls.model_type}"
             )
         return dict(config_dict)
+
+
+class NarrowConfig:
+    """Mixed into the configuration of a family whose embeddings have a width of their own."""
+
+    embedding_size: int
+
+    @property
+    def embedding_width(self) -> int:
+        """As of `LiteConfig`."""
+        return self.embedding_size

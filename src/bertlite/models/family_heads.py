@@ -19,8 +19,12 @@ from .modeling_bertlite import BertLiteForMaskedLM, BertLiteForSequenceClassific
 class FamilyModel:
     """Mixed into a family's models: what they save is a folder of that family, and no code."""
 
-    _auto_class = None
-    auto_map: dict[str, str] = {}
+    config: Any
+    is_of_bertlite: Any
+
+    def plain_names(self) -> tuple[str, str] | None:
+        """As of `LitePreTrainedModel`: transformers' class has the same name."""
+        return (self.config.model_type, type(self).__name__) if self.is_of_bertlite() else None
 
 
 class LMHead(nn.Module):
@@ -45,6 +49,8 @@ class LMHead(nn.Module):
 class LMHeadForMaskedLM(BertLiteForMaskedLM):
     """Masked language model with an `lm_head`."""
 
+    output_name = "lm_head.decoder"
+
     def add_head(self, config: PreTrainedConfig) -> None:
         self.lm_head = LMHead(config)
 
@@ -59,13 +65,6 @@ class LMHeadForMaskedLM(BertLiteForMaskedLM):
 
     def score(self, vectors: torch.Tensor) -> torch.Tensor:
         return self.lm_head(vectors)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head.decoder
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        self.lm_head.decoder = value
-        self.lm_head.bias = value.bias
 
 
 class ClassificationHead(nn.Module):
@@ -101,3 +100,8 @@ def rows_of(outputs: BaseModelOutputWithPooling) -> torch.Tensor:
     """The vectors of each row `(B, T, E)`, or `(B, 1, E)` where only the first ones were read."""
     vectors: Any = outputs.last_hidden_state
     return vectors[:, None] if vectors.ndim == 2 else vectors
+
+
+def first_vectors(outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+    """The first vector of each row, `(B, E)`."""
+    return rows_of(outputs)[:, 0]

@@ -46,6 +46,7 @@ class LayerSteps(Tree):
     attention_norm, attention_dropout = Part(), Part()
     inner, activation, activation_dropout, outer = Part(), Part(), Part(), Part()
     feed_forward_norm, feed_forward_dropout = Part(), Part()
+    paths: dict[str, tuple[str, ...]]
 
     def __init__(self, names: Names, *, norm_first: bool):
         super().__init__(names)
@@ -74,8 +75,15 @@ class LayerSteps(Tree):
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """LayerNorm(x + dropout(FFN(x))), with FFN(x) = act(x W₁ + b₁) W₂ + b₂ (section 3.3)."""
         inputs = self.feed_forward_norm(hidden_states) if self.norm_first else hidden_states
+        if "transform" in self.paths:  # a node that ends before the residual
+            update = self.step("transform", inputs)
+            return self.add(hidden_states, update, None, self.feed_forward_norm)
         inner = self.step("expand", inputs)
         return self.step("end_feed_forward", inner, hidden_states)
+
+    def transform(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """dropout(FFN(x)), `(B, T, E)`: a step of its own in DistilBERT."""
+        return self.feed_forward_dropout(self.outer(self.expand(hidden_states)))
 
     def expand(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """act(x W₁ + b₁), from `(B, T, E)` to the inner size."""
@@ -88,10 +96,14 @@ class LayerSteps(Tree):
         return self.add(residual, update, self.feed_forward_dropout, self.feed_forward_norm)
 
     def add(
-        self, residual: torch.Tensor, update: torch.Tensor, dropout: nn.Module, norm: nn.Module
+        self,
+        residual: torch.Tensor,
+        update: torch.Tensor,
+        dropout: nn.Module | None,
+        norm: nn.Module,
     ) -> torch.Tensor:
         """X + dropout(update), normalised unless that was done before the sub-layer."""
-        hidden_states = dropout(update) + residual
+        hidden_states = (update if dropout is None else dropout(update)) + residual
         return hidden_states if self.norm_first else norm(hidden_states)
 
 

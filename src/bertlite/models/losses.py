@@ -78,6 +78,28 @@ def problem_type(config: PreTrainedConfig, labels: torch.Tensor) -> Any:
     return "single_label_classification"
 
 
+def replaced_loss(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Count = None
+) -> torch.Tensor:
+    """Binary cross-entropy of `(...)` logits that a token was replaced (Clark et al. 2020).
+
+    Args:
+        logits: `(...)`.
+        labels: `(...)`: 1 where it was, 0 where not, -100 where nothing is asked.
+        num_items_in_batch: as in `cross_entropy`.
+
+    Raises:
+        ValueError: labels of another shape or type, or out of range.
+    """
+    check_labels("labels", labels, tuple(logits.shape))
+    assert_labels("labels", labels, 2)
+    counts = labels != IGNORED
+    each = nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), labels.clamp(min=0).float(), reduction="none"
+    )
+    return mean_over_items((each * counts).sum(), counts.sum(), num_items_in_batch)
+
+
 def sequence_loss(
     kind: str, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Count = None
 ) -> torch.Tensor:

@@ -155,6 +155,15 @@ def source_mask(
     )
 
 
+def biased_mask(mask: Any, bias: torch.Tensor | None) -> Any:
+    """A mask, as the library's or ours, with a bias `(1, H, T, S)` of the scores added to it."""
+    if bias is None or mask is None:
+        return mask if bias is None else bias
+    if mask.dtype == torch.bool:
+        return bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+    return mask + bias
+
+
 def mask_config(config: PreTrainedConfig, output_attentions: bool) -> PreTrainedConfig:
     """The config that the library's masks are to be made for.
 

@@ -34,7 +34,7 @@ from .attention import Attention
 from .checkpoint import LitePreTrainedModel
 from .configuration import BertLiteConfig
 from .embeddings import BertEmbeddings
-from .encoder import BertEncoder, TextEncoder, make_final_norm
+from .encoder import BertEncoder, LayerStack, TextEncoder, make_final_norm
 from .heads import (
     BertMaskedLMHead,
     BertNextSentenceHead,
@@ -68,7 +68,8 @@ class BertLitePreTrainedModel(LitePreTrainedModel):
     # What a family of BERT's kind says else (docs/families.md).
     embeddings_class: type = BertEmbeddings
     encoder_class: type = BertEncoder
-    pooler_class: type = BertPooler
+    encoder_name = "encoder"
+    pooler_class: type | None = BertPooler
     base_class: Any = None  # its model without a head, which heads build
     auto_map = {
         "AutoConfig": "configuration.BertLiteConfig",
@@ -139,11 +140,28 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         super().__init__(config)
         self.num_heads = config.num_attention_heads
         self.embeddings = self.embeddings_class(config)
-        self.encoder = self.encoder_class(config)
+        self.add_projection(config)
+        setattr(self, self.encoder_name, self.encoder_class(config))
         self.final_norm = make_final_norm(config)
-        self.pooler = self.pooler_class(config) if add_pooling_layer else None
-        self.reads_first_position = add_pooling_layer
+        has_pooler = add_pooling_layer and self.pooler_class is not None
+        self.pooler = self.make_pooler(config) if has_pooler else None
+        self.reads_first_position = has_pooler
         self.post_init()
+
+    def make_pooler(self, config: BertLiteConfig) -> nn.Module:
+        """A module that `pool` runs."""
+        return self.pooler_class(config)  # type: ignore[misc]
+
+    def pool(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The summary of each row, `(B, T, E)` to `(B, E)`."""
+        return self.pooler(vectors)  # type: ignore[misc]
+
+    def add_projection(self, config: BertLiteConfig) -> None:
+        """What brings narrower embeddings to the hidden size; BERT's are as wide."""
+
+    @property
+    def stack(self) -> LayerStack:
+        return getattr(self, self.encoder_name)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.word_embeddings
@@ -212,11 +230,11 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
             kwargs["past_key_values"] = past_key_values
         if positions is None or self.pooler is None:
             vectors = self.encode(batch, positions, zero_padding, num_positions, **kwargs)
-            pooled = None if self.pooler is None else self.pooler(vectors)
+            pooled = None if self.pooler is None else self.pool(vectors)
         else:
             vectors, first = self.encode_with_first(batch, positions, num_positions, **kwargs)
             # The pooler reads position 0 of each row: rows of one vector are enough for it.
-            pooled = self.pooler(first[:, None])
+            pooled = self.pool(first[:, None])
         return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=pooled)
 
 
@@ -227,6 +245,7 @@ class VocabularyModel(BertLitePreTrainedModel):
     """What the two models with a vocabulary head share: the tie of its weight, and its loss."""
 
     cls: Any
+    output_name = "cls.predictions.decoder"  # of the layer that gives the scores
     _tied_weights_keys = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -239,15 +258,22 @@ class VocabularyModel(BertLitePreTrainedModel):
             init.zeros_(module.bias)
 
     def get_output_embeddings(self) -> nn.Module:
-        return self.cls.predictions.decoder
+        return self.get_submodule(self.output_name)
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
-        self.cls.predictions.decoder = value
-        self.cls.predictions.bias = value.bias
+        above, _, name = self.output_name.rpartition(".")
+        parent = self.get_submodule(above)
+        setattr(parent, name, value)
+        if "bias" in parent._parameters:
+            parent.bias = value.bias
 
     def transform(self, vectors: torch.Tensor) -> torch.Tensor:
         """What comes before the vocabulary: `(M, E)` to `(M, E)`."""
         return self.cls.predictions.transform(vectors)
+
+    def score_transformed(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(..., E)` to `(..., V)`, where the head is no module."""
+        return self.get_output_embeddings()(self.transform(vectors))
 
     def loss_of_read(
         self, vectors: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Count
@@ -276,7 +302,7 @@ class BertLiteForMaskedLM(VocabularyModel):
 
     def score(self, vectors: torch.Tensor) -> torch.Tensor:
         """`(B, T, E)` to `(B, T, V)`."""
-        return self.cls(vectors)
+        return self.cls(vectors) if "cls" in self._modules else self.score_transformed(vectors)
 
     @can_return_tuple
     def forward(
@@ -597,6 +623,10 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         """`(..., E)` to `(..., L)`."""
         return self.classifier(self.dropout(vectors))
 
+    def token_loss(self, scores: torch.Tensor, labels: torch.Tensor, count: Count) -> torch.Tensor:
+        """Of `(..., L)` against `(...)`; `count` is `num_items_in_batch`."""
+        return cross_entropy("labels", scores, labels, count)
+
     @can_return_tuple
     def forward(
         self,
@@ -631,7 +661,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         scores = self.score(outputs.last_hidden_state)  # (B, T, L) or (M, L)
         if read is not None:
             targets = select(labels, read, len(scores))
-            token_loss = cross_entropy("labels", scores, targets, num_items_in_batch)
+            token_loss = self.token_loss(scores, targets, num_items_in_batch)
 
             def logits() -> torch.Tensor:
                 return self(
@@ -647,7 +677,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
             return deferred(TokenClassifierOutput, {"logits": logits}, loss=token_loss)
         loss: torch.Tensor | None = None
         if labels is not None:
-            loss = cross_entropy("labels", scores, labels, num_items_in_batch)
+            loss = self.token_loss(scores, labels, num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss,
             logits=scores,

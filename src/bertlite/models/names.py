@@ -45,6 +45,62 @@ MARIAN_LAYER: Names = {
     "feed_forward_dropout": "dropout",
 }
 
+DISTILBERT_ATTENTION: Names = {
+    "dropout": "dropout",
+    "query": "q_lin",
+    "key": "k_lin",
+    "value": "v_lin",
+    "projection": "out_lin",
+}
+DISTILBERT_LAYER: Names = {
+    "self_attention": "attention",
+    "attention_norm": "sa_layer_norm",
+    "transform": "ffn",
+    "feed_forward_dropout": "ffn.dropout",
+    "inner": "ffn.lin1",
+    "outer": "ffn.lin2",
+    "activation": "ffn.activation",
+    "feed_forward_norm": "output_layer_norm",
+}
+
+MPNET_ATTENTION: Names = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "projection": "o",
+    "dropout": "dropout",
+}
+MPNET_LAYER: Names = {
+    "attention_sublayer": "attention",
+    "self_attention": "attention.attn",
+    "attention_norm": "attention.LayerNorm",
+    "attention_dropout": "attention.dropout",
+    "expand": "intermediate",
+    "inner": "intermediate.dense",
+    "activation": "intermediate.intermediate_act_fn",
+    "end_feed_forward": "output",
+    "outer": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+    "feed_forward_dropout": "output.dropout",
+}
+
+ALBERT_ATTENTION: Names = {
+    "dropout": "attention_dropout",
+    "query": "query",
+    "key": "key",
+    "value": "value",
+}
+ALBERT_LAYER: Names = {
+    "feed_forward_norm": "full_layer_layer_norm",
+    "self_attention": "attention",
+    "attention_dropout": "attention.output_dropout",
+    "attention_projection": "attention.dense",
+    "attention_norm": "attention.LayerNorm",
+    "inner": "ffn",
+    "outer": "ffn_output",
+    "activation": "activation",
+}
+
 
 def weights_of_layer(layer: Names, attention: Names) -> Names:
     """Where the modules with weights of a layer's self-attention and feed-forward stand.

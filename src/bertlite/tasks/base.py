@@ -263,8 +263,13 @@ class Task(ABC):
         """Tokens that neighbouring windows share."""
         return self.doc_stride if options.doc_stride is None else options.doc_stride
 
-    def best_metric(self, problem_type: str | None) -> str:
-        """By which figure the best checkpoint is chosen; higher is better."""
+    def best_metric(self, problem_type: str | None, *, weighted: bool = False) -> str:
+        """By which figure the best checkpoint is chosen; higher is better.
+
+        Args:
+            problem_type: of sequence classification.
+            weighted: whether rare classes weigh more in the loss, as they should here then.
+        """
         return self.main_metric
 
     def arguments(self) -> dict[str, Any]:

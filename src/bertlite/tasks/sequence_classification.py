@@ -232,7 +232,9 @@ class SequenceClassification(Task):
             return class_report(truth, chosen_marks(predictions, model), names)
         return {}
 
-    def best_metric(self, problem_type):
+    def best_metric(self, problem_type, *, weighted=False):
+        if weighted and problem_type != "regression":
+            return "f1_macro"
         return {MULTI: "f1_micro", "regression": "pearsonr"}.get(problem_type or SINGLE, "accuracy")
 
 

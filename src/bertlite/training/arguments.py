@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from ..inference.loading import check_counts, check_number
 from ..tasks.base import Task
+from .few_shot import ARGUMENTS as FEW_SHOT
 from .options import RecipeOptions
 
 
@@ -80,7 +81,8 @@ def make_arguments(
             )
         return given
     given = dict(given or {})
-    chosen = {**task.arguments(), "save_strategy": "epoch", "output_dir": output_dir}
+    own = FEW_SHOT if recipe.few_shot else {}
+    chosen = {**task.arguments(), "save_strategy": "epoch", **own, "output_dir": output_dir}
     chosen["log_level_replica"] = "error"  # one process speaks
     if recipe.average_last:
         chosen["save_total_limit"] = None

@@ -190,6 +190,11 @@ class RecipeOptions:
         False,
     )
     lora_rank: int = described("rank of the adapters", 8)
+    few_shot: bool = described(
+        "for a few rows a class: learn vectors from pairs of rows, then a head on them; start from "
+        "a model of sentence vectors, such as all-MiniLM-L6-v2",
+        False,
+    )
     calibrate: bool = described(
         "classifiers with validation rows: fit the temperature that makes scores honest "
         "probabilities, and keep it in the config",
@@ -303,6 +308,7 @@ class FinetuneOptions(TypedDict, total=False):
     freeze: str | int | None
     lora: bool
     lora_rank: int
+    few_shot: bool
     calibrate: bool
 
 

@@ -23,6 +23,7 @@ from .calibration import CLASSES, calibrate, forget_temperature
 from .checkpoint_averaging import CheckpointAveraging
 from .checkpoints import STATE, disk_errors, find_checkpoint, steps_trained, sweep_leftovers
 from .class_weights import WeightedLoss, class_weights
+from .few_shot import PairLoss, check_few_shot, fit_head
 from .freezing import freeze
 from .measuring import NOT_FIGURES
 from .options import RecipeOptions
@@ -82,7 +83,7 @@ def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, O
         ValueError: see `finetune`.
     """
     data, recipe = job.data, job.settings.recipe_options
-    best = None if data.validation is None else job.task.best_metric(data.problem_type)
+    best = None if data.validation is None or recipe.few_shot else best_metric(job)
     arguments = make_arguments(
         job.task, seeded(job.arguments, output_dir, seed), output_dir, best, recipe
     )
@@ -91,11 +92,11 @@ def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, O
     job.task.tell_languages(model, start.tokenizer, job.settings.task_options)
     weights = weights_of(job, arguments)
     kind = data.problem_type or "single_label_classification"
-    extras = Extras(
-        job.extras.callbacks,
-        job.extras.compute_metrics,
-        None if weights is None else WeightedLoss(weights, kind),
-    )
+    loss: Any = None if weights is None else WeightedLoss(weights, kind)
+    if recipe.few_shot:
+        check_few_shot(model, data, recipe)
+        loss = PairLoss(model)
+    extras = Extras(job.extras.callbacks, job.extras.compute_metrics, loss)
     trainer = make_trainer(
         start,
         model,
@@ -117,6 +118,12 @@ def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, O
         job.seeds,
     )
     return trainer, overview
+
+
+def best_metric(job: Job) -> str:
+    """The figure that chooses, among checkpoints and among seeds."""
+    weighted = job.settings.recipe_options.class_weights is not None
+    return job.task.best_metric(job.data.problem_type, weighted=weighted)
 
 
 def build_model(start: Start, data: Any, recipe: RecipeOptions, arguments: Any) -> Any:
@@ -293,6 +300,9 @@ def finish(
     data, tokenizer = job.data, trainer.processing_class
     main = trainer.is_world_process_zero()
     model = final_model(trainer, target)
+    if isinstance(trainer.compute_loss_func, PairLoss):
+        trainer.compute_loss_func.watch.remove()
+        fit_head(job.task, model, tokenizer, list(data.train), trainer.task_options)
     if job.settings.recipe_options.calibrate:
         found = calibrate(job.task, model, tokenizer, data, trainer.task_options)
         if found:

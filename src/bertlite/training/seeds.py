@@ -10,7 +10,7 @@ from ..hub.run_card import write_run_card
 from ..inference.loading import check_counts
 from .progress import quiet
 from .records import RUN_FILE, read_record, write_json
-from .running import FIGURES_FILE, FinetuneResult, Job, train_once
+from .running import FIGURES_FILE, FinetuneResult, Job, best_metric, train_once
 
 # What a run's folder holds beside the model that is kept.
 NOT_COPIED = ("checkpoint-*", "runs", "averaged", ".*")
@@ -76,7 +76,7 @@ def best_of(job: Job, results: list[FinetuneResult]) -> int:
     """The number of the run whose model is kept."""
     if job.data.validation is None:
         return 0
-    name = job.task.best_metric(job.data.problem_type)
+    name = best_metric(job)
     values = [result.metrics["validation"].get(name, float("-inf")) for result in results]
     return values.index(max(values))
 

@@ -18,6 +18,7 @@ from .adapters import plain_model
 from .arguments import check_early_stopping, word
 from .checkpoint_averaging import CheckpointAveraging
 from .class_weights import WeightedLoss
+from .few_shot import PairLoss
 from .measuring import MeasuringSeq2SeqTrainer, MeasuringTrainer, Metrics
 from .optimizers import bert_optimizer, transformer_optimizers
 from .options import RecipeOptions
@@ -67,7 +68,7 @@ class Extras:
 
     callbacks: list = dataclasses.field(default_factory=list)
     compute_metrics: Metrics | None = None
-    loss: WeightedLoss | None = None
+    loss: WeightedLoss | PairLoss | None = None
 
 
 def make_trainer(

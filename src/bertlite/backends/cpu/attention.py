@@ -28,8 +28,12 @@ def dropping_attention(
     dropout: float,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """`eager_attention` without a mask, with dropout masks drawn as `linear.drop` draws them."""
-    weights = (query @ key.mT * scaling).softmax(-1)  # (B, H, T, S)
+    """`eager_attention` with dropout masks drawn as `linear.drop` draws them.
+
+    `attention_mask` is None, or added to the scores.
+    """
+    scores = query @ key.mT * scaling  # (B, H, T, S)
+    weights = (scores if attention_mask is None else scores + attention_mask).softmax(-1)
     context = drop(weights, dropout, module.training) @ value
     return context.transpose(1, 2), None
 
@@ -55,11 +59,16 @@ class FlatAttention:
         dropout: float = 0.0,
         **kwargs,
     ) -> tuple[torch.Tensor, None]:
-        """`(1, H, N, D)` each to the context `(1, N, H, D)`; the weights are not given."""
+        """`(1, H, N, D)` each to the context `(1, N, H, D)`; the weights are not given.
+
+        `attention_mask` is None, or a bias of the scores by the distance of two tokens,
+        `(1, H, T, T)` for the longest sequence, of which others have the corner.
+        """
+        bias = attention_mask
         if not self.groups:
             return query.transpose(1, 2), None
         attend = self.function_of(module, dropout)
-        if attend is dropping_attention and suits_one_node(query):
+        if attend is dropping_attention and bias is None and suits_one_node(query):
             # (N, H, D) each
             rows = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
             return DroppedAttention.apply(*rows, self.groups, scaling, dropout)[None], None
@@ -73,7 +82,8 @@ class FlatAttention:
         for (count, length), *block in zip(self.groups, queries, keys, values, strict=True):
             # (count, H, length, D) each
             q, k, v = (piece.unflatten(1, (count, length)).transpose(0, 1) for piece in block)
-            made, _ = attend(module, q, k, v, None, scaling=scaling, dropout=dropout)
+            mask = None if bias is None else bias[..., :length, :length]
+            made, _ = attend(module, q, k, v, mask, scaling=scaling, dropout=dropout)
             context.append(made.flatten(0, 1))  # (count * length, H, D)
         return torch.cat(context).unsqueeze(0), None
 

@@ -35,6 +35,7 @@ class CpuBackend(FlatBackend):
     """Training and inference on a CPU, in any precision; the weights stay as they are."""
 
     name = "cpu"
+    adds_position_bias = True
 
     def serves(self, device: torch.device) -> bool:
         return device.type == "cpu"
@@ -71,6 +72,8 @@ class CpuBackend(FlatBackend):
             return ["a graph is recorded that others will run"]
         if work != "encode" or wanted["positions"] is not None:
             return [f"it does not {work} in a graph"]
+        if encoder.has_position_bias:
+            return ["attention has a position bias, which it does not add in a graph"]
         batch = wanted.pop("batch")
         if batch.attention_mask is None and batch.segments is None:
             return ["no mask is given"]
@@ -136,13 +139,14 @@ class CpuBackend(FlatBackend):
         # (1, N, E): the batch that is without padding is end to end as it stands.
         hidden_states = encoder.embed_batch(flat).flatten(0, 1)[None]
         kwargs |= self.attention_arguments(encoder, lengths, hidden_states.device)
+        bias = encoder.position_bias(max(lengths, default=0))
         if positions is not None:
             places = positions.flatten().nonzero().squeeze(-1)
             places = places if layout is None else layout.places(positions)
             with activations_in_place():
-                return self.run_to(encoder, hidden_states, places, **kwargs)
+                return self.run_to(encoder, hidden_states, places, bias, **kwargs)
         with activations_in_place():
-            hidden_states = encoder.run_layers(hidden_states, None, **kwargs)
+            hidden_states = encoder.run_layers(hidden_states, bias, **kwargs)
         hidden_states = encoder.finish(hidden_states)
         if layout is not None:
             return layout.put_back(hidden_states)

@@ -95,7 +95,9 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             layers = self.encoder.stack.layers
             self.weights = list(layers.parameters())
             with torch.inference_mode(False), torch.no_grad():
-                self.layers = [PackedLayer(layer, self.dtype) for layer in layers]
+                # Each once, though its turn may come several times.
+                packed = {layer: PackedLayer(layer, self.dtype) for layer in layers}
+                self.layers = [packed[layer] for layer in layers]
             self.state, self.packed = state_of(self.weights), parts_of(layers)
         return self.layers
 
@@ -111,7 +113,8 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             if positions is not None:
                 places = positions.flatten().nonzero().squeeze(-1)
                 places = places if layout is None else layout.places(positions)
-            hidden_states = self.run(hidden_states, equal_length_groups(lengths), places)
+            bias = encoder.position_bias(max(lengths, default=0))
+            hidden_states = self.run(hidden_states, equal_length_groups(lengths), places, bias)
             hidden_states = encoder.finish(hidden_states)
             if positions is not None:
                 return hidden_states
@@ -124,8 +127,11 @@ class PackedBackend(FrozenEncoder, CpuBackend):
         hidden_states: torch.Tensor,
         groups: list[tuple[int, int]],
         places: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`(N, E)` to `(N, E)`, or to the vectors at `places` `(K,)`, block by block."""
+        if bias is not None and self.dtype == "bf16":
+            bias = bias.bfloat16()
         layers, done, start = self.packed_layers(), [], 0
         order = None
         if places is not None:  # blocks give them in the order in which they stand
@@ -135,14 +141,14 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             block = hidden_states[start:end]
             block = block.bfloat16() if self.dtype == "bf16" else block
             for layer in layers[:-1]:
-                block = layer(block, part)
+                block = layer(block, part, bias=bias)
             own = None
             if places is not None:
                 own = places[(places >= start) & (places < end)] - start
             if own is None or len(own) > 1:
-                block = layers[-1](block, part, own)
+                block = layers[-1](block, part, own, bias)
             elif len(own):  # a product of one row adds up in another order than all others
-                block = layers[-1](block, part, own.expand(2))[:1]
+                block = layers[-1](block, part, own.expand(2), bias)[:1]
             else:
                 block = block[:0]
             done.append(block.float())

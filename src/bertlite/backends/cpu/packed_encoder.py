@@ -61,15 +61,17 @@ class PackedLayer:
         hidden_states: torch.Tensor,
         groups: list[tuple[int, int]],
         places: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`(N, E)` to `(N, E)`, or to the vectors at `places` `(K,)` alone.
 
-        `groups` are runs of sequences of equal length, as in `equal_length_groups`.
+        `groups` are runs of sequences of equal length, as in `equal_length_groups`; `bias` is that
+        of `FlatAttention`.
         """
         attention_norm, norm = self.layer.attention_norm, self.layer.feed_forward_norm
         pre_norm = self.layer.norm_first
         inputs = normalized(attention_norm, hidden_states) if pre_norm else hidden_states
-        context = self.attend(self.projections(inputs), groups)
+        context = self.attend(self.projections(inputs), groups, bias)
         hidden_states = self.output(context, hidden_states)
         if places is not None:
             hidden_states = hidden_states[places]
@@ -80,7 +82,12 @@ class PackedLayer:
         inner = self.activation(self.inner(hidden_states))
         return normalized(norm, self.outer(inner, hidden_states))
 
-    def attend(self, projected: torch.Tensor, groups: list[tuple[int, int]]) -> torch.Tensor:
+    def attend(
+        self,
+        projected: torch.Tensor,
+        groups: list[tuple[int, int]],
+        bias: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Queries, keys and values side by side, `(N, 3 E)`, to the context `(N, E)`."""
         context, start = projected.new_empty(len(projected), projected.shape[1] // 3), 0
         for count, length in groups:
@@ -88,14 +95,15 @@ class PackedLayer:
             heads = (
                 projected[rows].view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             )  # (3, count, H, T, D)
+            mask = None if bias is None else bias[..., :length, :length]
             if length <= SHORT:
                 query, key, value = heads if count == 1 else heads.contiguous()
-                attended = attend_by_products(query, key, value, self.scaling)  # (count, H, T, D)
+                attended = attend_by_products(query, key, value, self.scaling, mask)
             else:
                 query, key, value = heads
                 attended = nn.functional.scaled_dot_product_attention(
-                    query, key, value, scale=self.scaling
-                )
+                    query, key, value, attn_mask=mask, scale=self.scaling
+                )  # (count, H, T, D)
             context[rows].view(count, length, self.heads, -1).copy_(attended.transpose(1, 2))
         return context
 
