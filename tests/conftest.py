@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tasks_cases import CLASSIFICATION, QUIET, ROWS, base_folder, bpe_folder, write_rows
 
 
 def pytest_addoption(parser):
@@ -31,3 +32,22 @@ def _seeded():
 def attention(request) -> str:
     """Both implementations that run everywhere."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> str:
+    """The folder of a tiny BERT without a head; no test changes it."""
+    return base_folder(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="session")
+def bpe(tmp_path_factory) -> str:
+    """The folder of a tokenizer of byte pairs."""
+    return bpe_folder(tmp_path_factory.mktemp("models") / "bpe")
+
+
+@pytest.fixture
+def given(base, tmp_path) -> dict:
+    """The arguments of a run of two steps on eight texts."""
+    file = write_rows(tmp_path / "rows.jsonl", ROWS[CLASSIFICATION])
+    return {"model": base, "train": file, "output_dir": tmp_path / "out", "arguments": QUIET}

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from inference_cases import WORDS, byte_pairs, wordpiece
 
 import bertlite
 
+CLASSIFICATION = "sequence-classification"
+QUIET = {"disable_tqdm": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 CONTEXT = " ".join(WORDS * 3)
 
@@ -79,3 +82,9 @@ def bpe_folder(path):
     """A byte-level BPE tokenizer."""
     byte_pairs().save_pretrained(path)
     return str(path)
+
+
+def refused(message, task=CLASSIFICATION, **options):
+    """`finetune` says no, in these words."""
+    with pytest.raises(ValueError, match=message):
+        bertlite.finetune(task, **options)

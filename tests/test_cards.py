@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from tasks_cases import ROWS, base_folder, write_rows
+from tasks_cases import ROWS, write_rows
 
 from bertlite import finetune
 from bertlite.cli.demo_card import write_demo_card
@@ -12,11 +12,6 @@ from bertlite.hub.run_card import choice_line, data_lines, figure_parts, figure_
 
 CLASSIFICATION = "sequence-classification"
 QUIET = {"disable_tqdm": True, "use_cpu": True, "per_device_train_batch_size": 2}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return base_folder(tmp_path_factory.mktemp("models") / "base")
 
 
 def card_of(base, tmp_path, rows=None, **options):

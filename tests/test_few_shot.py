@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tasks_cases import ROWS, base_folder
+from tasks_cases import ROWS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import bertlite
@@ -30,11 +30,6 @@ def test_the_loss_of_pairs_by_hand():
     alone.backward()
     only_different = pair_loss(vectors[[0, 2]], torch.tensor([0, 1]))
     assert float(only_different) == 0.0
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return base_folder(tmp_path_factory.mktemp("models") / "base")
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -9,7 +9,7 @@ import pandas
 import pytest
 import torch
 from datasets import Dataset
-from tasks_cases import ROWS, base_folder, bpe_folder, write_rows
+from tasks_cases import CLASSIFICATION, QUIET, ROWS, refused
 
 from bertlite import evaluate, finetune
 from bertlite.cli.main import main
@@ -19,31 +19,6 @@ from bertlite.training import options as all_options
 from bertlite.training.options import DataOptions, ModelOptions, RecipeOptions
 from bertlite.training.records import run_again
 from bertlite.training.validation_split import split_validation
-
-CLASSIFICATION = "sequence-classification"
-QUIET = {"disable_tqdm": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return base_folder(tmp_path_factory.mktemp("models") / "base")
-
-
-@pytest.fixture(scope="module")
-def bpe(tmp_path_factory):
-    return bpe_folder(tmp_path_factory.mktemp("models") / "bpe")
-
-
-@pytest.fixture
-def given(base, tmp_path):
-    file = write_rows(tmp_path / "rows.jsonl", ROWS[CLASSIFICATION])
-    return {"model": base, "train": file, "output_dir": tmp_path / "out", "arguments": QUIET}
-
-
-def refused(message, task=CLASSIFICATION, **options):
-    with pytest.raises(ValueError, match=message):
-        finetune(task, **options)
-
 
 # ---- options by name
 

@@ -5,37 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from tasks_cases import LABELS, ROWS, TINY, base_folder, bpe_folder, write_rows
+from tasks_cases import CLASSIFICATION, LABELS, QUIET, ROWS, TINY, refused, write_rows
 from transformers import BertForSequenceClassification
 
 import bertlite
 from bertlite import evaluate, finetune, predict
 from bertlite.training.seeds import spread
-
-CLASSIFICATION = "sequence-classification"
-QUIET = {"disable_tqdm": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return base_folder(tmp_path_factory.mktemp("models") / "base")
-
-
-@pytest.fixture(scope="module")
-def bpe(tmp_path_factory):
-    return bpe_folder(tmp_path_factory.mktemp("models") / "bpe")
-
-
-@pytest.fixture
-def given(base, tmp_path):
-    file = write_rows(tmp_path / "rows.jsonl", ROWS[CLASSIFICATION])
-    return {"model": base, "train": file, "output_dir": tmp_path / "out", "arguments": QUIET}
-
-
-def refused(message, task=CLASSIFICATION, **options):
-    with pytest.raises(ValueError, match=message):
-        finetune(task, **options)
-
 
 # ---- the recipe's options
 

@@ -1,34 +1,10 @@
 """What a run says: the block before training, a dry run, one bar, the summary, or nothing."""
 
 import pytest
-from tasks_cases import ROWS, TINY, base_folder, bpe_folder, write_rows
+from tasks_cases import CLASSIFICATION, QUIET, ROWS, TINY, refused, write_rows
 from transformers import TrainingArguments
 
 from bertlite import finetune
-
-CLASSIFICATION = "sequence-classification"
-QUIET = {"disable_tqdm": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return base_folder(tmp_path_factory.mktemp("models") / "base")
-
-
-@pytest.fixture(scope="module")
-def bpe(tmp_path_factory):
-    return bpe_folder(tmp_path_factory.mktemp("models") / "bpe")
-
-
-@pytest.fixture
-def given(base, tmp_path):
-    file = write_rows(tmp_path / "rows.jsonl", ROWS[CLASSIFICATION])
-    return {"model": base, "train": file, "output_dir": tmp_path / "out", "arguments": QUIET}
-
-
-def refused(message, task=CLASSIFICATION, **options):
-    with pytest.raises(ValueError, match=message):
-        finetune(task, **options)
 
 
 def test_a_dry_run_writes_nothing(given, tmp_path):
