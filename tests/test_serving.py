@@ -1,8 +1,10 @@
 """`bertlite serve`: every reply is what bertlite's own function returns, whatever goes with it."""
 
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import openai
@@ -12,6 +14,7 @@ from serving_cases import Client, Running, save_models
 from transformers import AutoTokenizer, pipeline
 
 import bertlite
+from bertlite.cli.serve import make_parser
 
 QUESTION = "who went to Paris?"
 LONG = "the cat sat on a mat in paris and anna drank tea with bob " * 12
@@ -183,3 +186,15 @@ def test_the_official_client_of_openai(server, folders):
             client.embeddings.create(input="a", model="vectors", dimensions=7)
         with pytest.raises(openai.BadRequestError, match=r"input\[0\] must be a string, got int"):
             client.embeddings.create(input=[1, 2], model="vectors")
+
+
+def test_the_page_of_the_documentation(server, capsys):
+    """Its Python blocks run, one after the other, and its options are those of the command."""
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    names = {"address": f"http://127.0.0.1:{server.port}"}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "serving.md", "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out == "2\n2\n"
+    known = {each for action in make_parser()._actions for each in action.option_strings}
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= known | {"--output-dir", "--shard-rows"}

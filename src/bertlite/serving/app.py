@@ -32,6 +32,11 @@ ENDPOINTS: dict[str, tuple[type[requests.Asked], Prepare]] = {
     "summarize": (requests.SummarizeRequest, prepare_summarize),
     "fill-mask": (requests.FillMaskRequest, prepare_fill_mask),
 }
+# The page loads nothing from anywhere, and asks this server alone.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 COUNTED = ("texts", "text_pair", "question", "context", "input")
 DESCRIPTION = """\
 Models behind bertlite's own functions: each reply is what the function of that name returns.
@@ -202,7 +207,8 @@ def add_pages(app: FastAPI, engine: Engine, access: Access) -> None:
 
     @app.get("/", include_in_schema=False)
     async def try_it() -> Response:
-        return Response(page, media_type="text/html; charset=utf-8")
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        return Response(page, 200, headers, "text/html; charset=utf-8")
 
     @app.get("/health", summary="Whether the process works")
     async def health() -> Response:

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -48,21 +48,25 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, engine: Engine):
         super().__init__(config)
         self.engine = engine
+        self.when_ready: Callable[[], None] = lambda: None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As in uvicorn; then say that requests are taken."""
+        await super().startup(sockets)
+        if self.started:
+            self.when_ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first signal lets what is under way be finished, a second one ends at once."""
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(each, self.asked_to_end)
-        yield
+        """As in uvicorn, but the signal is not raised anew at the end."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
-    def asked_to_end(self) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take no more requests, and end when the last has its reply."""
-        self.force_exit = self.should_exit
         self.engine.stopping = True
-        self.should_exit = True
+        super().handle_exit(sig, frame)
 
 
 def serve(
@@ -92,7 +96,7 @@ def serve(
             say(f"{each.name}: {', '.join(each.tasks)}")
         if place.host not in LOOPBACK and not access.keys:
             say("no --api-key-file is given: whoever reaches this address can use it")
-        say(
+        server.when_ready = lambda: say(
             f"ready on http://{place.host}:{port} after {time.monotonic() - started:.1f} s; "
             "Ctrl-C stops it"
         )
