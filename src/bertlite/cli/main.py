@@ -42,6 +42,7 @@ COMMANDS = {
         "train a tokenizer of your own: WordPiece or BPE",
     ),
     "pretrain": ("bertlite.cli.pretrain", "pretrain a BERT on raw text of your own"),
+    "encode": ("bertlite.cli.encode", "vectors of the texts of a file"),
     "serve": ("bertlite.cli.serve", "answer requests over HTTP, many at a time"),
     "check": (
         "bertlite.cli.check",

@@ -29,6 +29,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "prune": (*OPTIONS, "inspection/prune_options.py", "cli/measure.py", "cli/prune.py"),
     "tokenizer": ("cli/tokenizer.py",),
     "pretrain": ("cli/pretrain_options.py", "cli/tokenizer.py"),
+    "encode": ("cli/encode.py",),
     "serve": ("cli/serve.py",),
     "check": ("cli/check.py",),
     "card": ("cli/card.py",),

@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..data.problems import ON_BAD_ROW
@@ -14,7 +15,8 @@ from ..training.options import DataOptions
 from .measure import check_output, command_parser
 from .parsing import OptionParser, parse_given
 from .prediction_input import InputRow, PredictionInput, open_input
-from .tables import write_rows
+from .shards import Shards, Share, described
+from .tables import as_json, write_rows
 
 EPILOG = """examples:
   bertlite predict out/sentiment --text "A dull, lifeless film." "A joy to watch."
@@ -23,6 +25,7 @@ EPILOG = """examples:
   bertlite predict out/qa --question "Who wrote it?" --text "It was written by Ada."
   bertlite predict out/en-de news.en --output news.de
   bertlite predict out/en-de rows.jsonl --columns source=en
+  torchrun --nproc-per-node 2 -m bertlite.cli.main predict out/sentiment big.csv --output_dir out/a
   cat texts.txt | bertlite predict out/sentiment -
 
 Each row of a file comes with its own columns; a column that has the name of an answer is called
@@ -31,6 +34,7 @@ empty answer. --output: .csv, .tsv, .json, .jsonl; of translations and summaries
 is a text a line. Scores are given, and start and end of what was found.
 """
 WORDS = ("text", "text_pair", "question", "choices")  # rows on the command line
+SHARD_ROWS = 10_000
 EVERY = 10**9  # labels, of `top_k`
 
 
@@ -41,6 +45,8 @@ def main(argv: list[str]) -> int:
     output, model, file, on_bad_row, encoding, every, keep = (
         given.pop(name, None) for name in names
     )
+    folder, size = given.pop("output_dir", None), given.pop("shard_rows", SHARD_ROWS)
+    check_shards(folder, size, output, file)
     if model is None:
         raise ValueError("model must be given: bertlite predict MODEL FILE")
     check_output(output)
@@ -61,10 +67,49 @@ def main(argv: list[str]) -> int:
         return 0
     rows = open_input(task, file, columns, model, on_bad_row or "stop", encoding)
     check_kept(rows, keep)
-    answers = answered(rows, keep, model=model, task=task, **given)
-    write_rows(output, answers, text_column=text_column(task))
+    if folder is not None:
+        plan = {"model": model, "task": task, "columns": columns, "keep": keep, **given}
+        write_shards(
+            folder, size, rows, {**plan, **described(file)}, keep, model=model, task=task, **given
+        )
+    else:
+        answers = answered(rows, keep, model=model, task=task, **given)
+        write_rows(output, answers, text_column=text_column(task))
     report(rows)
     return 0
+
+
+def check_shards(folder: str | None, size: int, output: str | None, file: str | None) -> None:
+    """Refuse, with a ValueError, shards beside a file, and several processes without shards."""
+    processes = Share.of_launcher().count
+    if folder is None and processes > 1:
+        raise ValueError(f"--output_dir must be given for {processes} processes, got none")
+    if folder is not None and (output is not None or file in (None, "-")):
+        raise ValueError(
+            "--output_dir must come with a file to read, and without --output, got "
+            + ("--output" if output is not None else "no file")
+        )
+    if size < 1:
+        raise ValueError(f"--shard_rows must be at least 1, got {size}")
+
+
+def write_shards(
+    folder: str,
+    size: int,
+    rows: PredictionInput,
+    plan: dict[str, Any],
+    keep: list[str] | None,
+    **options: Any,
+) -> None:
+    """Write the answers of this process' share of the rows, as JSON lines."""
+    shards = Shards(Path(folder), size, ".jsonl", Share.of_launcher())
+    shards.begin(plan)
+
+    def write(path: Path, chunk: list[InputRow]) -> None:
+        answers = answered(chunk, keep, **options)
+        path.write_text("".join(as_json(each) + "\n" for each in answers), encoding="utf-8")
+
+    shards.write(rows, write)
 
 
 def make_parser() -> OptionParser:
@@ -90,6 +135,19 @@ def make_parser() -> OptionParser:
         choices=ON_BAD_ROW,
         help="what a bad row does: stop everything before it begins, or be left out and counted "
         "(default: stop)",
+    )
+    add(
+        "--output_dir",
+        "--output-dir",
+        metavar="FOLDER",
+        help="shards of JSON lines, of which each process of torchrun or accelerate launch writes "
+        "its share; after a kill the same command does what is missing",
+    )
+    add(
+        "--shard_rows",
+        "--shard-rows",
+        type=int,
+        help=f"rows of a shard (default: {SHARD_ROWS})",
     )
     add("--encoding", help="of a text file, such as cp1252 (default: UTF-8)")
     add(
