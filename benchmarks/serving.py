@@ -157,24 +157,28 @@ def race(given: argparse.Namespace) -> dict:
             f"{name}, in threads": rival(given.kind, folder, ports[2], given.threads, False),
         }
         expected = expected_of(given.kind, folder, texts)
-        targets = {}
+        targets, processes = {}, {}
         for port, (each, command) in zip(ports, commands.items(), strict=True):
-            servers.enter_context(serving(command, port))
+            processes[each] = servers.enter_context(serving(command, port))
             tolerance = TOLERANCE if each == "bertlite serve" else OTHERS
             targets[each] = target_of(given.kind, texts, expected, port, tolerance)
-        rows = asyncio.run(by_turns(targets, given))
+        rows = asyncio.run(by_turns(targets, processes, given))
     return {"kind": given.kind, "clients": given.clients, "rows": rows, "ratios": ratios(rows)}
 
 
-async def by_turns(targets: dict[str, Target], given: argparse.Namespace) -> dict[str, dict]:
+async def by_turns(
+    targets: dict[str, Target], processes: dict[str, Any], given: argparse.Namespace
+) -> dict[str, dict]:
     """Rounds in a closed loop, then in an open loop, each server once a round."""
     outcomes = {loop: {each: Outcome() for each in targets} for loop in ("closed", "open")}
     for number in range(given.rounds + 1):
         for each, target in targets.items():
             # The first round is for warming up, and counts for nothing.
             seconds = given.seconds if number else given.warm
+            before = cpu_seconds(processes[each])
             done = await closed_loop(target, given.clients, seconds=seconds)
             if number:
+                done.cpu_seconds = cpu_seconds(processes[each]) - before
                 outcomes["closed"][each].add(done)
                 print(each, json.dumps(done.figures()), flush=True)
     paces = [outcomes["closed"][each].figures()["per_second"] for each in [*targets][1:]]
@@ -196,12 +200,20 @@ def ratios(rows: dict[str, dict]) -> dict[str, dict]:
     return {
         each: {
             "throughput": mine["closed"]["per_second"] / row["closed"]["per_second"],
+            "requests_a_cpu_second": mine["closed"]["per_cpu_second"]
+            / row["closed"]["per_cpu_second"],
             "p99_closed": mine["closed"]["p99_ms"] / row["closed"]["p99_ms"],
             "p99_open": mine["open"]["p99_ms"] / row["open"]["p99_ms"],
         }
         for each, row in rows.items()
         if row is not mine
     }
+
+
+def cpu_seconds(process: subprocess.Popen) -> float:
+    """Seconds of processor that a process has used: a busy machine changes them little."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(process: subprocess.Popen) -> float:

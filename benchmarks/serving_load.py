@@ -22,12 +22,14 @@ class Outcome:
         wrong: replies that were not those of their texts.
         failed: statuses, or errors of connections, by how often they came.
         wall: seconds of it all.
+        cpu_seconds: of processor that the server used; 0 where nobody looked.
     """
 
     seconds: list[float] = field(default_factory=list)
     wrong: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     wall: float = 0.0
+    cpu_seconds: float = 0.0
 
     def fail(self, kind: str) -> None:
         """Count a failure."""
@@ -38,15 +40,18 @@ class Outcome:
         self.seconds += other.seconds
         self.wrong += other.wrong
         self.wall += other.wall
+        self.cpu_seconds += other.cpu_seconds
         for kind, count in other.failed.items():
             self.failed[kind] = self.failed.get(kind, 0) + count
 
     def figures(self) -> dict:
         """Requests a second, and times in milliseconds."""
         times = np.array(self.seconds or [float("nan")]) * 1000
+        used = {"per_cpu_second": len(self.seconds) / self.cpu_seconds} if self.cpu_seconds else {}
         return {
             "requests": len(self.seconds),
             "per_second": len(self.seconds) / self.wall,
+            **used,
             "p50_ms": float(np.percentile(times, 50)),
             "p99_ms": float(np.percentile(times, 99)),
             "wrong": self.wrong,

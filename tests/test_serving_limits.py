@@ -98,8 +98,8 @@ def test_a_body_without_a_length_is_cut_off(server):
 
 
 def test_paths_and_methods_that_are_none(server):
-    assert server.ask("/translate", {"texts": "a"})[0] == 404  # no such model is served
-    assert server.ask("/classify", method="GET")[0] == 405
+    expect(server, "/translate", {"texts": "a"}, 404, "POST /translate is no endpoint here")
+    expect(server, "/classify", None, 405, "GET /classify is no endpoint here", method="GET")
 
 
 def test_a_key_is_needed(server):

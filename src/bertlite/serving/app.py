@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ..version import VERSION
@@ -79,6 +80,8 @@ def make_app(engine: Engine, access: Access) -> FastAPI:
         )
     add_pages(app, engine, access)
     app.add_exception_handler(Refused, refusal)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, no_endpoint)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, fault)
     describe_keys(app, access)
     return app
 
@@ -88,7 +91,21 @@ async def refusal(request: Request, refused: Refused) -> Response:
     return as_json(refused.body(), refused.status, refused.headers)
 
 
-def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+async def no_endpoint(request: Request, error: HTTPException) -> Response:
+    """The reply to a request for what is not here."""
+    said = (
+        f"{request.method} {request.url.path[:80]} is no endpoint here ({error.detail}); see /docs"
+    )
+    return as_json(Refused(error.status_code, said).body(), error.status_code, error.headers)
+
+
+async def fault(request: Request, error: Exception) -> Response:
+    """The reply where the server is at fault, of which the log tells more."""
+    refused = Refused(500, f"the server failed on this request: {type(error).__name__}")
+    return as_json(refused.body(), 500)
+
+
+def as_json(content: Any, status: int = 200, headers: Any = None) -> Response:
     """A reply in JSON."""
     return Response(to_json(content), status, headers, "application/json")
 

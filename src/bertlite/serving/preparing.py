@@ -41,7 +41,10 @@ def prepare_embed(served: ServedModel, asked: EmbedRequest) -> Work:
             for states in outputs
         ]
         with torch.inference_mode():
-            return finished(torch.cat(pooled), recipe, normalize)
+            vectors = finished(torch.cat(pooled), recipe, normalize)
+        if not vectors.isfinite().all():
+            raise ArithmeticError("the model's vectors hold infinite numbers, or none at all")
+        return vectors
 
     return Work(encoder_pass(served), rows, finish)
 
