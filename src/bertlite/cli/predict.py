@@ -136,19 +136,7 @@ def make_parser() -> OptionParser:
         help="what a bad row does: stop everything before it begins, or be left out and counted "
         "(default: stop)",
     )
-    add(
-        "--output_dir",
-        "--output-dir",
-        metavar="FOLDER",
-        help="shards of JSON lines, of which each process of torchrun or accelerate launch writes "
-        "its share; after a kill the same command does what is missing",
-    )
-    add(
-        "--shard_rows",
-        "--shard-rows",
-        type=int,
-        help=f"rows of a shard (default: {SHARD_ROWS})",
-    )
+    add_shard_options(parser)
     add("--encoding", help="of a text file, such as cp1252 (default: UTF-8)")
     add(
         "--probabilities",
@@ -162,6 +150,24 @@ def make_parser() -> OptionParser:
         help="columns of the input to write beside the answers; --keep alone: none (default: all)",
     )
     return parser
+
+
+def add_shard_options(parser: OptionParser) -> None:
+    """Where several processes write, and how much to a file."""
+    add = parser.add_argument
+    add(
+        "--output_dir",
+        "--output-dir",
+        metavar="FOLDER",
+        help="shards of JSON lines, of which each process of torchrun or accelerate launch writes "
+        "its share; after a kill the same command does what is missing",
+    )
+    add(
+        "--shard_rows",
+        "--shard-rows",
+        type=int,
+        help=f"rows of a shard (default: {SHARD_ROWS})",
+    )
 
 
 def check_sources(file: str | None, words: dict[str, Any], of_files: dict[str, Any]) -> None:
