@@ -57,7 +57,7 @@ def folders(fixtures: Path, work: Path) -> list[Path]:
 def reference_of(folder: Path) -> dict:
     """What bertlite's own classes make of a folder, here."""
     classes = fitting_classes(folder, read_config(folder))
-    asked = {f"bertlite.{ours}": inputs_for(folder, name) for name, ours in classes.items()}
+    asked = {ours: inputs_for(folder, name) for name, ours in classes.items()}
     return answer(sys.executable, folder, asked, without=False)
 
 
@@ -76,24 +76,20 @@ def verdicts(python: str, folder: Path, reference: dict, without: bool) -> dict[
     ours = fitting_classes(folder, read_config(folder))
     asked = {name: inputs_for(folder, name) for name in ours}
     found = answer(python, folder, asked, without)
-    own = own_class(folder, read_config(folder), ours)
+    own = own_class(folder, read_config(folder))
     made = {}
     for name, report in found["classes"].items():
-        known = reference["classes"][f"bertlite.{ours[name]}"]
+        known = reference["classes"][ours[name]]
         if name != own and ("refused" in known or known["missing"]):
             continue  # a head that the folder does not hold
         if "refused" in report:
             by_name = "was tested with transformers" in report["refused"]
             made[name] = "refused by name" if by_name else f"FAILED: {report['refused'][:160]}"
-            if name == "AutoModelForTextEncoding" and "FAILED" in made[name]:
-                del made[name]  # no auto_map of ours names it
         elif report["missing"]:
             made[name] = f"WRONG: {len(report['missing'])} tensors would be random"
         else:
             outputs = reference["outputs"]
-            difference = largest_difference(
-                found["outputs"], name, outputs, f"bertlite.{ours[name]}", folder
-            )
+            difference = largest_difference(found["outputs"], name, outputs, ours[name], folder)
             equal = difference <= TOLERANCE
             made[name] = "equal" if equal else f"WRONG: differs by {difference:.3g}"
     return made

@@ -77,7 +77,7 @@ def sections_of(body: str) -> dict[str, str]:
 def is_blank(value: Any) -> bool:
     """Whether a field says nothing."""
     words = " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-    return not words.strip() or words.strip().lower() in ("none", "unknown", "other?", "task")
+    return not words.strip() or words.strip().lower() in ("none", "unknown", "task")
 
 
 def blanks_in(body: str) -> list[str]:

@@ -63,7 +63,7 @@ def check_folder(
     report = FolderReport()
     check_weights(path, report)
     classes = fitting_classes(path, config)
-    own = own_class(path, config, classes)
+    own = own_class(path, config)
     with tempfile.TemporaryDirectory() as scratch:
         for without in (False, True):
             check_process(path, config, classes, own, python, without, Path(scratch), report)
@@ -120,7 +120,7 @@ def check_process(
     inputs = {name: inputs_for(folder, name) for name in classes}
     asked = dict(inputs)
     if not without:
-        asked |= {f"bertlite.{classes[name]}": value for name, value in inputs.items()}
+        asked |= {classes[name]: value for name, value in inputs.items()}
     where = "without bertlite" if without else "with bertlite"
     found = ask(
         python,
@@ -152,12 +152,9 @@ def ask(python: str, question: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: it ended without an answer.
     """
     script = Path(__file__).with_name("fresh_process.py")
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [] if question["without_bertlite"] else [package]
-    before = os.environ.get("PYTHONPATH", "")
+    package = str(Path(__file__).resolve().parents[2])  # another interpreter may not have it
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([*paths, *([before] if before else [])]),
         "HF_HUB_OFFLINE": "1",
         "HF_MODULES_CACHE": str(Path(question["outputs"]).parent / "modules"),
         "TRANSFORMERS_VERBOSITY": "error",
@@ -165,7 +162,7 @@ def ask(python: str, question: Mapping[str, Any]) -> dict[str, Any]:
     environment.pop("HF_TOKEN", None)  # nothing is fetched, so nothing needs it
     done = subprocess.run(
         [python, "-P", str(script)],
-        input=json.dumps(question),
+        input=json.dumps({**question, "package": package}),
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -189,7 +186,7 @@ def compare(scratch: Path, folder: Path, own: str, tolerance: float, report: Fol
         outputs[where] = load_file(file) if file.exists() else {}
         found[where] = json.loads((scratch / f"{where}.json").read_text())["classes"]
     reference = outputs["with bertlite"]
-    ours = bertlite_names(found["with bertlite"], folder)
+    ours = fitting_classes(folder, read_config(folder))
     for where, made in outputs.items():
         fits = [name for name in ours if is_run(found[where].get(name))]
         worst = 0.0
@@ -213,12 +210,6 @@ def compare(scratch: Path, folder: Path, own: str, tolerance: float, report: Fol
         report.facts.append(
             f"no {PROBE_FILE}: nothing says what the model computed when it was saved"
         )
-
-
-def bertlite_names(found: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """The name under which bertlite's class of the same head was run, by Auto class."""
-    classes = fitting_classes(folder, read_config(folder))
-    return {name: f"bertlite.{ours}" for name, ours in classes.items() if name in found}
 
 
 def is_run(made: Mapping[str, Any] | None) -> bool:

@@ -1,12 +1,15 @@
 """Which classes may load a saved folder: those of the Auto classes, and bertlite's own."""
 
+import importlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..models.auto import CONFIGS, MODELS
+from ..models.families import family_of
+
+PACKAGE = "bertlite.models"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -29,44 +32,38 @@ def read_config(folder: Path) -> dict[str, Any]:
 def fitting_classes(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """The Auto classes that may load a folder, each with bertlite's class of the same head.
 
+    Returns:
+        From the name of an Auto class to the dotted name of a class, module included.
+
     Raises:
         ValueError: a family that bertlite does not know.
     """
-    import bertlite
-
-    family = config.get("model_type")
-    for model_type, name in CONFIGS.items():
-        if family in getattr(bertlite, name).accepted_model_types:
-            return dict(MODELS[model_type])
-    known = sorted({each for name in CONFIGS.values() for each in accepted(name)})
-    raise ValueError(
-        f"{folder}: model_type must be one of {', '.join(known)}, got {family!r} in config.json"
-    )
+    family = family_of(dict(config), str(folder))
+    module = f"{PACKAGE}.{family.module}."
+    return {auto_class_of(head): f"{module}{family.stem}{head}" for head in family.heads}
 
 
-def accepted(name: str) -> tuple[str, ...]:
-    """The model types that one of bertlite's configurations reads."""
-    import bertlite
+def auto_class_of(head: str) -> str:
+    """The Auto class for an ending of a class's name."""
+    if head == "ForConditionalGeneration":
+        return "AutoModelForSeq2SeqLM"
+    return "AutoModel" if head == "Model" else f"AutoModel{head}"
 
-    return getattr(bertlite, name).accepted_model_types
 
-
-def own_class(folder: Path, config: Mapping[str, Any], classes: Mapping[str, str]) -> str:
+def own_class(folder: Path, config: Mapping[str, Any]) -> str:
     """The Auto class of the head that the folder holds.
 
     Raises:
         ValueError: the config names no class, or one that bertlite does not have.
     """
-    import transformers
-
-    named = (config.get("architectures") or [None])[0]
-    for auto_class, ours in classes.items():
-        mapping = getattr(transformers, auto_class)._model_mapping._model_mapping
-        if named in (ours, mapping.get(config["model_type"])):
-            return auto_class
-    raise ValueError(
-        f"{folder}: architectures in config.json must name a class of this family, got {named!r}"
-    )
+    named = (config.get("architectures") or [""])[0]
+    head = family_of(dict(config), str(folder)).head_of(named)
+    if head is None:
+        raise ValueError(
+            f"{folder}: architectures in config.json must name a class of this family, "
+            f"got {named!r}"
+        )
+    return auto_class_of(head)
 
 
 def load_folder(folder: str | os.PathLike) -> Any:
@@ -77,10 +74,8 @@ def load_folder(folder: str | os.PathLike) -> Any:
     """
     import torch
 
-    import bertlite
-
     path = Path(folder)
     config = read_config(path)
-    classes = fitting_classes(path, config)
-    name = classes[own_class(path, config, classes)]
-    return getattr(bertlite, name).from_pretrained(path, dtype=torch.float32)
+    module, _, name = fitting_classes(path, config)[own_class(path, config)].rpartition(".")
+    model_class = getattr(importlib.import_module(module), name)
+    return model_class.from_pretrained(path, dtype=torch.float32)

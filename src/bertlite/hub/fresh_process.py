@@ -4,8 +4,9 @@
 
 It is run as a file and imports nothing of bertlite but where the question asks for it. The
 question holds `folder`, `classes` (names, each with its inputs), `outputs` (a file to write),
-`without_bertlite` and `trust_remote_code`. A name is an Auto class's, or `bertlite.CLASS`. What
-each class made goes to stdout, as one JSON line after `REPORT`.
+`package` (the folder in which bertlite lies), `without_bertlite` and `trust_remote_code`. A name is
+an Auto class's, or that of a class with its module. What each class made goes to stdout, as one
+JSON line after `REPORT`.
 """
 
 import importlib
@@ -76,6 +77,7 @@ def main() -> None:
     if question["without_bertlite"]:
         sys.meta_path.insert(0, Blocked())  # type: ignore[arg-type]
     else:
+        sys.path.append(question["package"])  # behind what this interpreter has of its own
         import bertlite  # noqa: F401  tells the Auto classes
     import transformers
     from safetensors.torch import save_file

@@ -6,6 +6,7 @@ once. It is a small JSON file, `probe.json`, of rounded figures and not of whole
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..models.checkpoint import LitePreTrainedModel
 from ..version import VERSION
 from .classes import load_folder
 
+logger = logging.getLogger(__name__)
 PROBE_FILE = "probe.json"
 TOLERANCE = 1e-4  # in fp32, of other processors and releases of torch
 KEPT = 16  # values of each output that are kept as they are
@@ -125,10 +127,15 @@ def write_probe(folder: str | os.PathLike, model: Any = None) -> Path:
 def keep_probe(folder: str | os.PathLike, model: Any) -> None:
     """Write the probe of a model that a run has just saved, where its class is one of bertlite's.
 
-    The model is loaded anew: the one in memory may be spread over processes.
+    The model is loaded anew: the one in memory may be spread over processes. What cannot be probed
+    is logged, and loses no run.
     """
-    if isinstance(model, LitePreTrainedModel) and model.is_of_bertlite():
+    if not isinstance(model, LitePreTrainedModel) or not model.is_of_bertlite():
+        return
+    try:
         write_probe(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        logger.warning(f"{folder}: no {PROBE_FILE} was kept: {' '.join(str(error).split())}")
 
 
 def check_probe(folder: str | os.PathLike, model: Any = None) -> list[str]:

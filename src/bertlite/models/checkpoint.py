@@ -221,7 +221,7 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         """
         plain = self.plain_names()
         travels = self.code_travels if with_code is None else with_code
-        travels = travels or plain is None or self.is_remote_code()
+        travels = bool(self.auto_map) and (travels or plain is None or self.is_remote_code())
         if not getattr(self, "_hf_peft_config_loaded", False):
             vars(self.config).pop("auto_map", None)
             if travels:
