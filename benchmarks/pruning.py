@@ -86,6 +86,8 @@ def run_seed(name: str, seed: int, given: argparse.Namespace, files: dict, folde
         epochs=given.epochs,
         learning_rate=given.learning_rate,
         seed=seed,
+        importance_examples=given.importance_examples,
+        curve=given.curve,
         baseline=seed < given.baseline_seeds,
     )
     with tempfile.TemporaryDirectory() as target:
@@ -126,6 +128,8 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=2.0)
     parser.add_argument("--epochs", type=float, default=3.0, help="of the recovery")
     parser.add_argument("--learning-rate", type=float, default=2e-4, help="of the recovery")
+    parser.add_argument("--importance-examples", type=int, default=512)
+    parser.add_argument("--no-curve", dest="curve", action="store_false", help="measure less")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", help="default: benchmarks/results/pruning_NAME.json")
     given = parser.parse_args()

@@ -6,13 +6,14 @@ import warnings
 import pytest
 import torch
 import transformers
-from cases import bert_config, padded, randomize, transformer_config
+from cases import BERT, bert_config, padded, randomize, transformer_config
 from pairs import bert_pair
 from test_exports import OTHER_LENGTHS, assert_close, batch_of, exported
 from test_travelling import WORDS, make_tokenizer, run
 
 import bertlite
 from bertlite.inspection import mask_heads, mask_neurons, prune
+from bertlite.models.roberta import RobertaForMaskedLM
 
 HEADS, NEURONS = {0: [1, 2], 1: [0]}, {0: [0, 5, 47], 1: list(range(10, 40))}
 TARGETS = torch.tensor([[5, 6, 1], [7, 1, -100], [3, 9, 1]])
@@ -148,15 +149,12 @@ def test_it_loads_where_bertlite_is_not(tmp_path):
     assert again.config.heads_per_layer == [2, 3]
 
 
-@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_it_is_exported(dynamo, tmp_path):
+def test_it_is_exported(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="it runs what was exported")
     pytest.importorskip("onnx", reason="torch writes its files with it")
-    if dynamo:
-        pytest.importorskip("onnxscript", reason="torch's new exporter is written in it")
     model = classifier()
     small = prune(model, heads=HEADS, neurons=NEURONS)
-    exported(small, batch_of((6, 4)), tmp_path / "model.onnx", dynamo=dynamo)
+    exported(small, batch_of((6, 4)), tmp_path / "model.onnx", dynamo=False)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     for lengths in OTHER_LENGTHS:
         given = batch_of(lengths)
@@ -202,6 +200,25 @@ def test_what_cannot_be_cut_is_refused():
 def test_sizes_that_fit_no_model_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         bertlite.BertLiteModel(bert_config(**fields))
+
+
+def test_a_roberta_can_lose_layers_and_nothing_else(tmp_path):
+    """Its `config.json` stays one of its family, which has no sizes of each layer."""
+    fields = {**BERT, "max_position_embeddings": 42, "pad_token_id": 1, "num_hidden_layers": 3}
+    theirs = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**fields))
+    randomize(theirs).save_pretrained(tmp_path)
+    ours = RobertaForMaskedLM.from_pretrained(tmp_path).eval()
+    with pytest.raises(ValueError, match="must be a BertLite .* got a RobertaForMaskedLM"):
+        prune(ours, heads={0: [0]})
+    small = prune(ours, layers=[1])
+    del theirs.roberta.encoder.layer[1]
+    real = batch()["attention_mask"].bool()
+    with torch.no_grad():
+        found, expected = small(**batch()).logits[real], theirs(**batch()).logits[real]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        small.save_pretrained(tmp_path / "small")
+        again = transformers.RobertaForMaskedLM.from_pretrained(tmp_path / "small").eval()
+        torch.testing.assert_close(again(**batch()).logits[real], expected, atol=1e-5, rtol=0)
 
 
 def test_a_transformer_starts_from_a_pruned_bert(tmp_path):

@@ -38,6 +38,7 @@ from .cutting import (
 from .importance import Importance, gradient_importance
 from .layer_parts import layers_of
 from .prune_options import PruneOptions
+from .pruning import check_family
 from .recovery import DistillingTrainer
 
 FIGURES_FILE = "pruning.json"
@@ -112,6 +113,7 @@ class Workshop:
         self.data = read_rows(self.task, data_options, start, options.seed)
         self.tokenizer = start.tokenizer
         self.model = start.build(self.data.labels, self.data.problem_type, options.seed)
+        check_family(self.model, "encoder", by_layer=True)
         if device is not None:
             self.model.to(device)
         self.model.eval()
@@ -274,7 +276,7 @@ def worked(shop: Workshop, target: Path, source: Any, say: Callable[[str], None]
     importance = shop.importance()
     cut, speed = cut_for_speed(shop.model, importance, options.speed, timed)
     say(f"cut           {described_cut(cut)}; {speed:.2f} times as fast")
-    points += curve(shop, importance, timed)
+    points += curve(shop, importance, timed) if options.curve else []
     smaller = cut.apply(shop.model)
     forget_temperature(smaller)
     points.append(shop.point("heads and neurons", smaller, speed))

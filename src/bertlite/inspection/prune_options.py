@@ -21,6 +21,10 @@ class PruneOptions:
     seed: int = described("of the recovery, and of the rows that importance is measured on", 42)
     importance_examples: int = described("training rows that importance is measured on", 512)
     distill: bool = described("learn from the unpruned model, too, while recovering", True)
+    curve: bool = described(
+        "also measure smaller and larger cuts, and fewer layers, for the curve; none is trained",
+        True,
+    )
     baseline: bool = described(
         "also drop whole layers for the same speed, and recover that model as well, to compare",
         False,

@@ -11,6 +11,7 @@ folder stays one that BERT's class reads.
 """
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,12 +30,14 @@ from .layer_parts import (
 )
 
 Chosen = Mapping[int, Iterable[int]]
-# By the model's class of config and the part: the fields of heads, inner sizes and layers.
+# By part the fields that say heads and inner sizes of each layer; a config has one of each pair.
 FIELDS = {
-    ("bertlite", "encoder"): ("heads_per_layer", "intermediate_sizes"),
-    ("transformerlite", "encoder"): ("encoder_heads_per_layer", "encoder_ffn_dims"),
-    ("transformerlite", "decoder"): ("decoder_heads_per_layer", "decoder_ffn_dims"),
-    ("transformerlite", "cross"): ("cross_heads_per_layer", None),
+    "encoder": (
+        ("heads_per_layer", "intermediate_sizes"),
+        ("encoder_heads_per_layer", "encoder_ffn_dims"),
+    ),
+    "decoder": (("decoder_heads_per_layer", "decoder_ffn_dims"),),
+    "cross": (("cross_heads_per_layer", None),),
 }
 
 
@@ -62,7 +65,8 @@ def prune(
 
     Raises:
         ValueError: a part, layer, head or neuron that there is not; nothing of a layer would stay;
-            a layer that was exchanged, as by adapters or a quantiser.
+            a layer that was exchanged, as by adapters or a quantiser; a model of a family whose
+            config has no sizes of each layer, or that shares its layers.
 
     >>> import bertlite
     >>> from bertlite.inspection import prune
@@ -71,6 +75,7 @@ def prune(
     >>> small.config.heads_per_layer, small.config.intermediate_sizes
     ([1, 2], [512, 256])
     """
+    check_family(model, part, by_layer=bool(heads or neurons))
     cut_heads = checked_choice("heads", heads, head_counts(model, part))
     cut_neurons = {}
     if neurons:
@@ -88,6 +93,30 @@ def prune(
         drop_layers(smaller, dropped, part)
     note_sizes(smaller)
     return smaller
+
+
+def check_family(model: Any, part: str, *, by_layer: bool) -> None:
+    """Refuse, with a ValueError, a model whose layers are shared, or whose config has no sizes.
+
+    Args:
+        model: the model.
+        part: as in `prune`.
+        by_layer: whether layers are to have sizes of their own.
+    """
+    layers = layers_of(model, part)
+    config: Any = getattr(model, "config", None)
+    known = [] if config is None else [each for each in fields_of(config) if each[0] == part]
+    said = {field.name for field in dataclasses.fields(config)} if known else set()
+    if not known or (by_layer and known[0][1] not in said):
+        raise ValueError(
+            f"model must be a BertLite or a TransformerLite for heads or neurons to be cut, got a "
+            f"{type(model).__name__}, whose config.json has no sizes of each layer"
+        )
+    if len(set(map(id, layers))) < len(layers):
+        raise ValueError(
+            f"model must have layers of its own at each depth, got a {type(model).__name__}, whose "
+            "depths share one"
+        )
 
 
 def checked_layers(layers: Iterable[int], count: int, part: str) -> list[int]:
@@ -209,24 +238,38 @@ def note_sizes(model: Any) -> None:
     a list.
     """
     config = model.config
-    for (family, part), (heads, neurons) in FIELDS.items():
-        if family != config.model_type:
-            continue
+    for part, heads, neurons in fields_of(config):
         layers = layers_of(model, part) if has_part(model, part) else []
         if not layers:
             continue
         size, count = config.by_layer[heads]
-        setattr(config, count, len(layers))
+        note(config, count, len(layers))
         found = [attention_of(layer, part).num_heads for layer in layers]
-        setattr(config, heads, None if set(found) == {getattr(config, size)} else found)
+        note(config, heads, None if set(found) == {getattr(config, size)} else found)
         if neurons is None:
             continue
         size, _ = config.by_layer[neurons]
         found = [layer.outer.in_features for layer in layers]
         if len(set(found)) == 1:
-            setattr(config, size, found[0])
-        setattr(config, neurons, None if len(set(found)) == 1 else found)
+            note(config, size, found[0])
+        note(config, neurons, None if len(set(found)) == 1 else found)
     config.check_heads()
+
+
+def note(config: Any, name: str, value: Any) -> None:
+    """Set a field that has another value: a family's config has some of them fixed."""
+    if getattr(config, name) != value:
+        setattr(config, name, value)
+
+
+def fields_of(config: Any) -> list[tuple[str, str, str | None]]:
+    """Part, field of its heads and field of its inner sizes, of those that a config has."""
+    return [
+        (part, heads, neurons)
+        for part, pairs in FIELDS.items()
+        for heads, neurons in pairs
+        if heads in config.by_layer
+    ]
 
 
 def has_part(model: Any, part: str) -> bool:
