@@ -1,6 +1,8 @@
 """bertlite's functions and commands on folders of other families, as transformers saved them."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 import bertlite
 from bertlite.cli.main import main
+from bertlite.models.families import FAMILIES as ALL
 
 FAMILIES = ("Roberta", "DistilBert", "Electra", "MPNet")
+KINDS = ("python", "text")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -106,3 +110,18 @@ def test_finetune_and_predict(tmp_path, capsys, stem):
     assert main(["predict", str(tmp_path / "out"), "--text", "the cat"]) == 0
     said = capsys.readouterr().out
     assert "x" in said or "y" in said
+
+
+def test_the_page_shows_what_happens(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save("Roberta", "ForMaskedLM", tmp_path / "FacebookAI" / "roberta-base")
+    page = (Path(__file__).parents[1] / "docs/families.md").read_text(encoding="utf-8")
+    (code,), (said,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in KINDS)
+    exec(compile(code, "families.md", "exec"), {})
+    assert capsys.readouterr().out == said
+
+
+def test_the_page_names_every_family():
+    page = (Path(__file__).parents[1] / "docs/families.md").read_text(encoding="utf-8")
+    ours = ("bertlite", "transformerlite")  # a BERT or a Marian with settings of our own
+    assert not [name for name in ALL if f"`{name}`" not in page and name not in ours]
