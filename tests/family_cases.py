@@ -19,6 +19,12 @@ HEADS = {
     "ForMultipleChoice": ({"logits": "row"}, {"labels": "class"}),
     "ForPreTraining": ({"logits": "source"}, {"labels": "replaced"}),
 }
+OWN = {
+    ("albert", "ForPreTraining"): (
+        {"prediction_logits": "source", "sop_logits": "row"},
+        {"labels": "word", "sentence_order_label": "class"},
+    ),
+}
 # Its own names of what BERT's config says, without dropout.
 DISTILBERT = {"hidden_dim": 48, "dropout": 0.0, "attention_dropout": 0.0}
 DISTILBERT |= {"qa_dropout": 0.0, "seq_classif_dropout": 0.0}
@@ -52,7 +58,7 @@ POOLED = ("roberta", "xlm-roberta", "camembert", "mpnet", "albert")
 def fields_of(family: str, head: str, setting: int = 0) -> dict:
     """The fields of a tiny config."""
     fields = {**BERT, **SETTINGS[family][setting]}
-    if head == "ForQuestionAnswering":
+    if head == "ForQuestionAnswering" or (family, head) in OWN:
         fields["num_labels"] = 2
     return fields
 
@@ -71,11 +77,11 @@ def cases(family: str) -> list[Case]:
     """A case of each head."""
     made = []
     for head in FAMILIES[family].heads:
-        outputs, labels = HEADS[head]
+        outputs, labels = OWN.get((family, head), HEADS[head])
         if head == "Model" and family in POOLED:
             outputs = {**outputs, "pooler_output": "row"}
         config = {**SETTINGS[family][0]}
-        if head == "ForQuestionAnswering":
+        if head == "ForQuestionAnswering" or (family, head) in OWN:
             config["num_labels"] = 2
         choices = 2 if head == "ForMultipleChoice" else 0
         made.append(Case(FAMILIES[family].model(head), outputs, labels, config, choices))

@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.models.albert import configuration_albert as original
 from transformers.models.albert import modeling_albert as their
+from transformers.utils import can_return_tuple
 
 from .encoder import BertEncoder
 from .family_configuration import FamilyConfig, NarrowConfig
@@ -20,6 +21,7 @@ from .inputs import TextBatch
 from .modeling_bertlite import (
     BertLiteForMaskedLM,
     BertLiteForMultipleChoice,
+    BertLiteForPreTraining,
     BertLiteForQuestionAnswering,
     BertLiteForSequenceClassification,
     BertLiteForTokenClassification,
@@ -27,6 +29,7 @@ from .modeling_bertlite import (
     BertLitePreTrainedModel,
 )
 from .names import ALBERT_ATTENTION, ALBERT_LAYER
+from .outputs import deferred
 
 
 @strict
@@ -88,24 +91,73 @@ class AlbertModel(AlbertPreTrainedModel, BertLiteModel):
 AlbertPreTrainedModel.base_class = AlbertModel
 
 
-class AlbertForMaskedLM(AlbertPreTrainedModel, BertLiteForMaskedLM):
-    """Masked language model."""
+class WordHead:
+    """What the two models with a vocabulary share."""
 
+    predictions: Any
     _tied_weights_keys = {
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     }
     output_name = "predictions.decoder"
 
-    def add_head(self, config: Any) -> None:
-        self.predictions = their.AlbertMLMHead(config)
-
     def transform(self, vectors: torch.Tensor) -> torch.Tensor:
         head = self.predictions
         return head.LayerNorm(head.activation(head.dense(vectors)))
 
+
+class AlbertForMaskedLM(WordHead, AlbertPreTrainedModel, BertLiteForMaskedLM):
+    """Masked language model."""
+
+    def add_head(self, config: Any) -> None:
+        self.predictions = their.AlbertMLMHead(config)
+
     def score(self, vectors: torch.Tensor) -> torch.Tensor:
         return self.predictions(vectors)
+
+
+class AlbertForPreTraining(WordHead, AlbertPreTrainedModel, BertLiteForPreTraining):
+    """Masked words, and the order of two sentences."""
+
+    def add_head(self, config: Any) -> None:
+        self.predictions = their.AlbertMLMHead(config)
+        self.sop_classifier = their.AlbertSOPHead(config)
+
+    def score(
+        self, vectors: torch.Tensor, pooled: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.predictions(vectors), self.relate(pooled)
+
+    def relate(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self.sop_classifier(pooled)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        sentence_order_label: torch.Tensor | None = None,
+        **kwargs,
+    ) -> their.AlbertForPreTrainingOutput:
+        """As of `BertLiteForPreTraining`; `sentence_order_label` `(B,)`: 1 where they are swapped.
+
+        Deviation: the loss is of whichever labels are given, where theirs wants both.
+        """
+        made = super().forward(
+            input_ids,
+            attention_mask,
+            labels=labels,
+            next_sentence_label=sentence_order_label,
+            **{**kwargs, "return_dict": True},
+        )
+        known = {"loss": made.loss, "sop_logits": made.seq_relationship_logits}
+        known |= {"hidden_states": made.hidden_states, "attentions": made.attentions}
+        return deferred(
+            their.AlbertForPreTrainingOutput,
+            {"prediction_logits": lambda: made.prediction_logits},
+            **known,
+        )
 
 
 class AlbertForSequenceClassification(AlbertPreTrainedModel, BertLiteForSequenceClassification):

@@ -90,7 +90,7 @@ WRITERS = {
 }
 MARIAN = WRITERS["marian"]
 FAMILIES: dict[str, Family] = {
-    "albert": Family("albert", "Albert"),
+    "albert": Family("albert", "Albert", (*ENCODER_HEADS, "ForPreTraining")),
     "bert": BERT,
     "bertlite": BERT,
     "camembert": Family("camembert", "Camembert"),

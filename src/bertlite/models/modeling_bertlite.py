@@ -384,8 +384,22 @@ class BertLiteForPreTraining(VocabularyModel):
     def __init__(self, config: BertLiteConfig):
         super().__init__(config)
         self.add_base(config, add_pooling_layer=True)
-        self.cls = BertPreTrainingHeads(config)
+        self.add_head(config)
         self.post_init()
+
+    def add_head(self, config: BertLiteConfig) -> None:
+        """As of `BertLiteForMaskedLM`."""
+        self.cls = BertPreTrainingHeads(config)
+
+    def score(
+        self, vectors: torch.Tensor, pooled: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, T, E)` and `(B, E)` to `(B, T, V)` and `(B, 2)`."""
+        return self.cls(vectors, pooled)
+
+    def relate(self, pooled: torch.Tensor) -> torch.Tensor:
+        """`(B, E)` to `(B, 2)`."""
+        return self.cls.seq_relationship(pooled)
 
     @can_return_tuple
     def forward(
@@ -437,9 +451,9 @@ class BertLiteForPreTraining(VocabularyModel):
             **kwargs,
         )
         if read is None:
-            scores, relationship = self.cls(outputs.last_hidden_state, outputs.pooler_output)
+            scores, relationship = self.score(outputs.last_hidden_state, outputs.pooler_output)
         else:
-            relationship = self.cls.seq_relationship(outputs.pooler_output)  # (B, 2)
+            relationship = self.relate(outputs.pooler_output)  # (B, 2)
         loss: torch.Tensor | None = None
         if next_sentence_label is not None:
             count = num_sequences_in_batch
