@@ -150,7 +150,7 @@ def check_accumulation(case: Case) -> None:
     labels = case.make_labels(batch)
     first = next(iter(labels.values()))
     count = {"num_items_in_batch": (first != -100).sum()}
-    if "next_sentence_label" in labels:
+    if "next_sentence_label" in labels or "sentence_order_label" in labels:
         count["num_sequences_in_batch"] = len(first)
     expected = case.gradients(model, batch, labels)
     total = {name: torch.zeros_like(gradient) for name, gradient in expected.items()}
