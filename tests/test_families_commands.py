@@ -116,7 +116,7 @@ def test_the_page_shows_what_happens(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save("Roberta", "ForMaskedLM", tmp_path / "FacebookAI" / "roberta-base")
     page = (Path(__file__).parents[1] / "docs/families.md").read_text(encoding="utf-8")
-    (code,), (said,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in KINDS)
+    code, said = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in KINDS)
     exec(compile(code, "families.md", "exec"), {})
     assert capsys.readouterr().out == said
 
