@@ -42,6 +42,7 @@ def expected_texts(kind, model, tokenizer, source, target) -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 def test_translations(folder):
     kind, path, model, tokenizer, (first, second, third) = folder
     found = []
@@ -56,6 +57,7 @@ def test_translations(folder):
     assert summaries == found[0]
 
 
+@pytest.mark.slow
 def test_a_language_is_named_by_somebody(folder, tmp_path):
     """By the caller or by the model; and the tokenizer is left as it was."""
     kind, path, model, tokenizer, (first, second, _) = folder
@@ -79,6 +81,7 @@ def test_unknown_languages_are_refused(folder):
         bertlite.translate("a", str(path), target_language="Klingon")
 
 
+@pytest.mark.slow
 def test_scores_leave_the_language_out(folder):
     """It is no choice of the model's; its first word is the one after."""
     kind, path, model, tokenizer, (first, second, _) = folder
@@ -97,6 +100,7 @@ def test_scores_leave_the_language_out(folder):
     assert found["score"] == pytest.approx(float(scores.sum() / len(scores) ** 0.6), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bart", "pegasus"])
 def test_models_of_one_language(tmp_path, kind):
     model, tokenizer, _ = make_folder(kind, tmp_path)
@@ -168,6 +172,7 @@ def test_what_the_page_of_families_shows(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("torch.Size([1, ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["ForSequenceClassification", "ForQuestionAnswering"])
 def test_barts_heads_load_by_name_and_by_task(tmp_path, head):
     """`bertlite.load` finds the class, and so do `classify` and `answer`."""
