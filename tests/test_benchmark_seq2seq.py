@@ -198,3 +198,29 @@ def test_every_command_runs_for_both_models_and_a_stopped_run_goes_on(
     run("report")
     assert len((tmp_path / "results" / "translation.md").read_text().splitlines()) == 4
     assert (tmp_path / "results" / "translation_curve.png").stat().st_size > 1000
+
+
+def test_seeds_are_reported_with_their_spread(monkeypatch, tmp_path, capsys):
+    """Mean and standard deviation by hand: of 10, 12, 14 they are 12 and 2."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = importlib.import_module("sequence_seeds")
+    shared = {"settings": {"width": 8, "layers": 1, "max_tokens": 64, "precision": "fp32"}}
+    shared |= {"parameters": 1000, "processor": "some", "versions": {"torch": "2"}}
+    for which, weights in script.WEIGHTS.items():
+        for seed in range(3):
+            folder = tmp_path / f"seed-{seed}"
+            folder.mkdir(exist_ok=True)
+            start = f"translation_{which}_"
+            trained = {"minutes": 3.0, "steps": 100 + seed, **shared}
+            (folder / f"{start}training.json").write_text(json.dumps(trained))
+            measured = {"bleu": 10.0 + 2 * seed, "chrf": 30.0, "rows": 5, "beams": 4}
+            (folder / f"{start}{weights}_beam4.json").write_text(json.dumps(measured))
+    words = ["report", "--work", str(tmp_path), "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["script", *words])
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    expected = "| ours | 3.0 | 100, 101, 102 | 12.0 ± 2.0 (10.0, 12.0, 14.0) | 30.0 ± 0.0 "
+    assert lines[2].startswith(expected)
+    assert lines[3].startswith("| transformers | 3.0 | ")
+    assert "Seeds 0, 1, 2; 5 validation rows, beam 4; width 8" in lines[-1]
+    assert (tmp_path / "translation_seeds.md").read_text().splitlines() == lines

@@ -157,3 +157,29 @@ def test_a_trained_classifier_is_warned_of(tmp_path, capsys):
     assert main(["check-labels", file, "--model", base]) == 0
     assert "it has learnt their mistakes too" in " ".join(capsys.readouterr().err.split())
     assert main(["check-labels", str(tmp_path / "none.csv")]) == 2
+
+
+def test_a_folder_of_sentence_transformers_in_parts_is_read(tmp_path, capsys):
+    """Older ones hold the weights a folder deeper."""
+    base_folder(tmp_path / "st" / "0_Transformer")
+    modules = [
+        {
+            "idx": 0,
+            "name": "0",
+            "path": "0_Transformer",
+            "type": "sentence_transformers.models.Transformer",
+        },
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
+    ]
+    (tmp_path / "st" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "st" / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (tmp_path / "st" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    file = write_rows(tmp_path / "rows.jsonl", planted(written(60), [3]))
+    assert main(["check-labels", file, "--model", str(tmp_path / "st")]) == 0
+    assert 4 in {json.loads(line)["row"] for line in capsys.readouterr().out.splitlines()}

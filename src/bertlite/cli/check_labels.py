@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from ..data.problems import ON_BAD_ROW
+from ..inference.embedding_recipe import read_recipe
 from ..inference.loading import read_config
 from ..training.label_errors import check_labels
 from ..training.options import DataOptions
@@ -77,7 +78,9 @@ def make_parser() -> OptionParser:
 
 def warn_if_trained(model: str) -> None:
     """Say on stderr that a classifier may know these labels, mistakes included."""
-    named: Any = read_config("check_labels", os.fspath(model)).get("architectures") or []
+    inner = read_recipe(model).folder  # of sentence-transformers, where the weights lie
+    source = os.path.join(model, inner) if inner else model
+    named: Any = read_config("check_labels", source).get("architectures") or []
     if any(name.endswith("ForSequenceClassification") for name in named):
         print(
             f"{model} is a trained classifier: if it was trained on these rows, it has learnt "

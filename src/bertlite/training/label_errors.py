@@ -11,7 +11,7 @@ Shapes: `N` rows, `L` labels, `E` numbers a vector.
 import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -141,8 +141,7 @@ def read_rows(
     data: Any, columns: Mapping[str, str] | None, on_bad_row: str, encoding: str | None
 ) -> tuple[list[dict[str, Any]], list[str], Problems]:
     """Canonical rows with their places, the names of the labels, and what was left out."""
-    how = ClassificationRows.opening(require_labels=True)
-    how = type(how)(**{**vars(how), "encoding": encoding})
+    how = replace(ClassificationRows.opening(require_labels=True), encoding=encoding)
     source = open_source(data, split="train", how=how)
     reader = ClassificationRows.open(source, Wanted(columns))
     if reader.labels is None or reader.labels.problem_type != SINGLE:
