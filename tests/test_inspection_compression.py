@@ -93,7 +93,7 @@ def test_the_smallest_cut_that_is_fast_enough(monkeypatch):
 
 
 def test_speed_is_measured_in_turn(monkeypatch):
-    """Both run as often, after once to warm up, and the ratio is that of their medians."""
+    """Both run as often, after once to warm up, and the ratio is that of their best times."""
     now, seen = [0.0], []
 
     class Slow(torch.nn.Module):

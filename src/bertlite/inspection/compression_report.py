@@ -96,7 +96,7 @@ def write_pruning_card(
             f"{count_of(record['cut']['heads'])} heads and {count_of(record['cut']['neurons'])} "
             "inner neurons.",
             f"{recovery}{taught}." if options["epochs"] else "No recovery.",
-            f"Speed: batches of {record['batch_rows']} rows, both models in turn, medians; "
+            f"Speed: batches of {record['batch_rows']} rows, both models in turn, best times; "
             f"{hardware('cpu')}.",
             f"{versions()}.",
         ],
