@@ -2,9 +2,9 @@
 
 `BertLiteConfig` keeps the field names of a BERT `config.json` and `TransformerLiteConfig` those of
 a Marian one (and of its relatives, see `transformer_families.py`), so that each side reads the
-other's files. The shared layers read BERT's names;
-`attribute_map` lends them to the other. Sources: Vaswani et al. 2017
-(https://arxiv.org/abs/1706.03762), Devlin et al. 2018 (https://arxiv.org/abs/1810.04805).
+other's files. The shared layers read BERT's names; `attribute_map` lends them to the other.
+Sources: Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762), Devlin et al. 2018
+(https://arxiv.org/abs/1810.04805).
 """
 
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from .versions import check_transformers  # noqa: F401
 
 # isort: split
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
@@ -54,6 +55,9 @@ class LiteConfig(PreTrainedConfig):
     by_layer: ClassVar[dict[str, tuple[str, str]]] = {}
 
     def __post_init__(self, **kwargs):
+        for name, kinds in (("id2label", dict), ("label2id", dict), ("dtype", str | torch.dtype)):
+            if not isinstance(value := getattr(self, name, None), kinds | None):
+                self._refuse(name, value, f"of {kinds}, or None")
         super().__post_init__(**kwargs)
         self._check_numbers()
         self._check_choices()
@@ -64,13 +68,20 @@ class LiteConfig(PreTrainedConfig):
             if value is not None and not 0 <= value < 1:
                 self._refuse(name, value, "at least 0 and below 1")
         for name in self.sizes:
-            if getattr(self, name) < 1:
-                self._refuse(name, getattr(self, name), "at least 1")
-        for name in ("loss_chunk_size", "layer_norm_eps", *self.counts):
-            if getattr(self, name) < 0:
-                self._refuse(name, getattr(self, name), "at least 0")
+            self._check_range(name, 1)
+        for name in ("loss_chunk_size", "layer_norm_eps"):
+            self._check_range(name, 0)
+        for name in self.counts:  # nobody shall wait for ever for a damaged file's layers
+            self._check_range(name, 0, 10_000)
+
+    def _check_range(self, name: str, low: int, high: int | None = None) -> None:
+        value = getattr(self, name)
+        if value < low or high is not None and value > high:
+            self._refuse(name, value, f"at least {low}" if value < low else f"at most {high}")
 
     def _check_choices(self) -> None:
+        if bool(self.is_encoder_decoder) != type(self).is_encoder_decoder:
+            self._refuse("is_encoder_decoder", self.is_encoder_decoder, "as in its family")
         if self.is_decoder and not self.is_encoder_decoder:
             expected = "False: this family encodes, TransformerLite has the decoder"
             self._refuse("is_decoder", True, expected)
@@ -97,7 +108,9 @@ class LiteConfig(PreTrainedConfig):
         return self.max_position_embeddings - (0 if padding is None else padding + 1)
 
     def check_heads(self) -> None:
-        """Refuse, when a model is built, a size that its attention heads do not divide."""
+        """Refuse, when a model is built, sizes that do not fit: of heads, layers, words."""
+        if (pad := self.pad_token_id) is not None and not -self.vocab_size <= pad < self.vocab_size:
+            self._refuse("pad_token_id", pad, f"None or below vocab_size, {self.vocab_size}")
         for heads in self.head_counts():
             if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
                 expected = f"a positive multiple of the {heads} attention heads"
