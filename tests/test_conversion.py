@@ -361,7 +361,7 @@ def test_a_bert_folder_without_its_head_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tensors missing.*classifier.bias, classifier.weight"):
         load_folder(tmp_path, "sequence-classification")
     path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace('"BertLiteModel"\n', '"BertForSomething"\n'))
+    path.write_text(path.read_text().replace('"BertModel"\n', '"BertForSomething"\n'))
     with pytest.raises(
         ValueError, match="head must be given, one of none, pretraining.*BertForSomething"
     ):

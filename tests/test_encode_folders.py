@@ -237,3 +237,11 @@ def test_threads_share_what_was_loaded(minilm):
 def test_no_such_folder_is_said_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"encode: model must be a folder with a config\.json"):
         encode("a", str(tmp_path))
+
+
+def test_a_model_kept_under_a_relative_name_is_found_from_elsewhere(minilm, tmp_path, monkeypatch):
+    (tmp_path / "here").symlink_to(minilm, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    first = encode(TEXTS, "here")
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(encode(TEXTS, str(minilm)), first)

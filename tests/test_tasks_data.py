@@ -205,7 +205,7 @@ def hub_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("more", [[], ["--streaming"], ["--dataset_config", "plain"]])
 def test_a_data_set_of_the_hub(more, hub_folder, base, tmp_path, capsys):
     figures = tuned(CLASSIFICATION, base, tmp_path / "out", "--dataset", hub_folder, *more)
-    assert {"train", "validation", "test"} == set(figures)
+    assert {"train", "validation", "test", "report"} == set(figures)
     config = bertlite.BertLiteForSequenceClassification.from_pretrained(tmp_path / "out").config
     assert config.id2label == {0: "bad", 1: "good"}
     found = measured(tmp_path / "out", capsys, "--dataset", hub_folder)

@@ -95,6 +95,8 @@ def load(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model and tokenizer to use; arguments and errors as in `load_model` and `load_tokenizer`."""
     check_device(device)
+    if tokenizer is None and isinstance(model, str | os.PathLike):
+        tokenizer = model  # not the name under which a kept model was loaded first
     model = load_model(function, model, head, device)
     fast = head not in (SEQ2SEQ, BASE)
     return model, load_tokenizer(function, model, tokenizer, fast=fast, keep=True)
