@@ -81,7 +81,11 @@ class OpenVinoSession(Session):
     def run(self, given: Arrays) -> list[np.ndarray]:
         inputs = {name: given[name] for name in self.inputs}
         with self.lock:
-            self.request.infer(inputs, share_inputs=True)
+            try:
+                self.request.infer(inputs, share_inputs=True)
+            except RuntimeError as error:  # such as oneDNN held to less than the processor has
+                why = str(error).strip().splitlines()[-1]
+                raise ValueError(f"OpenVINO cannot run this graph here: {why}") from error
             found = [
                 self.request.get_output_tensor(place).data for place in range(len(self.outputs))
             ]
