@@ -352,6 +352,8 @@ def check_round_trip(case: Case) -> None:
         loaded, report = case.model_class.from_pretrained(folder, **options)
     assert not any(report.values()), report
     assert loaded.dtype == case.dtype
+    plain = model.plain_names()  # the class that the folder names: transformers' where it may
+    assert loaded.config.architectures == [plain[1] if plain else type(model).__name__]
     configs = [
         {**each.config.to_dict(), "_name_or_path": None, "architectures": None}
         for each in (loaded, model)

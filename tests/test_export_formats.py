@@ -1,6 +1,7 @@
 """The other formats: OpenVINO, CTranslate2, torch's archive, and int8."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -171,8 +172,9 @@ def test_int8_elsewhere(head, format, tmp_path):
     pytest.importorskip(format, reason="it runs what was exported")
     folder = folder_of(head, tmp_path / "model")
     report = export_folder(folder, tmp_path / "out", format=format, int8=True)
-    # Products of random weights overflow the 16 bits of AVX2's sums: 0.91 there, 0.999 elsewhere.
-    assert all(0.85 < cosine < 0.999999 for cosine in report["cosine"].values())
+    # Held to AVX2, CTranslate2's sums of products of random weights overflow their 16 bits: 0.91.
+    least = 0.85 if os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2" else 0.95
+    assert all(least < cosine < 0.999999 for cosine in report["cosine"].values())
     export_folder(folder, tmp_path / "exact", format=format)
     name = "model/model.bin" if format == "ctranslate2" else "model.bin"
     sizes = [(tmp_path / each / name).stat().st_size for each in ("out", "exact")]
