@@ -64,7 +64,9 @@ def test_what_a_page_shows_is_what_happens(page, folder, capsys):
                 continue
             exec(compile(code, page.name, "exec"), names)
             printed = capsys.readouterr().out
-            assert printed.endswith(written), code
+            if page.stem == "neighbours":  # training says what it does, before
+                printed = printed[-len(written) :]
+            assert not written or printed == written, code
     finally:
         logging.set_verbosity(level)
 
