@@ -1,6 +1,7 @@
 """Families beside BERT: transformers' own classes hold the numbers, both ways."""
 
 import json
+import pickle
 
 import backend_contracts  # noqa: F401, enters its checks
 import contracts
@@ -166,6 +167,23 @@ def test_load_refuses(tmp_path):
         bertlite.load(tmp_path)
     with pytest.raises(ValueError, match="a roberta can do, base, masked-lm.*got 'translation'"):
         bertlite.load(tmp_path, "translation")
+
+
+@pytest.mark.parametrize("family", ["camembert", "xlm-roberta"])
+def test_a_renamed_class_is_found_by_its_name(family):
+    """Where a pickle and `inspect` look for it, and with its own base below a head."""
+    for case in cases(family):
+        model = case.model()
+        copied = pickle.loads(pickle.dumps(model))
+        assert type(copied) is type(model)
+        assert type(copied).__name__.startswith(FAMILIES[family].stem)
+        assert type(model.base_model).__name__ == FAMILIES[family].stem + "Model"
+        assert type(model).config_class is FAMILIES[family].get(FAMILIES[family].stem + "Config")
+
+
+def test_no_code_travels_with_a_family(tmp_path):
+    cases("camembert")[0].model().save_pretrained(tmp_path, with_code=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
 
 
 def test_a_family_reads_no_other(tmp_path):

@@ -36,7 +36,6 @@ LEVELS = (
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
     ("albert", "roberta", "distilbert", "electra", "mpnet"),
-    ("camembert", "xlm_roberta"),
     ("families",),
     ("auto", "presets", "warm_start", "__init__"),
 )

@@ -93,13 +93,13 @@ FAMILIES: dict[str, Family] = {
     "albert": Family("albert", "Albert", (*ENCODER_HEADS, "ForPreTraining")),
     "bert": BERT,
     "bertlite": BERT,
-    "camembert": Family("camembert", "Camembert"),
+    "camembert": Family("roberta", "Camembert"),
     "distilbert": Family("distilbert", "DistilBert"),
     "electra": Family("electra", "Electra", (*ENCODER_HEADS, "ForPreTraining")),
     "mpnet": Family("mpnet", "MPNet"),
     "roberta": Family("roberta", "Roberta"),
     "transformerlite": MARIAN,
-    "xlm-roberta": Family("xlm_roberta", "XLMRoberta"),
+    "xlm-roberta": Family("roberta", "XLMRoberta"),
     **WRITERS,
 }
 

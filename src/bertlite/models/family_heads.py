@@ -21,6 +21,7 @@ class FamilyModel:
 
     config: Any
     is_of_bertlite: Any
+    auto_map: dict[str, str] = {}
 
     def plain_names(self) -> tuple[str, str] | None:
         """As of `LitePreTrainedModel`: transformers' class has the same name."""
