@@ -11,11 +11,6 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(items):
-    """Exporters first: after thousands of other tests in one process they have crashed it."""
-    items.sort(key=lambda item: not item.path.name.startswith(("test_export", "test_engines")))
-
-
 def pytest_configure(config):
     # One thread a process: tests run side by side on all cores, and on a busy machine threads that
     # wait for each other take ten times as long. Tests that want more ask for them.

@@ -1,7 +1,11 @@
 """ONNX Runtime and OpenVINO behind the seam: the contracts, changed weights, and which is taken."""
 
 import copy
+import ctypes
+import gc
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import backend_contracts
 import pytest
@@ -132,6 +136,29 @@ def test_threads_do_not_meet(name, monkeypatch):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
     copied = copy.deepcopy(model)
     torch.testing.assert_close(states_of(copied, batches[0]), expected[0], atol=1e-5, rtol=1e-4)
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+def test_signals_still_have_a_stack_when_models_are_gone():
+    """Each `Core` of OpenVINO brings a stack for signals and takes it away, in any order."""
+    pytest.importorskip("openvino", reason="it is the backend")
+    models = [bertlite.optimize(model_of(), backend="openvino") for _ in range(2)]
+    while models:
+        states_of(models[0], batch_of((6,)))
+        models.pop(0)
+        gc.collect()
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    mapped = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
+    start = stack.start or 0
+    assert not start or any(first <= start < last for first, last in mapped)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

@@ -1,5 +1,6 @@
 """Graphs in memory, run on arrays: one interface to ONNX Runtime and to OpenVINO."""
 
+import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from .onnx_graph import HINT, needed
 
 OPENVINO_HINT = 'install it with: pip install "bertlite[openvino]"'
 Arrays = Mapping[str, np.ndarray]
+_one_core = threading.Lock()
 
 
 class Session:
@@ -54,6 +56,23 @@ class OnnxSession(Session):
         return self.session.run(None, {name: given[name] for name in self.inputs})
 
 
+def openvino_core():
+    """OpenVINO's `Core`, one for the life of the process.
+
+    Each `Core` gives the thread that makes it a stack for signal handlers (`sigaltstack`). When it
+    goes after another one, or on another thread, it leaves the address of a stack that is no more,
+    and the next signal with a handler in Python (Ctrl+C, the end of a DataLoader's worker) ends the
+    process without a word.
+    """
+    with _one_core:  # two threads would make two
+        return _make_core()
+
+
+@functools.cache
+def _make_core():
+    return needed("openvino", OPENVINO_HINT).Core()
+
+
 class OpenVinoSession(Session):
     """A graph in OpenVINO, on the CPU, for the shortest time of a batch.
 
@@ -63,7 +82,6 @@ class OpenVinoSession(Session):
     """
 
     def __init__(self, graph: Path, threads: int = 0):
-        openvino = needed("openvino", OPENVINO_HINT)
         settings: dict[str, Any] = {
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
@@ -72,7 +90,7 @@ class OpenVinoSession(Session):
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        compiled = openvino.Core().compile_model(str(graph), "CPU", settings)
+        compiled = openvino_core().compile_model(str(graph), "CPU", settings)
         self.inputs = [each.get_any_name() for each in compiled.inputs]
         self.outputs = [each.get_any_name() for each in compiled.outputs]
         self.request = compiled.create_infer_request()

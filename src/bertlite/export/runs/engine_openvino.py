@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import openvino
 
+# One for the life of the process: several that go in any order break Python's signal handlers.
+CORE = openvino.Core()
+
 
 def load(name="model"):
     """A graph, as a function from arrays by their names to the list of its outputs."""
     file = Path(__file__).with_name(f"{name}.xml")
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(file), "CPU", hints)
+    compiled = CORE.compile_model(str(file), "CPU", hints)
     names = [each.get_any_name() for each in compiled.inputs]
 
     def run(given):
