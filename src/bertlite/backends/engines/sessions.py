@@ -64,13 +64,14 @@ def openvino_core():
     and the next signal with a handler in Python (Ctrl+C, the end of a DataLoader's worker) ends the
     process without a word.
     """
+    openvino = needed("openvino", OPENVINO_HINT)
     with _one_core:  # two threads would make two
-        return _make_core()
+        return _make_core(openvino.Core)
 
 
 @functools.cache
-def _make_core():
-    return needed("openvino", OPENVINO_HINT).Core()
+def _make_core(core: type):
+    return core()
 
 
 class OpenVinoSession(Session):
