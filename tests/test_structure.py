@@ -26,7 +26,7 @@ LEVELS = (
     ("configuration",),
     ("family_configuration",),
     ("parts", "inputs", "files"),
-    ("names", "masks", "attention", "embeddings", "losses", "outputs", "seam", "heads"),
+    ("names", "masks", "attention", "embeddings", "losses", "outputs", "seam", "heads", "patches"),
     ("layers",),
     ("checkpoint",),
     ("encoder",),
@@ -35,7 +35,8 @@ LEVELS = (
     ("bert_vocabulary",),
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
-    ("albert", "roberta", "distilbert", "electra", "mpnet"),
+    ("albert", "roberta", "distilbert", "electra", "mpnet", "modeling_patches"),
+    ("vit", "deit", "audio_spectrogram_transformer"),
     ("families",),
     ("auto", "presets", "warm_start", "__init__"),
 )

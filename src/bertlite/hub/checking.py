@@ -98,7 +98,8 @@ def inputs_for(folder: Path, auto_class: str) -> dict[str, list]:
 
     fields, _ = PreTrainedConfig.get_config_dict(os.fspath(folder))
     sizes = type("Sizes", (), {})()
-    names = ("vocab_size", "decoder_vocab_size", "pad_token_id", "max_position_embeddings")
+    names = ["vocab_size", "decoder_vocab_size", "pad_token_id", "max_position_embeddings"]
+    names += ["model_type"]
     for name in names:
         setattr(sizes, name, fields.get(name))
     sizes.is_encoder_decoder = bool(fields.get("is_encoder_decoder"))

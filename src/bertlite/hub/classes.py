@@ -47,7 +47,7 @@ def auto_class_of(head: str) -> str:
     """The Auto class for an ending of a class's name."""
     if head == "ForConditionalGeneration":
         return "AutoModelForSeq2SeqLM"
-    return "AutoModel" if head == "Model" else f"AutoModel{head}"
+    return "AutoModel" if head == "Model" else f"AutoModel{head.removesuffix('WithTeacher')}"
 
 
 def own_class(folder: Path, config: Mapping[str, Any]) -> str:

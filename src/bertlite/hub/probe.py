@@ -33,7 +33,14 @@ def probe_inputs(config: Any) -> dict[str, list]:
     Returns:
         `input_ids` and `attention_mask`, `(2, 8)` or shorter, `(1, 2, 8)` for multiple choice, and
         `decoder_input_ids` for a model that writes.
+
+    Raises:
+        ValueError: the model reads no texts.
     """
+    if getattr(config, "vocab_size", None) is None:
+        raise ValueError(
+            f"folder must be that of a model that reads texts, got model_type {config.model_type!r}"
+        )
     length = min(LENGTH, getattr(config, "max_position_embeddings", None) or LENGTH)
     limit, padding = config.vocab_size, config.pad_token_id or 0
     limit = min(limit, getattr(config, "decoder_vocab_size", None) or limit)

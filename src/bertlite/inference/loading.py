@@ -182,6 +182,11 @@ def model_class(function: str, source: str, config: dict[str, Any], head: str) -
     family = FAMILIES.get(found)
     if family is None:
         return getattr(transformers, f"AutoModel{head}")
+    if family.reads != "texts":
+        raise ValueError(
+            f"{function}: model must read texts, got model_type {found!r}, of {family.reads}, in "
+            f"{source}"
+        )
     if ending in family.heads:
         return family.model(ending)
     if family.writes != writes:

@@ -96,7 +96,9 @@ class Attention(Tree):
         self.is_cross_attention = is_cross_attention
         size, width = config.hidden_size, num_heads * self.head_dim  # equal unless pruned
         parts: dict[str, nn.Module] = {
-            role: nn.Linear(width, size) if role == "projection" else nn.Linear(size, width)
+            role: nn.Linear(width, size)
+            if role == "projection"
+            else nn.Linear(size, width, bias=config.qkv_bias)
             for role in names
         }
         self.grow({**parts, "dropout": nn.Dropout(config.attention_probs_dropout_prob)})

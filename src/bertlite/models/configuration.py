@@ -27,13 +27,14 @@ MARIAN_NORM_EPS = 1e-5  # of Marian and its relatives, whose configs have no fie
 class LiteConfig(PreTrainedConfig):
     """Fields and checks that both families share."""
 
-    # What a checkpoint folder may call itself, and the fields without which a nameless folder is
-    # not ours.
+    # What a folder may call itself, and the fields without which a nameless one is not ours.
     accepted_model_types: ClassVar[tuple[str, ...]] = ()
     required_fields: ClassVar[tuple[str, ...]] = ()
 
     # Whether positions begin after the number of the padding id, as RoBERTa counts them.
     positions_after_padding: ClassVar[bool] = False
+    # Whether queries, keys and values have a bias.
+    qkv_bias: ClassVar[bool] = True
 
     is_decoder: bool = False
     tie_word_embeddings: bool = True
@@ -281,8 +282,7 @@ class TransformerLiteConfig(LiteConfig):
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
     max_position_embeddings: int = 1024
-    # As in the paper; "absolute" learns them, as BERT does.
-    position_embedding_type: str = "sinusoidal"
+    position_embedding_type: str = "sinusoidal"  # as in the paper; "absolute": learned, as in BERT
     type_vocab_size: int = 0  # segment embeddings of the encoder; 2 when it starts from a BERT
     # A norm after the embeddings; True when it starts from a BERT.
     normalize_embedding: bool = False

@@ -27,6 +27,9 @@ TASKS = {
     "multiple-choice": ("ForMultipleChoice",),
     "translation": ("ForConditionalGeneration",),
     "summarization": ("ForConditionalGeneration",),
+    "image-classification": ("ForImageClassification", "ForImageClassificationWithTeacher"),
+    "masked-image-modeling": ("ForMaskedImageModeling",),
+    "audio-classification": ("ForAudioClassification",),
 }
 ENCODER_HEADS = (
     "Model",
@@ -36,6 +39,7 @@ ENCODER_HEADS = (
     "ForQuestionAnswering",
     "ForMultipleChoice",
 )
+IMAGE_HEADS = ("Model", "ForImageClassification", "ForMaskedImageModeling")
 BERT_HEADS = (*ENCODER_HEADS, "ForPreTraining", "ForNextSentencePrediction")
 
 
@@ -49,6 +53,7 @@ class Family:
         heads: their endings.
         alias: what the names in `architectures` of a folder begin with, where that differs.
         writes: whether it is an encoder-decoder.
+        reads: what it is made for: texts, images or sounds.
     """
 
     module: str
@@ -56,6 +61,7 @@ class Family:
     heads: tuple[str, ...] = ENCODER_HEADS
     alias: str = ""
     writes: bool = False
+    reads: str = "texts"
 
     def get(self, name: str) -> Any:
         """A class by its name in this family."""
@@ -91,14 +97,24 @@ WRITERS = {
 MARIAN = WRITERS["marian"]
 FAMILIES: dict[str, Family] = {
     "albert": Family("albert", "Albert", (*ENCODER_HEADS, "ForPreTraining")),
+    "audio-spectrogram-transformer": Family(
+        "audio_spectrogram_transformer",
+        "AST",
+        ("Model", "ForAudioClassification"),
+        reads="sounds",
+    ),
     "bert": BERT,
     "bertlite": BERT,
     "camembert": Family("roberta", "Camembert"),
+    "deit": Family(
+        "deit", "DeiT", (*IMAGE_HEADS, "ForImageClassificationWithTeacher"), reads="images"
+    ),
     "distilbert": Family("distilbert", "DistilBert"),
     "electra": Family("electra", "Electra", (*ENCODER_HEADS, "ForPreTraining")),
     "mpnet": Family("mpnet", "MPNet"),
     "roberta": Family("roberta", "Roberta"),
     "transformerlite": MARIAN,
+    "vit": Family("vit", "ViT", IMAGE_HEADS, reads="images"),
     "xlm-roberta": Family("roberta", "XLMRoberta"),
     **WRITERS,
 }
@@ -152,10 +168,14 @@ def load(source: str | os.PathLike, task: str | None = None, **kwargs: Any) -> A
 
 
 def task_head(task: str, family: Family, config: dict[str, Any]) -> str:
-    """The ending of a family's class for a task; a ValueError where it has none."""
-    for head in TASKS[task]:
-        if head in family.heads:
-            return head
+    """The ending of a family's class for a task; a ValueError where it has none.
+
+    Where it has two, the one that `architectures` names, else the first.
+    """
+    found = [head for head in TASKS[task] if head in family.heads]
+    named = [family.head_of(name) for name in config.get("architectures") or []]
+    for head in [*(head for head in named if head in found), *found]:
+        return head
     known = [name for name, heads in TASKS.items() if set(heads) & set(family.heads)]
     raise ValueError(
         f"task must be one that a {config['model_type']} can do, {', '.join(known)}, got {task!r}"

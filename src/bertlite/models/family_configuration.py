@@ -26,14 +26,19 @@ class FamilyConfig(LiteConfig):
     intermediate_sizes: ClassVar[list[int] | None] = None
     by_layer: ClassVar[dict[str, tuple[str, str]]] = BertLiteConfig.by_layer
     shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    sizes = ("vocab_size", "max_position_embeddings", "intermediate_size")
+    sizes: ClassVar[tuple[str, ...]] = (
+        "vocab_size",
+        "max_position_embeddings",
+        "intermediate_size",
+    )
     counts = ("num_hidden_layers",)
 
     def _check_choices(self) -> None:
         super()._check_choices()
-        if self.norm_first:
-            expected = f"False: a {self.model_type} has its norms where they are"
-            self._refuse("norm_first", True, expected)
+        own = type(self).norm_first
+        if self.norm_first != own:
+            expected = f"{own}: a {self.model_type} has its norms where they are"
+            self._refuse("norm_first", self.norm_first, expected)
 
     def to_dict(self) -> dict[str, Any]:
         """As the library's; no code travels with a family."""
@@ -59,3 +64,55 @@ class NarrowConfig:
     def embedding_width(self) -> int:
         """As of `LiteConfig`."""
         return self.embedding_size
+
+
+@strict
+class PatchConfig(FamilyConfig):
+    """What the configurations of families have in common that read patches instead of words.
+
+    Sources: Dosovitskiy et al. 2020 (https://arxiv.org/abs/2010.11929), and for sound Gong et al.
+    2021 (https://arxiv.org/abs/2104.01778).
+    """
+
+    norm_first: ClassVar[bool] = True
+    pad_token_id: ClassVar[int | None] = None
+    sizes: ClassVar[tuple[str, ...]] = ("intermediate_size",)
+
+    def _check_numbers(self) -> None:
+        super()._check_numbers()
+        patch, whole = self.patch_sides, self.grid_of(*self.whole_sides)
+        if min(patch) < 1:
+            self._refuse("patch_size", self.patch_size, "at least 1")
+        if min(whole) < 1:
+            self._refuse("patch_size", self.patch_size, f"at most {self.whole_sides}")
+
+    @property
+    def patch_sides(self) -> tuple[int, int]:
+        """Height and width of a patch."""
+        return two_sides(self.patch_size)
+
+    @property
+    def patch_strides(self) -> tuple[int, int]:
+        """How far apart patches begin, down and across: side by side, unless a family says else."""
+        return self.patch_sides
+
+    @property
+    def whole_sides(self) -> tuple[int, int]:
+        """Height and width of what has a position for each of its patches."""
+        return two_sides(self.image_size)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """How many patches lie within these sides, down and across."""
+        sides = zip((height, width), self.patch_sides, self.patch_strides, strict=True)
+        down, across = (max(0, (whole - patch) // max(1, step) + 1) for whole, patch, step in sides)
+        return down, across
+
+
+def two_sides(size: Any) -> tuple[int, int]:
+    """Height and width, of a number that says both or of the two.
+
+    >>> two_sides(16), two_sides([12, 8])
+    ((16, 16), (12, 8))
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

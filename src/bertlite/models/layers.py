@@ -77,13 +77,20 @@ class LayerSteps(Tree):
         inputs = self.feed_forward_norm(hidden_states) if self.norm_first else hidden_states
         if "transform" in self.paths:  # a node that ends before the residual
             update = self.step("transform", inputs)
-            return self.add(hidden_states, update, None, self.feed_forward_norm)
+            dropout = None if self.drops_within("transform") else self.feed_forward_dropout
+            return self.add(hidden_states, update, dropout, self.feed_forward_norm)
         inner = self.step("expand", inputs)
         return self.step("end_feed_forward", inner, hidden_states)
 
     def transform(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """dropout(FFN(x)), `(B, T, E)`: a step of its own in DistilBERT."""
-        return self.feed_forward_dropout(self.outer(self.expand(hidden_states)))
+        """FFN(x), `(B, T, E)`: a step of its own in DistilBERT, with dropout, and in ViT."""
+        update = self.outer(self.expand(hidden_states))
+        return update if self.feed_forward_dropout is None else self.feed_forward_dropout(update)
+
+    def drops_within(self, role: str) -> bool:
+        """Whether the dropout of the feed-forward stands in the node of `role`."""
+        path = self.paths[role]
+        return self.paths["feed_forward_dropout"][: len(path)] == path
 
     def expand(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """act(x W₁ + b₁), from `(B, T, E)` to the inner size."""

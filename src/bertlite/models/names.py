@@ -101,6 +101,25 @@ ALBERT_LAYER: Names = {
     "activation": "activation",
 }
 
+VIT_ATTENTION: Names = {
+    "query": "q_proj",
+    "key": "k_proj",
+    "value": "v_proj",
+    "projection": "o_proj",
+    "dropout": "dropout",
+}
+VIT_LAYER: Names = {
+    "self_attention": "attention",
+    "attention_norm": "layernorm_before",
+    "feed_forward_norm": "layernorm_after",
+    "transform": "mlp",
+    "activation": "mlp.activation_fn",
+    "inner": "mlp.fc1",
+    "outer": "mlp.fc2",
+    "attention_dropout": "dropout",
+    "feed_forward_dropout": "dropout",
+}
+
 
 def weights_of_layer(layer: Names, attention: Names) -> Names:
     """Where the modules with weights of a layer's self-attention and feed-forward stand.
