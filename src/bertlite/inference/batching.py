@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
+from ..backends.lengths import send
 from .loading import check_counts
 from .windows import EncodedText
 
@@ -62,11 +63,15 @@ def evaluating(
 
 
 def collate(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> dict[str, torch.Tensor]:
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+    model: Any = None,
+) -> dict[str, Any]:
     """Rows to `(B, T)` tensors, padded on the right whatever the tokenizer prefers.
 
-    Position t stays position t.
+    Position t stays position t. A `model` of bertlite's on a GPU is told the `lengths` too, so that
+    it need not wait to learn them.
     """
     fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
     longest = max(len(row["input_ids"]) for row in rows)
@@ -74,7 +79,7 @@ def collate(
         name: [list(row[name]) + [fill.get(name, 0)] * (longest - len(row[name])) for row in rows]
         for name in rows[0]
     }
-    return {name: torch.tensor(values, device=device) for name, values in padded.items()}
+    return send({name: torch.tensor(each) for name, each in padded.items()}, device, model)
 
 
 def length_batches(
@@ -111,7 +116,7 @@ def run_rows(
     results: list[tuple[torch.Tensor, ...]] = [()] * len(rows)
     with evaluating(model, options.device) as device:
         for batch in length_batches(rows, options, description):
-            inputs = collate([rows[index] for index in batch], tokenizer, device)
+            inputs = collate([rows[index] for index in batch], tokenizer, device, model)
             output = model(**inputs)
             values = [output[name].float().cpu() for name in outputs]  # (B, ...) each
             for place, index in enumerate(batch):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..backends.lengths import send
 from .batching import evaluating
 from .embedding_recipe import EmbeddingRecipe, read_recipe
 from .loading import BASE, check_counts, load, position_limit
@@ -189,7 +190,7 @@ def encode(
         tqdm(total=len(rows), disable=not show_progress, unit="text") as progress,
     ):
         for places, batch in batches:
-            batch = {name: tensor.to(place_of_work) for name, tensor in batch.items()}
+            batch = send(batch, place_of_work, encoder)
             hidden_states = encoder(**batch).last_hidden_state  # (B, T, E)
             pooled = pool(hidden_states, batch["attention_mask"], poolings, skipped).cpu()
             vectors[places] = finished(pooled, recipe, normalize)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
+from bertlite.backends.lengths import lengths_of, takes_lengths
 from bertlite.models.files import file_checksum
 from bertlite.models.inputs import IGNORED
 from bertlite.models.modeling_bertlite import BertLiteForPreTraining
@@ -122,9 +123,12 @@ class PretrainingTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches: int, device: torch.device):
         """Also counts the pairs of all batches of the update, over all processes.
 
-        The NSP loss is their mean.
+        The NSP loss is their mean. A GPU is told the lengths of the rows with them.
         """
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if takes_lengths(self.model, device):  # type: ignore[arg-type]
+            for batch in batches:
+                batch["lengths"] = lengths_of(batch)
         if batches and "next_sentence_label" in batches[0]:
             pairs = torch.stack(
                 [(batch["next_sentence_label"] != IGNORED).sum() for batch in batches]

@@ -53,7 +53,7 @@ def encoder_pass(served: ServedModel) -> Pass:
     """Rows to the vectors of their tokens, `(T, E)` each."""
 
     def run(rows: list[Row]) -> list[torch.Tensor]:
-        batch = collate(rows, served.reader, served.model.device)
+        batch = collate(rows, served.reader, served.model.device, served.model)
         with torch.inference_mode():
             states = served.encoder(**batch).last_hidden_state.float().cpu()  # (B, T, E)
         return [states[place, : len(row["input_ids"])] for place, row in enumerate(rows)]

@@ -104,7 +104,7 @@ def mask_pass(served: ServedModel) -> Pass:
     """Rows to the logits of their masks, `(M, V)` each; of other words none are computed."""
 
     def run(rows: list[Row]) -> list[torch.Tensor]:
-        batch = collate(rows, served.reader, served.model.device)
+        batch = collate(rows, served.reader, served.model.device, served.model)
         masked = batch["input_ids"] == served.reader.mask_token_id  # (B, T)
         with torch.inference_mode():
             if hasattr(served.model, "cls"):

@@ -13,6 +13,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from ..backends.lengths import takes_lengths
+from ..data.collators import WithLengths
 from ..tasks.base import Task, TaskOptions
 from .adapters import plain_model
 from .arguments import check_early_stopping, word
@@ -109,6 +111,9 @@ def make_trainer(
     train = encode_rows(task, rows, start.tokenizer, model, options)
     if recipe.batch_tokens is not None:
         train, collator = token_batches(train, collator, arguments, recipe.batch_tokens)
+    # Of a stream, accelerate may deal the rows of one batch out to several processes.
+    if isinstance(data.train, Dataset) and takes_lengths(model, arguments.device):
+        collator = WithLengths(collator)
     measured = [] if data.validation is None else list(data.validation)
     held = None
     if measured:
