@@ -127,3 +127,21 @@ def test_blanks_are_found(blank, folder):
     with (folder / "README.md").open("a") as file:
         file.write(f"\n{blank}\n")
     assert any("is a blank" in line for line in card_problems(folder))
+
+
+def test_what_was_given_before_stays(folder, capsys):
+    """One after the other, as the lines on what is missing say it."""
+    for words, status in (
+        (["--license", "mit"], 1),
+        (["--language", "en", "de"], 1),
+        (["--data-license", "CC-BY 4.0 (see example.org/a. b)"], 1),
+        (["--base-license", "Apache-2.0"], 0),
+        ([], 0),
+        (["--language", "fr"], 0),
+    ):
+        assert main(["card", str(folder), *words]) == status, words
+    data = ModelCard.load(folder / "README.md").data
+    assert (data.license, data.language) == ("mit", ["fr"])
+    assert "Data: CC-BY 4.0 (see example.org/a. b)." in text_of(folder)
+    assert "Weights it started from (`base`): Apache-2.0." in text_of(folder)
+    assert "MISSING" in capsys.readouterr().out

@@ -164,7 +164,7 @@ def test_predict_reads_a_file_of_rows(place, capsys):
         ),
         (
             ["predict", "{out}", "--task", "question-answering", "--text", "a"],
-            "--question must be one",
+            "needs --question and --text, got no --question",
         ),
         (
             ["predict", "{out}", "--task", "multiple-choice", "--choices", "a"],

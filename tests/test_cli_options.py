@@ -5,6 +5,7 @@ import doctest
 import errno
 import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -330,7 +331,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(place, capsys):
     capsys.readouterr()
     assert main(["predict", "no-model", "--text", "a", "--output", str(output)]) == 2
     (shown,) = capsys.readouterr().err.splitlines()
-    assert f"--output must be a file in a folder that can be written, got {output}" in shown
+    assert f"--output must be in a folder that can be written, got {output}" in shown
 
 
 @pytest.mark.parametrize("module", [errors, spelling])
@@ -344,3 +345,22 @@ def test_a_field_of_the_wrong_type_is_not_blamed_on_the_network():
     with pytest.raises(StrictDataclassError) as caught:
         bertlite.BertLiteConfig(hidden_act=None)
     assert errors.in_one_line(caught.value).startswith("Validation error for field 'hidden_act'")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_no_command_takes_is_refused_in_one_line(command, capsys):
+    """Without a page of options before it."""
+    assert main([command, "--no-such-option"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(rf"bertlite {command}: error: .*no-such-option.*\n", said.err)
+
+
+def test_words_that_are_missing_are_named_in_one_line(capsys):
+    for command in ("check", "card", "push", "export", "convert", "serve", "encode", "pretrain"):
+        assert main([command]) == 2
+        said = capsys.readouterr().err
+        assert re.fullmatch(rf"bertlite {command}: error: .* required: .*\n", said)
+    assert main(["prun", "out/model"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"bertlite: error: command must .*got 'prun'; is prune meant\?\n", said)

@@ -8,6 +8,7 @@ import pytest
 import sentence_transformers
 import torch
 from cases import bert_config, randomize
+from inference_cases import bert, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -89,8 +90,30 @@ def test_what_does_not_fit_is_refused(tiny):
         encode(["w1"], *tiny, output="jax")
     with pytest.raises(ValueError, match=r"batch_tokens.*0"):
         encode(["w1"], *tiny, batch_tokens=0)
-    with pytest.raises(ValueError, match="strings, got int at position 1"):
-        encode(["w1", 2], *tiny)
+    for texts, message in (
+        (["w1", 2], r"texts\[1\] must be a string, got int"),
+        (None, "texts must be a string or a list of strings, got NoneType"),
+        ({"w1": 1}, "texts must be a string or a list of strings, got dict"),
+        ("\ud800", "texts must be valid Unicode"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode(texts, *tiny)
+    for options, message in (
+        ({"pooling": ["mean"]}, r"pooling.*\['mean'\]"),
+        ({"prompt": 3}, "prompt must be a string, got 3"),
+        ({"prompt_name": "query"}, "prompt_name must be None for a model without, got 'query'"),
+        ({"normalize": "no"}, "normalize must be True or False, got 'no'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode(["w1"], *tiny, **options)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_limit_below_the_special_tokens_is_refused(length):
+    """Tokenizers pass over such a limit, and cut nothing."""
+    model = bert("MaskedLM", wordpiece()).eval()
+    with pytest.raises(ValueError, match=f"max_length must leave room .*, got {length}"):
+        encode(["the cat sat"], model, wordpiece(), max_length=length)
 
 
 def test_batches_keep_to_their_budget():

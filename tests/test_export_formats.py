@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from bertlite.export import measuring
 from bertlite.export.exporting import FORMATS, export_folder
 from bertlite.export.plans import make_batch
 from bertlite.export.sources import read_source
+from bertlite.tasks import TASKS
 
 LONG = "the cat sat on a mat in paris and anna drank tea with bob " * 8
 
@@ -143,6 +146,39 @@ def test_int8_is_measured_by_the_figure(tmp_path, monkeypatch, capsys):
     assert main([*words, str(tmp_path / "refused"), "--data", rows]) == 2
     assert "must be within 0.3 points of the model's 0.9000" in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize("after", [0.896, float("nan")])
+def test_a_figure_that_fell_or_is_none_is_refused(after, monkeypatch):
+    figures = iter([{"accuracy": 0.9}, {"accuracy": after}])
+    monkeypatch.setattr(measuring, "figures_of", lambda *args: next(figures))
+    source = SimpleNamespace(model=SimpleNamespace(forward=None))
+    task = TASKS["sequence-classification"]
+    measured = measuring.Measured(task, [{}], "single_label_classification")
+    with pytest.raises(ValueError, match=r"accuracy in int8 must be within 0.3 .* 0.9000, got"):
+        measuring.measure_int8(source, lambda given: [], Path("none"), measured)
+
+
+def test_rows_are_read_before_anything_is_written(tmp_path, monkeypatch):
+    folder = folder_of("SequenceClassification", tmp_path / "model")
+    monkeypatch.setattr(type(FORMATS["onnx"]), "write", None)  # an error where it is called
+    missing = str(tmp_path / "missing.csv")
+    with pytest.raises(ValueError, match="must be a file that exists, got .*missing.csv"):
+        export_folder(folder, tmp_path / "out", int8=True, data=missing)
+
+
+def test_lines_that_json_does_not_mark_stay_in_their_text(tmp_path):
+    """Of what a folder writes in a process of its own: one text a row, whatever it holds."""
+    program = (
+        "import json, sys\n"
+        "for line in sys.stdin.buffer.read().decode().split('\\n'):\n"
+        "    sys.stdout.buffer.write((json.dumps(line + chr(0x2028) + chr(0x85),"
+        " ensure_ascii=False) + chr(10)).encode())\n"
+    )
+    (tmp_path / "run.py").write_text(program)
+    rows = [{"source": "a\r\nb\u2028c"}, {"source": "d"}]
+    found = measuring.written_by(tmp_path, rows)
+    assert [each["text"] for each in found] == ["a b c\u2028\x85", "d\u2028\x85"]
 
 
 def test_rows_are_read_as_evaluate_reads_them(tmp_path):

@@ -109,6 +109,8 @@ def test_what_it_cannot_do_is_refused(base, tmp_path):
     rows = ROWS[CLASSIFICATION]
     with pytest.raises(ValueError, match="few_shot has a recipe of its own, got class_weights too"):
         run(rows, class_weights="auto")
+    with pytest.raises(ValueError, match="few_shot has a recipe of its own, got lora too"):
+        run(rows, lora=True)
     with pytest.raises(ValueError, match=r"rows of every label, got none of \['odd'\]"):
         run(rows, labels=["bad", "good", "odd"])
     with pytest.raises(ValueError, match="one class each, got regression"):

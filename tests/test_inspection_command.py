@@ -44,7 +44,7 @@ def test_it_prints(folder, capsys):
 
 
 def test_it_writes_a_page(folder, tmp_path, capsys):
-    page = tmp_path / "page.html"
+    page = tmp_path / "new folder" / "page.html"
     words = ["--text", "abc", "good film", "--target", "LABEL_1", "--no_faithfulness"]
     assert main(["explain", folder, *words, "--max-length=9", "-o", str(page)]) == 0
     assert capsys.readouterr().out == f"{page}: open it in a browser\n"
@@ -59,6 +59,8 @@ def test_it_writes_a_page(folder, tmp_path, capsys):
         (["--text", "a", "--method", "x"], "unrecognized arguments: --method x; is --methods"),
         (["--text", "a", "-o", "page.png"], "--output must be a file that ends in .html"),
         (["--text", "a", "-o", "no/such/dir/../"], "--output must be a file"),
+        (["--text", "a", "-o", "file/a.html"], "--output must be in a folder that can be written"),
+        (["--text", "a", "--max-length", "2"], "max_length must leave room beside the special"),
         (["--text", "a", "--written", "b"], "written must be None"),
         ([], "the following arguments are required: --text"),
     ],
@@ -66,6 +68,7 @@ def test_it_writes_a_page(folder, tmp_path, capsys):
 def test_bad_input_is_one_line(words, message, folder, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "no/such/dir").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
     assert main(["explain", folder, *words]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("bertlite explain: error: ")
@@ -141,6 +144,8 @@ def test_faithfulness_by_hand():
     assert found.random_comprehensiveness == pytest.approx((4 * 7 / 4 + 7 / 2) / 5, abs=0.2)
     assert found.random_sufficiency == pytest.approx((4 * 21 / 4 + 7 / 2) / 5, abs=0.2)
     assert found.beats_chance
+    with pytest.raises(ValueError, match="rankings must be a whole number of at least 1, got 0"):
+        faithfulness(explain_subject(subject, "occlusion"), rankings=0)
     with pytest.raises(ValueError, match="found must be an attribution as `attribute` makes it"):
         faithfulness(
             type(explain_subject(subject, "occlusion"))(tokens, (0.0,) * 6, "x", "y", "z", 1)

@@ -148,6 +148,7 @@ def test_the_command(place, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "heads and" in said
     assert "(whole layers)" in said
+    assert "train_runtime" not in said
     record = json.loads((place / "fast/pruning.json").read_text())
     ways = [(point["way"], point["recovered"]) for point in record["points"]]
     assert ways[0] == ("unpruned", False)
@@ -175,6 +176,7 @@ def test_the_command(place, capsys, monkeypatch):
         (["--data", "{train}", "--validation", "{held}"], "--output must name the folder"),
         (["--data", "{train}", "--train", "{held}", "--output", "{new}"], "are one option"),
         (["--data", "{train}", "--validation", "{held}", "--output", "{full}"], "new or empty"),
+        (["--data", "{train}", "--validation", "{held}", "--output", "{held}/a"], "can be written"),
         (["--speed", "0.5", "--output", "{new}"], "speed must be a number from 1"),
         (["--sped", "2", "--output", "{new}"], "is --speed"),
     ],

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -183,3 +184,15 @@ def test_a_folder_of_sentence_transformers_in_parts_is_read(tmp_path, capsys):
     file = write_rows(tmp_path / "rows.jsonl", planted(written(60), [3]))
     assert main(["check-labels", file, "--model", str(tmp_path / "st")]) == 0
     assert 4 in {json.loads(line)["row"] for line in capsys.readouterr().out.splitlines()}
+
+
+def test_one_long_text_costs_no_memory_for_all():
+    """Equal texts are found without a table in which each text has the room of the longest."""
+    texts = [f"{'good' if n % 2 else 'bad'} film {n}" for n in range(200)]
+    texts[0] = "bad film " + "x" * 500_000
+    labels = np.arange(200) % 2
+    tracemalloc.start()
+    held_out_scores([word_counts(texts)], labels, texts, folds=2, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # the table alone would have 400 MB

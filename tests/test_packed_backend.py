@@ -260,6 +260,9 @@ def test_training_is_refused():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="dtype must be one of.*'int4'"):
         optimize(CASES["BertLiteModel"].model(), dtype="int4")
+    for change in (optimize, undo_optimize):
+        with pytest.raises(ValueError, match="must be a loaded model, as .*, got 'out/model'"):
+            change("out/model")
     with pytest.raises(ValueError, match="encoder, got Linear"):
         optimize(torch.nn.Linear(2, 2).eval())
     model, batch = optimize(CASES["BertLiteModel"].model()), CASES["BertLiteModel"].batch()

@@ -141,3 +141,16 @@ def test_a_card_of_many_classes_and_of_none():
     assert len(parts) == 3  # no matrix of 60 columns
     assert report_parts.report_parts(None) == []
     assert not doctest.testmod(report_parts).failed
+
+
+def test_pictures_that_a_model_has_not_are_refused_before_the_work(tmp_path, capsys):
+    cases = {
+        "confusion": ("ForSequenceClassification", "regression"),
+        "reliability": ("ForTokenClassification", None),
+    }
+    for name, (head, kind) in cases.items():
+        config = {"model_type": "bert", "architectures": [f"Bert{head}"], "problem_type": kind}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        words = ["--test", "missing.csv", f"--{name}_picture", str(tmp_path / "a.png")]
+        assert main(["evaluate", str(tmp_path), *words]) == 2
+        assert f"--{name}_picture must come with a classifier" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import numpy as np
 import openai
 import pytest
 from inference_cases import TEXTS, same
+from seq2seq_folders import make_folder
 from serving_cases import Client, Running, save_models
 from transformers import AutoTokenizer, pipeline
 
@@ -198,3 +199,45 @@ def test_the_page_of_the_documentation(server, capsys):
     assert capsys.readouterr().out == "2\n2\n"
     known = {each for action in make_parser()._actions for each in action.option_strings}
     assert set(re.findall(r"`(--[a-z-]+)", page)) <= known | {"--output-dir", "--shard-rows"}
+
+
+def test_no_texts(server):
+    for path, name in (("/embed", "vectors"), ("/classify", "results"), ("/tag", "results")):
+        assert server.good(path, texts=[])[name] == []
+    assert server.good("/v1/embeddings", input=[])["data"] == []
+
+
+def test_sets_of_labels(server, folders):
+    """As of `classify` with the thresholds that fine-tuning keeps in the config."""
+    model = bertlite.BertLiteForSequenceClassification.from_pretrained(folders["classes"])
+    table = {"0.80": 0.34, "0.90": 0.2}
+    for config in (model.config, server.engine.catalog.models["classes"].model.config):
+        config.conformal_thresholds = table
+    tokenizer = AutoTokenizer.from_pretrained(folders["classes"])
+    for coverage in (0.8, 0.9):
+        found = server.good("/classify", texts=TEXTS, coverage=coverage)["results"]
+        same(found, bertlite.classify(TEXTS, model.eval(), tokenizer, coverage=coverage), 1e-5)
+    refused = server.refusal("/classify", {"texts": "a", "coverage": 0.9, "top_k": 1})
+    assert refused == (400, "top_k and coverage exclude each other, got 1 and 0.9", "top_k")
+    refused = server.refusal("/classify", {"texts": "a", "coverage": 0.95})
+    assert refused[::2] == (400, "coverage")
+
+
+@pytest.mark.processor
+def test_languages(tmp_path):
+    """Whoever asks a model of many languages says which one is written."""
+    _, _, (first, second, _) = make_folder("nllb", tmp_path)
+    running = Running({"many": str(tmp_path)})
+    try:
+        given = {"source_language": first, "num_beams": 2, "max_new_tokens": 5}
+        for target in (first, second):
+            asked = {**given, "target_language": target}
+            found = running.good("/translate", texts=TEXTS, **asked)["results"]
+            assert found == bertlite.translate(TEXTS, str(tmp_path), **asked)
+        status, message, field = running.refusal("/translate", {"texts": "a"})
+        assert (status, field) == (400, "target_language")
+        assert "target_language must be given" in message
+        asked = {"texts": "a", "target_language": "Klingon"}
+        assert running.refusal("/summarize", asked)[::2] == (400, "target_language")
+    finally:
+        running.stop()

@@ -21,6 +21,7 @@ from bertlite.cli.main import main
 from bertlite.serving.access import read_keys
 from bertlite.serving.catalog import named_folders
 from bertlite.serving.options import ServingOptions
+from bertlite.serving.server import Place
 
 KEY = "correct-horse-battery"
 LIMITS = ServingOptions(
@@ -120,6 +121,8 @@ def test_keys_are_read_from_a_file(tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"# two of them\n{KEY}\n\nanother-good-key\n")
     assert read_keys(file) == [KEY, "another-good-key"]
+    file.write_text(f"{KEY}\n", encoding="utf-8-sig")  # as Windows' editor writes it
+    assert read_keys(file) == [KEY]
     for words, message in (
         ("", "got none"),
         ("short", "at least 8"),
@@ -263,6 +266,23 @@ def test_the_command_refuses_in_one_line(words, message, capsys):
 
 def test_names_of_folders():
     assert named_folders(["out/a/", "b=hub/name"]) == {"a": "out/a/", "b": "hub/name"}
+
+
+def test_names_of_folders_that_are_there(tmp_path, monkeypatch):
+    """A sign of equality in a path is no name, and the folder where one stands has one too."""
+    folder = tmp_path / "lr=0.1" / "best model"
+    folder.mkdir(parents=True)
+    assert named_folders([str(folder)]) == {"best model": str(folder)}
+    assert named_folders([f"a={folder}"]) == {"a": str(folder)}
+    monkeypatch.chdir(folder)
+    assert named_folders(["."]) == {"best model": "."}
+
+
+def test_places_to_listen_at():
+    assert Place("::1").address(80) == "http://[::1]:80"
+    assert Place("127.0.0.1").address(80) == "http://127.0.0.1:80"
+    with pytest.raises(ValueError, match="threads must be a whole number of at least 1, got 0"):
+        Place(threads=0)
 
 
 def start(folders, *words):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -179,3 +181,39 @@ def test_two_processes_and_a_kill(folder, tmp_path):
     assert json.loads((out / "whole.json").read_text()) == {"rows": 2300, "shards": 115}
     assert made == {each: each.stat().st_mtime_ns for each in made}
     np.testing.assert_allclose(vectors_of(out), bertlite.encode(lines, folder), atol=1e-5)
+
+
+def test_options_that_change_rows_are_of_the_plan(folder, tmp_path, capsys):
+    """Not those that change no answer: after a want of memory, smaller batches go on."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": line}) + "\n" for line in LINES))
+    words = ["predict", folder, str(rows), "--output_dir", str(tmp_path / "out")]
+    assert main([*words, "--prediction_batch_size", "4"]) == 0
+    assert main([*words, "--device", "cpu"]) == 0
+    assert main([*words, "--on_bad_row", "skip"]) == 2
+    assert "begun with on_bad_row 'stop', now 'skip'" in capsys.readouterr().err
+    assert main([*words, "--encoding", "cp1252"]) == 2
+    assert "begun with encoding None, now 'cp1252'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["encode", "predict"])
+def test_another_model_in_the_same_folder_is_refused(command, folder, texts, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "model")
+    words = [command, str(tmp_path / "model"), texts, "--output-dir", str(tmp_path / "out")]
+    assert main([*words, "--shard-rows", "9"]) == 0
+    bert("SequenceClassification", wordpiece(), labels=["bad", "good"]).save_pretrained(
+        tmp_path / "model"
+    )
+    assert main([*words, "--shard-rows", "9"]) == 2
+    assert "begun with weights" in capsys.readouterr().err
+
+
+def test_where_it_cannot_write_is_said_before_the_work(folder, texts, tmp_path, capsys):
+    for output, message in (
+        (tmp_path, f"--output must be a file to write to, got the folder {tmp_path}"),
+        (Path(texts, "v.npy"), "--output must be in a folder that can be written"),
+    ):
+        with mock.patch("bertlite.cli.prediction_input.open_input") as opened:
+            assert main(["encode", folder, texts, "--output", str(output)]) == 2
+        assert not opened.called
+        assert message in capsys.readouterr().err

@@ -16,6 +16,7 @@ from bertlite.tasks.sequence_classification import (
     multi_label_figures,
     regression_figures,
     single_label_figures,
+    texts_of,
 )
 from bertlite.tasks.writing import as_labels
 
@@ -250,3 +251,15 @@ def test_entities_are_scored_as_seqeval_does(tokenizer):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TaskOptions(**options)
+
+
+def test_rows_are_all_pairs_or_none():
+    """A second text of a later row is not passed over."""
+    pair, single = {"text": "a", "text_pair": "b"}, {"text": "c"}
+    assert texts_of([pair, pair]) == (["a", "a"], ["b", "b"])
+    assert texts_of([single, {**single, "text_pair": None}]) == (["c", "c"], None)
+    for rows in ([single, pair], [pair, single]):
+        with pytest.raises(ValueError, match="all have a text_pair, or none.*without: 'c'"):
+            texts_of(rows)
+    with pytest.raises(ValueError, match="rows must be dicts.*got 'a' in row 3"):
+        TASKS["sequence-classification"].check_row("a", 3)

@@ -47,7 +47,15 @@ class FrozenEncoder:
 
 
 def encoders_of(model: nn.Module) -> Iterator[Any]:
-    """The encoders in a model: BertLite's own, a head's, a TransformerLite's, a wrapper's."""
+    """The encoders in a model: BertLite's own, a head's, a TransformerLite's, a wrapper's.
+
+    Raises:
+        ValueError: no model that is loaded, but the name of a folder, say.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model must be a loaded model, as bertlite.load gives it, got {model!r:.80}"
+        )
     return (module for module in model.modules() if hasattr(module, "encode_plainly"))
 
 

@@ -1,8 +1,6 @@
 """The command `bertlite card`."""
 
-import argparse
-
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 DESCRIPTION = """\
 Write the card (README.md) of a folder from what its run recorded: data and their fingerprints,
@@ -24,7 +22,7 @@ The exit status is 1 where something is missing in the card.
 
 def main(argv: list[str]) -> int:
     """Run `bertlite card`."""
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     from ..hub.card import Published
     from ..hub.card_check import card_problems
     from ..hub.record_card import write_benchmark_result, write_card_of
@@ -45,14 +43,12 @@ def main(argv: list[str]) -> int:
     return 1 if problems else 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite card",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", help="of a run")
     parser.add_argument("--license", help="of the model, as the hub names it, such as apache-2.0")

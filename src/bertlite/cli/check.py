@@ -1,8 +1,6 @@
 """The command `bertlite check`."""
 
-import argparse
-
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 DESCRIPTION = """\
 Does a saved folder load for everyone, and does it still compute what it did? Every Auto class that
@@ -21,7 +19,7 @@ The exit status is 1 where something is not as it should be.
 
 def main(argv: list[str]) -> int:
     """Run `bertlite check`."""
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     from ..hub.checking import check_folder
     from ..hub.probe import write_probe
 
@@ -36,14 +34,12 @@ def main(argv: list[str]) -> int:
     return 1 if report.problems else 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite check",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", help="where a model is saved")
     parser.add_argument(

@@ -5,12 +5,12 @@ import os
 import sys
 from typing import Any
 
+from ..data.places import check_output_file
 from ..data.problems import ON_BAD_ROW
 from ..inference.embedding_recipe import read_recipe
 from ..inference.loading import read_config
 from ..training.label_errors import check_labels
 from ..training.options import DataOptions
-from .measure import check_output
 from .parsing import OptionParser, parse_given
 from .tables import write_rows
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     output, file = given.pop("output", None), given.pop("file", None)
     if file is None:
         raise ValueError("file must be given: bertlite check-labels FILE")
-    check_output(output)
+    check_output_file("--output", output)
     given["columns"] = DataOptions(columns=given.pop("columns", [])).column_map()
     if (model := given.get("model")) is not None:
         warn_if_trained(model)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..conversion.names import HEADS
-from .spelling import with_dashes
+from .command_parser import CommandParser
 from .tokenizer import add_accent_options
 
 DESCRIPTION = """\
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     See `bertlite convert --help`. A ValueError refuses, before anything is written, what does not
     fit.
     """
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     check(arguments)
     from ..conversion.files import is_tensorflow
 
@@ -69,13 +69,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite convert",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hub.card import versions
+from .command_parser import CommandParser
 from .demo_card import write_demo_card
 from .demo_reviews import (
     LABELS,
@@ -31,7 +32,6 @@ from .demo_reviews import (
     read_reviews,
     split_reviews,
 )
-from .spelling import with_dashes
 
 __all__ = ["main", "package_folder", "read_reviews", "split_reviews"]
 
@@ -61,7 +61,7 @@ README.md.
 
 def main(argv: list[str]) -> int:
     """Run the demo; see `bertlite demo --help`. A ValueError refuses bad input before any work."""
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     check(arguments)
     start = time.perf_counter()
     splits = split_reviews(
@@ -100,13 +100,12 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options of the demo."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite demo",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(

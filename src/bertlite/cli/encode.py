@@ -1,11 +1,12 @@
 """The command `bertlite encode`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 DESCRIPTION = """\
 Vectors of the texts of a file, as bertlite.encode makes them: to one .npy file, or in shards that
@@ -24,25 +25,19 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises what it refuses, so that it is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a ValueError with the message."""
-        raise ValueError(message)
-
-
 def main(argv: list[str]) -> int:
     """Run `bertlite encode`; a ValueError refuses, before any work, what does not fit."""
-    given = make_parser().parse_args(with_dashes(argv))
+    given = make_parser().read(argv)
     check(given)
     import numpy as np
 
+    from ..data.places import check_output_file
     from ..inference.encode import encode
     from ..inference.loading import BASE, load
     from .prediction_input import open_input
-    from .shards import Shards, Share, described
+    from .shards import Shards, Share, described, described_model
 
+    check_output_file("--output", given.output)
     share = Share.of_launcher()
     if given.output is not None and share.count > 1:
         raise ValueError(f"--output-dir must be given for {share.count} processes, got --output")
@@ -66,7 +61,8 @@ def main(argv: list[str]) -> int:
         save(Path(given.output), vectors(list(rows)))
         return 0
     shards = Shards(Path(given.output_dir), given.shard_rows, ".npy", share)
-    shards.begin({"model": given.model, "column": given.column, **described(given.file), **options})
+    of_files = {**described_model(given.model), **described(given.file)}
+    shards.begin({"column": given.column, **of_files, **options})
     written = shards.write(rows, lambda path, chunk: save(path, vectors(chunk)))
     print(f"process {share.rank}: {len(written)} shards written", file=sys.stderr)
     return 0
@@ -77,8 +73,13 @@ def save(path: Path, vectors: Any) -> None:
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.save(file, vectors)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # the file is there once it is whole
+    try:
+        with part.open("wb") as file:
+            np.save(file, vectors)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def check(given: argparse.Namespace) -> None:
@@ -94,14 +95,12 @@ def check(given: argparse.Namespace) -> None:
             raise ValueError(f"--{option} must be at least 1, got {getattr(given, name)}")
 
 
-def make_parser() -> Parser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = Parser(
+    parser = CommandParser(
         prog="bertlite encode",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("model", help="folder or hub name of a model")

@@ -1,11 +1,9 @@
 """`bertlite explain`: which words an answer leans on, and who attends to whom."""
 
-import argparse
 import sys
 from typing import Any
 
-from .measure import check_output
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 DESCRIPTION = """\
 Explain what a model says of a text: the score of each word, by several methods, how faithful each
@@ -39,16 +37,17 @@ def main(argv: list[str]) -> int:
     Raises:
         ValueError: a text, model, target or file that does not fit.
     """
-    given = vars(make_parser().parse_args(with_dashes(argv)))
+    given = vars(make_parser().read(argv))
     output = given.pop("output")
-    check_output(output)
-    from transformers.utils import logging
-
-    from ..inspection import explain
-
-    logging.disable_progress_bar()
     if output and not output.endswith((".html", ".htm")):
         raise ValueError(f"--output must be a file that ends in .html, got {output}")
+    from transformers.utils import logging
+
+    from ..data.places import check_output_file
+    from ..inspection import explain
+
+    check_output_file("--output", output)
+    logging.disable_progress_bar()
     found = explain(**arguments(given))
     if output is None:
         sys.stdout.write(f"{found}\n")
@@ -70,15 +69,13 @@ def arguments(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = Parser(
+    parser = CommandParser(
         prog="bertlite explain",
         usage="%(prog)s MODEL --text TEXT ... [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or hub name of a model, with any head or none")
@@ -98,11 +95,3 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", help="where to run, such as cpu or cuda")
     add("-o", "--output", metavar="FILE", help="the page to write (default: print)")
     return parser
-
-
-class Parser(argparse.ArgumentParser):
-    """Refuses in one line."""
-
-    def error(self, message: str):
-        """Raise a ValueError instead of printing the usage."""
-        raise ValueError(message)

@@ -1,11 +1,10 @@
 """`bertlite export`: folders that run without torch."""
 
-import argparse
 import json
 import sys
 from typing import Any
 
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 FORMATS = ("onnx", "openvino", "ctranslate2", "torch")
 DESCRIPTION = """\
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     A ValueError refuses, by name, what cannot be exported.
     """
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     from ..export.exporting import export_folder
 
     report = export_folder(
@@ -63,14 +62,12 @@ def lines_of(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite export",
         description=DESCRIPTION,
         epilog=EPILOG,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("format", choices=FORMATS, help="what runs it")

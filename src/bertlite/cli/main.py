@@ -5,6 +5,7 @@ Each sub-command is a module with a `main(argv)` of its own, imported only when 
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import os
 import sys
@@ -89,6 +90,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv:
         parser.print_help(sys.stderr)
         return 2
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        print(f"bertlite: error: {unknown_command(argv[0])}", file=sys.stderr)
+        return 2
     command = parser.parse_args(argv[:1]).command
     try:
         check_words(command, argv[1:])
@@ -108,6 +112,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bertlite {command}: error: {line}", file=sys.stderr)
         silence_output()
         return 2
+
+
+def unknown_command(word: str) -> str:
+    """What is said of a word that is no command."""
+    near = difflib.get_close_matches(word.replace("_", "-"), COMMANDS, 1)
+    hint = f"; is {near[0]} meant?" if near else ""
+    return f"command must be one of {', '.join(COMMANDS)}, got {word!r}{hint}"
 
 
 def silence_output() -> None:

@@ -1,10 +1,9 @@
 """What the commands `bertlite evaluate` and `bertlite predict` share."""
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
+from ..inference.loading import read_config
 from ..tasks.registry import TASKS
 from .parsing import OptionParser
 
@@ -29,15 +28,9 @@ def command_parser(
     return parser
 
 
-def check_output(output: str | None) -> None:
-    """Refuse, with a ValueError and before any work, what is no file that can be written."""
-    if output is None:
-        return
-    path = Path(output)
-    if path.is_dir():
-        raise ValueError(f"--output must be a file to write to, got the folder {output}")
-    above = next(each for each in path.absolute().parents if each.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(
-            f"--output must be a file in a folder that can be written, got {output} and {above}"
-        )
+def kind_of_folder(model: str) -> str | None:
+    """The problem type that a classifier's folder says; None where it leaves it open."""
+    config = read_config("", model)
+    if config.get("problem_type") is None and len(config.get("id2label") or ()) == 1:
+        return "regression"
+    return config.get("problem_type")

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..data.places import check_output_file
 from ..data.problems import ON_BAD_ROW
 from ..inference.loading import SEQ2SEQ
 from ..tasks.base import Row, TaskOptions
 from ..tasks.registry import task_named
 from ..training.evaluation import infer_task, predict
 from ..training.options import DataOptions
-from .measure import check_output, command_parser
+from .measure import command_parser, kind_of_folder
 from .parsing import OptionParser, parse_given
 from .prediction_input import InputRow, PredictionInput, open_input
-from .shards import Shards, Share, described
+from .shards import Shards, Share, described, described_model
 from .tables import as_json, write_rows
 
 EPILOG = """examples:
@@ -36,6 +37,7 @@ is a text a line. Scores are given, and start and end of what was found.
 WORDS = ("text", "text_pair", "question", "choices")  # rows on the command line
 SHARD_ROWS = 10_000
 EVERY = 10**9  # labels, of `top_k`
+HOW = ("device", "prediction_batch_size")  # options that change no answer
 
 
 def main(argv: list[str]) -> int:
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> int:
     check_shards(folder, size, output, file)
     if model is None:
         raise ValueError("model must be given: bertlite predict MODEL FILE")
-    check_output(output)
+    check_output_file("--output", output)
     words = {name: given.pop(name) for name in WORDS if name in given}
     columns = DataOptions(columns=given.pop("columns", [])).column_map() or {}
     check_sources(
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> int:
     )
     task = given.pop("task", None) or infer_task(model)
     if every:
-        check_scored(task)
+        check_scored(task, model)
         given.setdefault("top_k", EVERY)
     if file is None:
         found = predict(model, rows_of_words(task, words), task=task, **given)
@@ -68,10 +70,11 @@ def main(argv: list[str]) -> int:
     rows = open_input(task, file, columns, model, on_bad_row or "stop", encoding)
     check_kept(rows, keep)
     if folder is not None:
-        plan = {"model": model, "task": task, "columns": columns, "keep": keep, **given}
-        write_shards(
-            folder, size, rows, {**plan, **described(file)}, keep, model=model, task=task, **given
-        )
+        plan = {"task": task, "columns": columns, "keep": keep, **given}
+        plan |= {"on_bad_row": on_bad_row or "stop", "encoding": encoding}
+        plan = {name: each for name, each in plan.items() if name not in HOW}
+        plan |= {**described(file), **described_model(model)}
+        write_shards(folder, size, rows, plan, keep, model=model, task=task, **given)
     else:
         answers = answered(rows, keep, model=model, task=task, **given)
         write_rows(output, answers, text_column=text_column(task))
@@ -182,12 +185,14 @@ def check_sources(file: str | None, words: dict[str, Any], of_files: dict[str, A
             raise ValueError(f"{option} must come with a file, got --text")
 
 
-def check_scored(task: str) -> None:
+def check_scored(task: str, model: str) -> None:
     """Refuse, with a ValueError, the scores of all labels where a row has no such."""
     if not task_named(task).rows.has_problem_type:
         raise ValueError(
             f"--probabilities is for classes of texts, got {task}; --top_k gives several answers"
         )
+    if kind_of_folder(model) == "regression":
+        raise ValueError(f"--probabilities is for classes of texts, got the numbers of {model}")
 
 
 def rows_of_words(task: str, words: dict[str, Any]) -> list[Row]:

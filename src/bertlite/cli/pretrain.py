@@ -18,14 +18,13 @@ from .pretrain_folder import (
 )
 from .pretrain_options import make_parser
 from .pretrain_text import get_stores, get_tokenizer, load_given_tokenizer, report_text
-from .spelling import with_dashes
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
     """Run `bertlite pretrain`; see its `--help`. A ValueError refuses bad input before any work."""
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     check_numbers(arguments)
     earlier = read_run(arguments) if arguments.resume else {}
     resolve(arguments, earlier)

@@ -1,7 +1,6 @@
 """What `bertlite pretrain` may be told."""
 
-import argparse
-
+from .command_parser import CommandParser
 from .tokenizer import add_accent_options
 
 DESCRIPTION = """\
@@ -67,13 +66,12 @@ COUNTS: dict[str, tuple[int | None, str]] = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options of `bertlite pretrain`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite pretrain",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", help="files, folders, patterns or hub:NAME; see below")
     parser.add_argument(

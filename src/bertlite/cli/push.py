@@ -1,9 +1,8 @@
 """The command `bertlite push`."""
 
-import argparse
 import sys
 
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 DESCRIPTION = """\
 Check a saved folder, and send it to the hub in one commit. It is loaded in fresh processes by every
@@ -25,7 +24,7 @@ it was: run the command again.
 
 def main(argv: list[str]) -> int:
     """Run `bertlite push`."""
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     from ..hub.push import describe, push
 
     result = push(
@@ -43,14 +42,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite push",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", help="where a model is saved")
     parser.add_argument("name", metavar="NAME", help="of the repository, such as me/sentiment")

@@ -1,10 +1,8 @@
 """The command `bertlite serve`."""
 
-import argparse
 import sys
-from typing import NoReturn
 
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 DESCRIPTION = """\
 Answer requests over HTTP with trained models: POST /embed, /classify, /tag, /answer, /translate,
@@ -28,17 +26,9 @@ for Prometheus. docs/serving.md explains the rest.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises what it refuses, so that it is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a ValueError with the message."""
-        raise ValueError(message)
-
-
 def main(argv: list[str]) -> int:
     """Run `bertlite serve`; a ValueError refuses what cannot be served, before it listens."""
-    given = make_parser().parse_args(with_dashes(argv))
+    given = make_parser().read(argv)
     try:
         import fastapi  # noqa: F401
         import fastapi_offline  # noqa: F401
@@ -68,14 +58,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def make_parser() -> Parser:
+def make_parser() -> CommandParser:
     """The options."""
-    parser = Parser(
+    parser = CommandParser(
         prog="bertlite serve",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("models", nargs="+", metavar="FOLDER", help="of a model, or NAME=FOLDER; one or more")
@@ -93,7 +81,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def add_limits(parser: Parser) -> None:
+def add_limits(parser: CommandParser) -> None:
     """What a request may ask for, and how many may wait."""
     add = parser.add_argument_group("limits").add_argument
     shown = "(default: %(default)s)"

@@ -117,6 +117,14 @@ def in_chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
+def described_model(model: str) -> dict[str, Any]:
+    """A model as a plan has it: its name, and of a folder the weights that are in it now."""
+    weights = sorted(Path(model).rglob("*.safetensors")) if os.path.isdir(model) else []
+    stats = {each.relative_to(model).as_posix(): each.stat() for each in weights}
+    found = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    return {"model": model, "weights": found}
+
+
 def described(file: str) -> dict[str, Any]:
     """A file as a plan has it."""
     stat = os.stat(file)

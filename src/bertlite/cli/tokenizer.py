@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .spelling import with_dashes
+from .command_parser import CommandParser
 
 MEASURED = 10_000  # held-out texts at most
 VOCAB_SIZES = {"wordpiece": 30_522, "bpe": 8_000}
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 
     See its `--help`. A ValueError refuses bad input before any work.
     """
-    arguments = make_parser().parse_args(with_dashes(argv))
+    arguments = make_parser().read(argv)
     check(arguments)
     from transformers import PreTrainedTokenizerBase
     from transformers.utils.logging import tqdm
@@ -125,9 +125,9 @@ def training_texts(arguments: argparse.Namespace, held_out: list[str]) -> Iterat
             yield text
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options of `bertlite tokenizer train`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bertlite tokenizer", description="Train a tokenizer on your own texts."
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -136,7 +136,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="train, measure and save one",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = train.add_argument
     add("type", choices=sorted(VOCAB_SIZES), help="which kind, see above")

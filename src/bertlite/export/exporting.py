@@ -10,12 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..data.places import check_writable
 from ..version import VERSION
 from .checking import check_exact, compare_roughly
 from .companions import SETTINGS_FILE, write_companions
 from .ctranslate2_format import CTranslate2
 from .formats import Format, Onnx, OpenVino, Torch
-from .measuring import measure_int8
+from .measuring import Measured, measure_int8
 from .sources import Source, read_source
 
 FORMATS: dict[str, Format] = {
@@ -58,13 +59,14 @@ def export_folder(
     chosen = check_options(out, format, int8, data)
     source = read_source(model)
     chosen.refuse(source, int8)
+    measured = None if data is None else Measured.read(source, data)
     with whole_export(Path(out)) as folder:
         chosen.write(source, folder)
         report = check_exact(chosen.compared(source, folder))
         write_companions(source, chosen, folder, int8)
         if int8:
             chosen.to_int8(source, folder)
-            report |= check_int8(source, chosen, folder, data)
+            report |= check_int8(source, chosen, folder, measured)
         note(folder, chosen, report)
     return report
 
@@ -80,9 +82,7 @@ def check_options(out: Any, format: str, int8: bool, data: Any) -> Format:
         raise ValueError(f"out must be a folder, got the file {target}")
     if target.is_dir() and any(target.iterdir()):
         raise ValueError(f"out must be new or empty, got {target}, which holds files")
-    above = next(each for each in target.absolute().parents if each.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"out must be in a folder that can be written, got {target} and {above}")
+    check_writable("out", target)
     return FORMATS[format]
 
 
@@ -110,12 +110,14 @@ def current_umask() -> int:
     return found
 
 
-def check_int8(source: Source, chosen: Format, folder: Path, data: Any) -> dict[str, Any]:
+def check_int8(
+    source: Source, chosen: Format, folder: Path, measured: Measured | None
+) -> dict[str, Any]:
     """What int8 costs: by the task's figure where there are rows, else by how near it is."""
-    if data is None:
+    if measured is None:
         return compare_roughly(chosen.compared(source, folder))
     compute = None if source.task.name == "translate" else chosen.compute(source, folder)
-    return measure_int8(source, compute, folder, data)
+    return measure_int8(source, compute, folder, measured)
 
 
 def note(folder: Path, chosen: Format, report: dict[str, Any]) -> None:

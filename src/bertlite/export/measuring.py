@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,31 @@ from .sources import Source
 POINTS = 0.3  # of 100, by which a figure may fall
 
 
+@dataclass(frozen=True)
+class Measured:
+    """By what int8 is measured.
+
+    Attributes:
+        task: whose figure counts.
+        rows: labelled.
+        kind: of their labels.
+    """
+
+    task: Task
+    rows: list[Row]
+    kind: str | None
+
+    @classmethod
+    def read(cls, source: Source, data: Any) -> "Measured":
+        """Of the labelled rows of a file; a ValueError where the task has no figure, or the rows
+        are bad.
+        """
+        task = task_of(source)
+        return cls(task, *labelled_rows(source, task, data))
+
+
 def measure_int8(
-    source: Source, compute: Compute | None, folder: Path, data: Any
+    source: Source, compute: Compute | None, folder: Path, measured: Measured
 ) -> dict[str, Any]:
     """The figure of the model and of its graph in int8 on the same rows.
 
@@ -36,17 +60,16 @@ def measure_int8(
         source: the model.
         compute: its graph, of a BERT; None of an encoder-decoder.
         folder: with `run.py`, which writes an encoder-decoder's texts.
-        data: labelled rows.
+        measured: the rows, and by what they are measured.
 
     Returns:
         `figures`: the name of the figure, the model's and the graph's value, and the rows.
 
     Raises:
-        ValueError: the task has no figure, or it fell by more than `POINTS`.
+        ValueError: the figure fell by more than `POINTS`.
     """
-    task = task_of(source)
-    rows, kind = labelled_rows(source, task, data)
-    name, model = task.best_metric(kind), source.model
+    task, rows = measured.task, measured.rows
+    name, model = task.best_metric(measured.kind), source.model
     before = figures_of(source, task, rows)
     if compute is None:
         after = task.score(rows, written_by(folder, rows), model)
@@ -55,7 +78,8 @@ def measure_int8(
             after = figures_of(source, task, rows)
     figures = {"name": name, "model": before[name], "int8": after[name], "examples": len(rows)}
     lost = before[name] - after[name]
-    if lost * (100 if abs(before[name]) <= 1 else 1) > POINTS:  # points of 100
+    points = lost * (100 if abs(before[name]) <= 1 else 1)  # of 100
+    if not points <= POINTS:  # NaN too
         raise ValueError(
             f"export: {name} in int8 must be within {POINTS} points of the model's "
             f"{before[name]:.4f}, got {after[name]:.4f} on {len(rows)} rows; nothing was written"
@@ -95,7 +119,7 @@ def figures_of(source: Source, task: Task, rows: list[Row]) -> dict[str, float]:
 
 def written_by(folder: Path, rows: list[Row]) -> list[Row]:
     """What `run.py` of a folder writes for rows, in a process of its own."""
-    texts = [" ".join(row["source"].split("\n")) for row in rows]
+    texts = [" ".join(row["source"].splitlines()) for row in rows]
     done = subprocess.run(
         [sys.executable, str(folder / "run.py")],
         input="\n".join(texts),
@@ -104,7 +128,8 @@ def written_by(folder: Path, rows: list[Row]) -> list[Row]:
         encoding="utf-8",
         check=False,
     )
-    found = [{"text": json.loads(line)} for line in done.stdout.splitlines()]
+    # Only \n ends a line: a text may hold other ends of lines, which JSON does not mark.
+    found = [{"text": json.loads(line)} for line in done.stdout.split("\n") if line]
     if done.returncode or len(found) != len(texts):
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise ValueError(f"export: run.py must write {len(texts)} texts, it said {said[0]}")

@@ -6,7 +6,7 @@ Front matter by the hub's own classes.
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class Published:
     language: Sequence[str] = ()
     data_license: str | None = None
     base_license: str | None = None
+
+    def completed(self, earlier: "Published") -> "Published":
+        """This, with what was given `earlier` where nothing is given now."""
+        names = [each.name for each in fields(self)]
+        return Published(**{name: getattr(self, name) or getattr(earlier, name) for name in names})
 
     def metadata(self) -> dict[str, Any]:
         """The fields of the front matter."""

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .card import Published, numbers
+from .card import BLANK, Published, numbers
+from .card_check import sections_of, split
 
 RUN_FILE, PRETRAINING_FILE, FIGURES_FILE = (
     "run_arguments.json",
@@ -21,7 +23,8 @@ def write_card_of(folder: str | os.PathLike, published: Published | None = None)
 
     Args:
         folder: where the model is saved, with the run's record and figures.
-        published: what the run cannot know: licences and languages.
+        published: what the run cannot know: licences and languages; what is left out here stays as
+            the card that is there says it.
 
     Returns:
         The card's path.
@@ -30,6 +33,7 @@ def write_card_of(folder: str | os.PathLike, published: Published | None = None)
         ValueError: there is no record of a run, or it cannot be read.
     """
     path = Path(folder)
+    published = (published or Published()).completed(published_in(path))
     if (path / RUN_FILE).is_file():
         from ..tasks.registry import task_named
         from .run_card import write_run_card
@@ -49,6 +53,26 @@ def write_card_of(folder: str | os.PathLike, published: Published | None = None)
         f"folder must hold the record of a run, {RUN_FILE} or {PRETRAINING_FILE}, got neither in "
         f"{path}: write its README.md by hand, and let bertlite card {path} --check look at it"
     )
+
+
+def published_in(folder: Path) -> Published:
+    """What the card that is there says of licences and languages; nothing where there is none."""
+    path = folder / "README.md"
+    fields, body = split(path.read_text(encoding="utf-8")) if path.is_file() else (None, "")
+    language = (fields or {}).get("language") or ()
+    lines = sections_of(body).get("Licences", "")
+    return Published(
+        license=(fields or {}).get("license"),
+        language=[language] if isinstance(language, str) else language,
+        data_license=given_in(lines, "Data"),
+        base_license=given_in(lines, r"Weights it started from \(`.*`\)"),
+    )
+
+
+def given_in(lines: str, subject: str) -> str | None:
+    """What the section on licences says of a subject; None where that is a blank."""
+    found = re.search(rf"^- {subject}: (.+)\.$", lines, flags=re.MULTILINE)
+    return None if found is None or found[1] == BLANK else found[1]
 
 
 def read(path: Path) -> dict[str, Any]:

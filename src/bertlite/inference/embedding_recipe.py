@@ -72,11 +72,15 @@ class EmbeddingRecipe:
         if text is not None and name is not None:
             raise ValueError(f"prompt and prompt_name must not both be given, got {name!r} too")
         if text is not None:
+            if not isinstance(text, str):
+                raise ValueError(f"prompt must be a string, got {text!r:.80}")
             return text
         name = name if name is not None else self.default_prompt
         if name is None:
             return ""
         if name not in self.prompts:
+            if not self.prompts:
+                raise ValueError(f"prompt_name must be None for a model without, got {name!r}")
             raise ValueError(f"prompt_name must be one of {sorted(self.prompts)}, got {name!r}")
         return self.prompts[name] or ""
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..backends.lengths import send
 from .batching import evaluating
 from .embedding_recipe import EmbeddingRecipe, read_recipe
-from .loading import BASE, check_counts, load, position_limit
+from .loading import BASE, as_texts, check_counts, check_flag, load, roomy_limit
 from .pooling import POOLINGS, pool
 
 BLOCK = (
@@ -111,18 +111,12 @@ def check_options(
     texts: Any, pooling: str | None, output: str, batch_tokens: int, max_length: int | None
 ) -> list[str]:
     """The texts as a list; a ValueError for what cannot be encoded, before anything is computed."""
-    if pooling is not None and pooling not in POOLINGS:
+    if pooling not in (None, *POOLINGS):
         raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, got {pooling!r}")
     if output not in ("numpy", "torch"):
         raise ValueError(f"output must be 'numpy' or 'torch', got {output!r}")
     check_counts(1, batch_tokens=batch_tokens, max_length=max_length)
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(
-                f"texts must hold strings, got {type(text).__name__} at position {place}"
-            )
-    return texts
+    return as_texts("texts", texts, blank=True)[0]
 
 
 def encode(
@@ -171,6 +165,7 @@ def encode(
             vectors are made in a way that is not known here.
     """
     rows = check_options(texts, pooling, output, batch_tokens, max_length)
+    check_flag("normalize", normalize)
     recipe = recipe_of(model)
     before = recipe.prompt(prompt, prompt_name)
     if isinstance(model, str | os.PathLike):
@@ -178,7 +173,7 @@ def encode(
     model, tokenizer = load("encode", model, tokenizer, BASE, device)
     skipped = 0 if recipe.include_prompt or not before else prompt_tokens(tokenizer, before)
     rows = [(before + row).lower() if recipe.lower_case else before + row for row in rows]
-    length = position_limit(model, tokenizer, max_length or recipe.max_length)
+    length = roomy_limit("max_length", model, tokenizer, max_length or recipe.max_length)
     poolings = recipe.poolings if pooling is None else (pooling,)
     normalize = recipe.normalize if normalize is None else normalize
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model.base_model

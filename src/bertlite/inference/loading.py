@@ -23,15 +23,20 @@ BASE = "Model"  # that of a model without a head, of which the encoder alone is 
 NO_LIMIT = 10**6  # tokens a row, for models whose positions do not end
 
 
-def as_texts(name: str, value: Any) -> tuple[list[str], bool]:
+def as_texts(name: str, value: Any, *, blank: bool = False) -> tuple[list[str], bool]:
     """The texts of argument `name` as a list, and whether one string was given.
 
+    Args:
+        name: of the argument.
+        value: of it.
+        blank: whether a text may be empty.
+
     Raises:
-        ValueError: neither a string nor a list of strings; an empty or blank text; a text that is
-            not valid Unicode.
+        ValueError: neither a string nor a list of strings; an empty or blank text, unless it may
+            be; a text that is not valid Unicode.
     """
     if isinstance(value, str):
-        check_text(name, value)
+        check_text(name, value, blank=blank)
         return [value], True
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
         raise ValueError(
@@ -39,17 +44,17 @@ def as_texts(name: str, value: Any) -> tuple[list[str], bool]:
         )
     texts = list(value)
     for index, text in enumerate(texts):
-        check_text(f"{name}[{index}]", text)
+        check_text(f"{name}[{index}]", text, blank=blank)
     return texts, False
 
 
-def check_text(name: str, text: Any) -> None:
-    """Refuse, with a ValueError, what is no string, holds nothing to read, or cannot be written as
-    UTF-8.
+def check_text(name: str, text: Any, *, blank: bool = False) -> None:
+    """Refuse, with a ValueError, what is no string, holds nothing to read (unless it may be
+    `blank`), or cannot be written as UTF-8.
     """
     if not isinstance(text, str):
         raise ValueError(f"{name} must be a string, got {type(text).__name__}: {text!r:.80}")
-    if not text.strip():
+    if not blank and not text.strip():
         raise ValueError(f"{name} must hold some text, got {text!r:.80}")
     try:
         text.encode("utf-8")
@@ -69,6 +74,12 @@ def check_counts(at_least: int, **values: Any) -> None:
             not isinstance(value, int) or isinstance(value, bool) or value < at_least
         ):
             raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse, with a ValueError, what is neither true nor false; None passes."""
+    if value not in (None, True, False):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

@@ -79,8 +79,7 @@ def classify(
     check_counts(1, top_k=top_k, max_length=max_length)
     check_counts(0, doc_stride=doc_stride)
     check_number("threshold", threshold, 0, 1)
-    if coverage is not None and top_k is not None:
-        raise ValueError(f"top_k and coverage exclude each other, got {top_k} and {coverage}")
+    check_wanted(top_k, coverage)
     options = RunOptions(batch_size, device, show_progress)
     model, tokenizer = load("classify", model, tokenizer, "ForSequenceClassification", device)
     in_set = None if coverage is None else threshold_for(model.config, coverage)
@@ -94,6 +93,12 @@ def classify(
         )  # (windows, L) to (L,)
         results.append(decide(mean, model.config, top_k, threshold, in_set))
     return results[0] if single else results
+
+
+def check_wanted(top_k: int | None, coverage: float | None) -> None:
+    """Refuse, with a ValueError, a number of labels for a set whose size the model decides."""
+    if coverage is not None and top_k is not None:
+        raise ValueError(f"top_k and coverage exclude each other, got {top_k} and {coverage}")
 
 
 def as_pairs(texts: Any, text_pair: Any) -> tuple[list[str], list[str] | None, bool]:

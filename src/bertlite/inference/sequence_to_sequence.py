@@ -230,8 +230,22 @@ class Decoding:
 def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: RunOptions) -> Any:
     """Check, load, encode, generate, and put the parts of each text together."""
     sources, single = as_texts("texts", texts)
+    model, tokenizer = load(request.too_long.function, model, tokenizer, SEQ2SEQ, options.device)
+    rows, decoding = prepare(sources, model, tokenizer, request)
+    written = generate_rows(model, tokenizer, rows, request, decoding, options)
+    results = join_parts(rows, written, len(sources), request, decoding)
+    return results[0] if single else results
+
+
+def prepare(
+    sources: list[str], model: Any, tokenizer: PreTrainedTokenizerBase, request: Request
+) -> tuple[list[Source], Decoding]:
+    """The rows that the model reads, and how it is to write.
+
+    Raises:
+        ValueError: see `translate`.
+    """
     function = request.too_long.function
-    model, tokenizer = load(function, model, tokenizer, SEQ2SEQ, options.device)
     request.languages.check(function, tokenizer)
     if request.beyond_source is not None:  # a summary is in the language of its text
         request.languages.check_target(function, model, tokenizer, request.generate_kwargs)
@@ -257,9 +271,7 @@ def write(texts: Any, model: Any, tokenizer: Any, request: Request, options: Run
             "num_return_sequences must be 1 where texts have several lines and keep_lines is "
             f"True, got {decoding.num_return_sequences}"
         )
-    written = generate_rows(model, tokenizer, rows, request, decoding, options)
-    results = join_parts(rows, written, len(sources), request, decoding)
-    return results[0] if single else results
+    return rows, decoding
 
 
 def join_parts(

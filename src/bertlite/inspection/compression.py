@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
+from ..data.places import check_writable
 from ..inference.loading import SEQ2SEQ
 from ..tasks.base import TaskOptions
 from ..tasks.registry import task_named
@@ -174,6 +175,7 @@ class Workshop:
                 data_collator=self.collate,
                 processing_class=self.tokenizer,
             )
+            trainer.remove_callback(PrinterCallback)  # its figures are for no reader
             if self.options.distill:
                 there = range(len(layers_of(self.model)))
                 trainer.teacher = self.model
@@ -344,11 +346,12 @@ def check_target(output_dir: str | os.PathLike) -> Path:
     """The folder to write to.
 
     Raises:
-        ValueError: it is a file, or holds something.
+        ValueError: it is a file, holds something, or cannot be written.
     """
     target = Path(output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"output must be a new or empty folder, got {output_dir}")
+    check_writable("output", target)
     return target
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ..inference.loading import check_counts
 from .attribution import Attribution
 from .occlusion import units_of, values_without
 from .subjects import Subject, frozen
@@ -64,8 +65,9 @@ def faithfulness(
         device: where to run; None: where the model is.
 
     Raises:
-        ValueError: an attribution that was not made here, and has no model.
+        ValueError: an attribution that was not made here, and has no model; no ranking.
     """
+    check_counts(1, rankings=rankings)
     if found.subject is None:
         raise ValueError("found must be an attribution as `attribute` makes it, got one without")
     words = [word.score for word in found.words()]

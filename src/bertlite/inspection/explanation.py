@@ -83,7 +83,8 @@ class Explanation:
         return explanation_page(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the page to a file."""
+        """Write the page to a file; folders above it are made."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(self.to_html(), encoding="utf-8")
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..inference.loading import check_counts, check_number, position_limit
+from ..inference.loading import check_counts, check_number, roomy_limit
 from .importance import evaluating
 from .loading import open_model
 
@@ -137,7 +137,7 @@ def probe(
     if model.config.is_encoder_decoder:
         raise ValueError("model must be an encoder to be probed, got an encoder-decoder")
     states, rows, kept, types = [], [], [], []
-    longest = position_limit(model, tokenizer, max_length)
+    longest = roomy_limit("max_length", model, tokenizer, max_length)
     starts = range(0, len(texts), batch_size)
     with torch.no_grad(), evaluating(model):
         for start in starts:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..inference.loading import check_counts, check_text, position_limit
+from ..inference.loading import check_counts, check_text, roomy_limit
 
 MARKS = ("##", "▁", "Ġ")  # by which tokenizers say that a piece goes on with a word, or begins one
 
@@ -97,7 +97,7 @@ def read_text(
     if text_pair is not None:
         check_text("text_pair", text_pair)
     check_counts(1, max_length=max_length)
-    limit = position_limit(model, tokenizer, max_length)
+    limit = roomy_limit("max_length", model, tokenizer, max_length)
     cut = {} if max_length is None else {"truncation": True, "max_length": limit}
     encoded = tokenizer(text, text_pair, verbose=False, **cut)
     inputs = {name: list(encoded[name]) for name in encoded if name in ARGUMENTS}

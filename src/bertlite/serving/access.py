@@ -52,7 +52,7 @@ def read_keys(file: str | os.PathLike[str]) -> list[str]:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"--api-key-file must be a file with a key a line, got {file}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise ValueError(f"--api-key-file must hold a key a line, got none in {file}")

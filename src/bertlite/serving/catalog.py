@@ -52,6 +52,8 @@ class ServedModel:
 def named_folders(words: list[str]) -> dict[str, str]:
     """`NAME=FOLDER` or `FOLDER`, whose last part is then the name.
 
+    A word that is a folder as it stands is one, whatever signs its path holds.
+
     Raises:
         ValueError: no folder, or two of one name.
 
@@ -61,8 +63,8 @@ def named_folders(words: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         name, equals, folder = word.partition("=")
-        if not equals:
-            name, folder = os.path.basename(os.path.normpath(word)), word
+        if not equals or os.path.isdir(word):
+            name, folder = os.path.basename(os.path.abspath(word)) if word else "", word
         if not name or not folder:
             raise ValueError(f"a model must be FOLDER or NAME=FOLDER, got {word!r}")
         if name in found:

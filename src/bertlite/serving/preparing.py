@@ -11,7 +11,8 @@ import torch
 from ..inference import question_answering, sequence_classification, token_classification
 from ..inference.batching import Row, RunOptions, collate, run_rows
 from ..inference.encode import check_options, finished, prompt_tokens, width
-from ..inference.loading import as_texts, position_limit
+from ..inference.label_sets import threshold_for
+from ..inference.loading import as_texts, position_limit, roomy_limit
 from ..inference.pooling import pool
 from ..inference.windows import EncodedText, cut_windows
 from .catalog import ServedModel
@@ -28,14 +29,17 @@ def prepare_embed(served: ServedModel, asked: EmbedRequest) -> Work:
     before = recipe.prompt(asked.prompt, asked.prompt_name)
     skipped = 0 if recipe.include_prompt or not before else prompt_tokens(served.tokenizer, before)
     poolings = recipe.poolings if asked.pooling is None else (asked.pooling,)
-    width(recipe, poolings, served.model.config.hidden_size)
+    size = width(recipe, poolings, served.model.config.hidden_size)
     normalize = recipe.normalize if asked.normalize is None else asked.normalize
     texts = [(before + text).lower() if recipe.lower_case else before + text for text in texts]
-    limit = position_limit(served.model, served.tokenizer, asked.max_length or recipe.max_length)
+    length = asked.max_length or recipe.max_length
+    limit = roomy_limit("max_length", served.model, served.tokenizer, length)
     columns = served.tokenizer(texts, truncation=True, max_length=limit) if texts else {}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def finish(outputs: list[torch.Tensor]) -> torch.Tensor:
+        if not outputs:
+            return torch.zeros(0, size)
         pooled = [
             pool(states[None], torch.ones(1, len(states), dtype=torch.long), poolings, skipped)
             for states in outputs
@@ -93,7 +97,10 @@ def by_text(encoded: list[EncodedText], outputs: list[Any]) -> list[list[Any]]:
 
 def prepare_classify(served: ServedModel, asked: ClassifyRequest) -> Work:
     """Classes of texts, as `bertlite.classify` gives them."""
+    config = served.model.config
     first, second, _ = sequence_classification.as_pairs(asked.texts, asked.text_pair)
+    sequence_classification.check_wanted(asked.top_k, asked.coverage)
+    in_set = None if asked.coverage is None else threshold_for(config, asked.coverage)
     limit = position_limit(served.model, served.tokenizer, asked.max_length)
     encoded = sequence_classification.encode(
         served.tokenizer, first, second, limit, asked.doc_stride
@@ -104,9 +111,8 @@ def prepare_classify(served: ServedModel, asked: ClassifyRequest) -> Work:
             sequence_classification.mean_logits(text, torch.stack([each for (each,) in found]))
             for text, found in zip(encoded, by_text(encoded, outputs), strict=True)
         ]  # (L,) each
-        config = served.model.config
         return [
-            sequence_classification.decide(mean, config, asked.top_k, asked.threshold)
+            sequence_classification.decide(mean, config, asked.top_k, asked.threshold, in_set)
             for mean in means
         ]
 

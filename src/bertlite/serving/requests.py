@@ -34,6 +34,7 @@ def of_texts(description: str, default: Any = ...) -> Any:
 
 
 MAX_LENGTH = "tokens of a row; null: as many as the model can take"
+CODE = "a code of the model's tokenizer, such as eng_Latn, a string"
 STRIDE = "tokens that two neighbouring windows of a long text share"
 
 
@@ -68,6 +69,13 @@ class ClassifyRequest(Asked):
     top_k: int | None = whole(None, 1, 100_000, "labels of a text; null: the best alone")
     threshold: float = field(
         0.5, "a number from 0 to 1", "multi-label: from which a label counts", ge=0, le=1
+    )
+    coverage: float | None = field(
+        None,
+        "a number from 0.5 to 0.99",
+        "give the set of labels that holds the right one in this share of rows",
+        ge=0.5,
+        le=0.99,
     )
     max_length: int | None = whole(None, 8, 1_000_000, MAX_LENGTH)
     doc_stride: int = whole(64, 0, 100_000, STRIDE)
@@ -108,6 +116,8 @@ class WriteRequest(Asked):
     on_too_long: str = field("truncate", "a string", "truncate or error")
     max_source_length: int | None = whole(None, 8, 1_000_000, "tokens that are read of a text")
     source_prefix: str = field("", "a string", "put before each text, such as >>deu<<")
+    source_language: str | None = field(None, CODE, "of the texts; null: as the tokenizer has it")
+    target_language: str | None = field(None, CODE, "to write; null: as the model has it")
     return_scores: bool = yes(False, "a score beside each text")
     num_beams: int | None = whole(None, 1, 8, "beams of the search; null: the model's, or 4")
     max_new_tokens: int | None = whole(None, 1, 512, "tokens that are written at most")

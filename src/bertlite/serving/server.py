@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import uvicorn
 
+from ..inference.loading import check_counts
 from .access import Access, read_keys
 from .app import make_app
 from .catalog import Catalog, open_model, warm
@@ -34,12 +35,23 @@ class Place:
         port: 0: any that is free.
         api_key_file: with the keys, one a line; None: nobody is asked for one.
         threads: of the models; None: as many as torch chooses.
+
+    Raises:
+        ValueError: no such number of threads.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     api_key_file: str | None = None
     threads: int | None = None
+
+    def __post_init__(self):
+        check_counts(1, threads=self.threads)
+
+    def address(self, port: int) -> str:
+        """Where a browser finds the server."""
+        host = f"[{self.host}]" if ":" in self.host else self.host  # of IPv6
+        return f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -97,7 +109,7 @@ def serve(
         if place.host not in LOOPBACK and not access.keys:
             say("no --api-key-file is given: whoever reaches this address can use it")
         server.when_ready = lambda: say(
-            f"ready on http://{place.host}:{port} after {time.monotonic() - started:.1f} s; "
+            f"ready on {place.address(port)} after {time.monotonic() - started:.1f} s; "
             "Ctrl-C stops it"
         )
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ..inference.batching import Row, RunOptions, collate
+from ..inference.language_codes import Languages
 from ..inference.loading import as_texts, position_limit
-from ..inference.long_texts import TooLong, encode_sources
-from ..inference.sequence_to_sequence import Decoding, Request, generate_rows, join_parts
+from ..inference.long_texts import TooLong
+from ..inference.sequence_to_sequence import Request, generate_rows, join_parts, prepare
 from .catalog import ServedModel
 from .requests import FillMaskRequest, SummarizeRequest, TranslateRequest, WriteRequest
 from .works import Pass, Work
@@ -45,19 +46,12 @@ def prepare_writing(
         asked.return_scores,
         given,
         source_prefix=asked.source_prefix,
+        languages=Languages(asked.source_language, asked.target_language),
         **kind,
     )
-    decoding = Decoding.of(served.model, given)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        sources = encode_sources(
-            served.tokenizer,
-            texts,
-            position_limit(served.model, served.tokenizer, asked.max_source_length),
-            too_long,
-            source_prefix=asked.source_prefix,
-            by_line=request.keep_lines,
-        )
+        sources, decoding = prepare(texts, served.model, served.tokenizer, request)
     rows: list[Any] = [{"input_ids": each.input_ids, "source": each} for each in sources]
 
     def run(rows: list[Any]) -> list[list[dict]]:
@@ -68,7 +62,8 @@ def prepare_writing(
     def finish(written: list[Any]) -> list[Any]:
         return join_parts(sources, written, len(texts), request, decoding)
 
-    key = (served.name, too_long.function, asked.return_scores, tuple(sorted(given.items())))
+    way = (too_long.function, asked.return_scores, asked.target_language)
+    key = (served.name, *way, *sorted(given.items()))
     notes = [str(each.message) for each in found if "texts[" in str(each.message)]
     return Work(Pass(key, run, MOST_ROWS), rows, finish, notes)
 

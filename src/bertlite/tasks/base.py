@@ -7,7 +7,7 @@ from `bertlite.inference`, so what is measured is what a user gets.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -218,6 +218,10 @@ class Task(ABC):
 
     def check_row(self, row: Row, number: int) -> None:
         """Refuse, with a ValueError, a row that lacks what `predict` reads."""
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"rows must be dicts, as {{'text': ...}} is, got {row!r:.80} in row {number}"
+            )
         if any(all(row.get(name) is not None for name in names) for names in self.reads):
             return
         needed = " or ".join(" and ".join(names) for names in self.reads)

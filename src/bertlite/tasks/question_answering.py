@@ -138,10 +138,13 @@ class QuestionAnswering(Task):
     usage = 'bertlite.answer("A question?", "A text.", "FOLDER OR HUB NAME")'
 
     def rows_of_words(self, words):
-        texts, questions = words.get("text", []), words.get("question", [])
+        for name in self.words:
+            if not words.get(name):
+                raise ValueError(f"{self.name} needs --question and --text, got no --{name}")
+        texts, questions = words["text"], words["question"]
         questions = questions * len(texts) if len(questions) == 1 else questions
         texts = texts * len(questions) if len(texts) == 1 else texts
-        if not texts or len(questions) != len(texts):
+        if len(questions) != len(texts):
             raise ValueError(
                 f"--question must be one, or as many as --text, got {len(questions)} and "
                 f"{len(texts)}"

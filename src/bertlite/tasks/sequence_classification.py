@@ -278,13 +278,21 @@ def chosen_marks(predictions: Sequence[dict], model: Any) -> np.ndarray:
 
 
 def texts_of(rows) -> tuple[list[str], list[str] | None]:
-    """The texts, and their partners where the rows are pairs."""
-    pairs = (
-        [row["text_pair"] for row in rows]
-        if rows and rows[0].get("text_pair") is not None
-        else None
-    )
-    return [row["text"] for row in rows], pairs
+    """The texts, and their partners where the rows are pairs.
+
+    Raises:
+        ValueError: some rows are pairs and some are not.
+    """
+    texts = [row["text"] for row in rows]
+    pairs = [row.get("text_pair") for row in rows]
+    if all(pair is None for pair in pairs):
+        return texts, None
+    if None in pairs:
+        raise ValueError(
+            "rows must all have a text_pair, or none of them, got one without: "
+            f"{texts[pairs.index(None)]!r:.80}"
+        )
+    return texts, pairs
 
 
 def single_label_figures(chosen: list[int], labels: list[int]) -> dict[str, float]:

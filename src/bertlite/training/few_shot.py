@@ -77,6 +77,15 @@ def check_few_shot(model: Any, data: Any, recipe: Any) -> None:
         ValueError: rows without one class each or that stream, a label without rows, a model whose
             classifier is more than one linear layer, options that do not go with it.
     """
+    others = {
+        "lora": recipe.lora,
+        "class_weights": recipe.class_weights is not None,
+        "average_last": bool(recipe.average_last),
+        "batch_tokens": recipe.batch_tokens is not None,
+        "early_stopping": recipe.early_stopping is not None,
+    }
+    if given := [name for name, value in others.items() if value]:
+        raise ValueError(f"few_shot has a recipe of its own, got {', '.join(given)} too")
     if data.problem_type != SINGLE:
         came = data.problem_type or data.task
         raise ValueError(f"few_shot takes texts with one class each, got {came}")
@@ -88,15 +97,6 @@ def check_few_shot(model: Any, data: Any, recipe: Any) -> None:
             "few_shot needs a model whose classifier is one linear layer, as BERT's is, got "
             f"{type(model).__name__}"
         )
-    others = {
-        "lora": recipe.lora,
-        "class_weights": recipe.class_weights is not None,
-        "average_last": bool(recipe.average_last),
-        "batch_tokens": recipe.batch_tokens is not None,
-        "early_stopping": recipe.early_stopping is not None,
-    }
-    if given := [name for name, value in others.items() if value]:
-        raise ValueError(f"few_shot has a recipe of its own, got {', '.join(given)} too")
 
 
 def fit_head(

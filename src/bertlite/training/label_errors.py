@@ -221,7 +221,8 @@ def held_out_scores(
     from sklearn.model_selection import StratifiedGroupKFold
 
     inputs = hstack([csr_matrix(each) for each in features]).tocsr()
-    _, groups = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+    numbers: dict[str, int] = {}
+    groups = np.asarray([numbers.setdefault(text, len(numbers)) for text in texts])
     scores = np.zeros((len(labels), labels.max() + 1))
     for turn in range(ROUNDS):
         cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + turn)
