@@ -28,6 +28,9 @@ OWN = {
 # Its own names of what BERT's config says, without dropout.
 DISTILBERT = {"hidden_dim": 48, "dropout": 0.0, "attention_dropout": 0.0}
 DISTILBERT |= {"qa_dropout": 0.0, "seq_classif_dropout": 0.0}
+# Seven tokens to each side: with fewer, padding may see none, which eager and sdpa do otherwise.
+MODERNBERT = {"local_attention": 14, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODERNBERT |= {"cls_token_id": 1, "sep_token_id": 2}
 # Settings of each family's config beyond those of a tiny BERT; the first is its usual form.
 SETTINGS: dict[str, list[dict]] = {
     "roberta": [{}, {"type_vocab_size": 1, "hidden_act": "relu", "layer_norm_eps": 1e-5}],
@@ -49,9 +52,22 @@ SETTINGS: dict[str, list[dict]] = {
         },
     ],
     "mpnet": [{}, {"hidden_act": "relu"}],
+    "modernbert": [
+        MODERNBERT,
+        {
+            **MODERNBERT,
+            "local_attention": 4,
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "hidden_activation": "silu",
+            "classifier_pooling": "mean",
+            "decoder_bias": False,
+            **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True),
+        },
+    ],
 }
 # Families with code of their own, beyond a name.
-DISTINCT = ("roberta", "distilbert", "electra", "mpnet", "albert")
+DISTINCT = ("roberta", "distilbert", "electra", "mpnet", "albert", "modernbert")
 POOLED = ("roberta", "xlm-roberta", "camembert", "mpnet", "albert")
 
 
@@ -97,5 +113,7 @@ def batch_of(case: Case, side: str | None) -> dict[str, torch.Tensor]:
     if side is not None:
         words = words.masked_fill(batch["attention_mask"] == 0, padding)
     batch["input_ids"] = words
+    if case.choices and case.config.get("classifier_pooling") == "mean":  # theirs needs a mask
+        batch.setdefault("attention_mask", torch.ones_like(words))
     batch["token_type_ids"] = batch["token_type_ids"] % max(1, config.type_vocab_size)
     return batch

@@ -162,9 +162,9 @@ def test_values_that_move_in_the_cache_are_noticed(monkeypatch):
     """Values that move in the cache with every step."""
     right = attention.Attention.keys_and_values
 
-    def broken(self, hidden_states, key_value_states, past_key_values):
-        key, value = right(self, hidden_states, key_value_states, past_key_values)
-        return key, value if self.is_cross_attention else value.roll(1, dims=-2)
+    def broken(self, key, value, past_key_values):
+        key, value = right(self, key, value, past_key_values)
+        return key, value.roll(1, dims=-2)
 
     monkeypatch.setattr(attention.Attention, "keys_and_values", broken)
     must_notice(contracts.check_cache, SEQ2SEQ)

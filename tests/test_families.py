@@ -104,7 +104,8 @@ def contracts_of(family: str, heads: tuple[str, ...]) -> list:
 
 
 # ALBERT's layers are one module in several turns, whose attention ends where theirs does not.
-KEPT_NOT = {"albert": ("hooks", "gradient_checkpointing")}
+# ModernBERT's attention has one dropout, not two: test_modernbert.py looks at each.
+KEPT_NOT = {"albert": ("hooks", "gradient_checkpointing"), "modernbert": ("determinism",)}
 # Of other heads they were run once: they share all of this but the last lines.
 HEADS = ("Model", "ForMaskedLM")
 

@@ -15,7 +15,7 @@ import bertlite
 from bertlite.cli.main import main
 from bertlite.models.families import FAMILIES as ALL
 
-FAMILIES = ("Roberta", "DistilBert", "Electra", "MPNet")
+FAMILIES = ("Roberta", "DistilBert", "Electra", "MPNet", "ModernBert")
 KINDS = ("python", "text")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -33,6 +33,8 @@ def save(stem: str, head: str, folder, labels=None):
     """A folder of a family, by transformers' own class."""
     words = tokenizer()
     fields = {"vocab_size": len(words), "max_position_embeddings": 70, "pad_token_id": 0, **SIZES}
+    if stem == "ModernBert":
+        fields |= {f"{name}_token_id": 0 for name in ("bos", "eos", "cls", "sep")}
     if labels is not None:
         fields["id2label"] = dict(enumerate(labels))
         fields["label2id"] = {label: number for number, label in enumerate(labels)}

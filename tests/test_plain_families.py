@@ -19,6 +19,7 @@ SIZES = {
     "max_position_embeddings": 40,
 }
 OTHER_NAMES = {"distilbert": {"hidden_dim": 48}}  # of the same size
+OTHER_NAMES["modernbert"] = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
 RELATIVES = [name for name, family in FAMILIES.items() if not family.writes and family is not BERT]
 RELATIVES = [name for name in RELATIVES if "ForSequenceClassification" in FAMILIES[name].heads]
 

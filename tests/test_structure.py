@@ -35,7 +35,7 @@ LEVELS = (
     ("bert_vocabulary",),
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
-    ("albert", "roberta", "distilbert", "electra", "mpnet", "modeling_patches"),
+    ("albert", "roberta", "distilbert", "electra", "modernbert", "mpnet", "modeling_patches"),
     ("vit", "deit", "audio_spectrogram_transformer"),
     ("families",),
     ("auto", "presets", "warm_start", "__init__"),

@@ -18,7 +18,7 @@ from .base import Backend
 class FlatBackend(Backend):
     """Runs the layers of the core on `(1, N, E)`."""
 
-    adds_position_bias = False  # whether its attention can add one to the scores
+    special_attention: tuple[str, ...] = ()  # what it knows of an encoder's
 
     def against_flat(self, encoder: Any, batch: TextBatch, **kwargs: Any) -> list[str]:
         """Reasons not to lay a batch end to end that need no look at its values."""
@@ -28,8 +28,9 @@ class FlatBackend(Backend):
                 return [f"{name} was asked for"]
         if encoder.config._attn_implementation == "flex_attention":
             return ["flex_attention takes padded batches"]
-        if encoder.has_position_bias and not self.adds_position_bias:
-            return ["attention has a position bias"]
+        for special in encoder.special_attention:
+            if special not in self.special_attention:
+                return [f"attention has {special}"]
         if batch.is_prepared:
             return ["the attention mask is prepared"]
         if kwargs.get("past_key_values") is not None:

@@ -136,6 +136,20 @@ def reads_padding(
     return positions is not None and bool((positions & (attention_mask == 0)).any())
 
 
+def has_holes(attention_mask: torch.Tensor | None) -> bool:
+    """Whether padding stands between real tokens of a row of `(B, T)`."""
+    if attention_mask is None:
+        return False
+    real = attention_mask.bool()
+    begins = real[:, 1:] & ~real[:, :-1]  # after padding
+    return bool((begins.sum(-1) + real[:, 0] > 1).any())
+
+
+def flat_positions(batch: TextBatch) -> torch.Tensor:
+    """The positions of a batch whose rows are laid end to end, `(1, B * T)`."""
+    return batch.position_ids.expand(batch.shape).reshape(1, -1)
+
+
 def flash_arguments(lengths: list[int], device: torch.device) -> dict[str, Any]:
     """The library's keyword arguments for sequences of these lengths laid end to end."""
     ends = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)

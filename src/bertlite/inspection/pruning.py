@@ -112,6 +112,11 @@ def check_family(model: Any, part: str, *, by_layer: bool) -> None:
             f"model must be a BertLite or a TransformerLite for heads or neurons to be cut, got a "
             f"{type(model).__name__}, whose config.json has no sizes of each layer"
         )
+    if getattr(config, "layer_types", None):
+        raise ValueError(
+            f"model must have layers that are alike, got a {type(model).__name__}, of which some "
+            "see a window and the first has no norm"
+        )
     if len(set(map(id, layers))) < len(layers):
         raise ValueError(
             f"model must have layers of its own at each depth, got a {type(model).__name__}, whose "

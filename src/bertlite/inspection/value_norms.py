@@ -87,11 +87,13 @@ def last_values(modules: list[Any]) -> Iterator[dict[Any, torch.Tensor]]:
 
     def keep(attention: Any):
         def hook(module: nn.Module, given: Any, output: torch.Tensor) -> None:
-            found[attention] = output.detach()
+            is_whole = attention.query_key_value is None
+            found[attention] = (output if is_whole else output.chunk(3, dim=-1)[2]).detach()
 
         return hook
 
-    handles = [module.value.register_forward_hook(keep(module)) for module in modules]
+    products = {module: module.value or module.query_key_value for module in modules}
+    handles = [product.register_forward_hook(keep(module)) for module, product in products.items()]
     try:
         yield found
     finally:

@@ -54,16 +54,34 @@ def eager_attention(
     return context.transpose(1, 2).contiguous(), weights
 
 
+def rotate(states: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Turn each pair of channels, i and i + D / 2, by an angle that grows with the position.
+
+    The product of a query and a key then depends on their distance alone. Source: Su et al. 2021
+    (https://arxiv.org/abs/2104.09864), section 3.2.
+
+    Args:
+        states: queries or keys, `(B, H, T, D)`.
+        rotation: the cosines and sines of the angles, `(1 or B, T, D)` each, at least in fp32.
+    """
+    cosine, sine = (each[:, None] for each in rotation)  # (1 or B, 1, T, D)
+    first, second = states.chunk(2, dim=-1)
+    turned = torch.cat([-second, first], dim=-1)
+    return (states * cosine + turned * sine).to(states.dtype)
+
+
 class Attention(Tree):
     """Multi-head attention (section 3.2.2): H heads side by side, each of size E / H.
 
     A layer whose heads were pruned has fewer, of the size that they had: H · D is below E then.
 
     The output projection W^O belongs to it where the family keeps it there (Marian's `out_proj`);
-    BERT keeps it with the residual, in `attention.output.dense`.
+    BERT keeps it with the residual, in `attention.output.dense`. ModernBERT has one product for
+    queries, keys and values, and layers that see no farther than a window.
     """
 
     query, key, value = Part(), Part(), Part()
+    query_key_value = Part()
     projection, dropout = Part(), Part()
 
     def __init__(
@@ -76,29 +94,34 @@ class Attention(Tree):
         is_causal: bool = False,
         is_cross_attention: bool = False,
         layer_idx: int | None = None,
+        window: int | None = None,
     ):
         """`config` is read at each call for the implementation, which may change on a live model.
 
         Args:
             config: of the model.
-            names: roles "query", "key", "value", and "projection" where the family has it here.
+            names: roles "query", "key", "value" or, as one, "query_key_value", and "projection"
+                where the family has it here.
             num_heads: H.
             head_size: D; None: E / H.
             is_causal: no query sees a later position.
             is_cross_attention: keys and values come from the encoder.
             layer_idx: the layer's place, by which a cache keeps its keys and values.
+            window: the largest distance of two tokens that see each other; None: none is too large.
         """
         super().__init__(names)
         self.config, self.num_heads, self.layer_idx = config, num_heads, layer_idx
         self.head_dim = config.hidden_size // num_heads if head_size is None else head_size
         self.scaling = self.head_dim**-0.5
         self.is_causal = is_causal  # torch's fused attention takes a module without it as causal
-        self.is_cross_attention = is_cross_attention
+        self.is_cross_attention, self.window = is_cross_attention, window
         size, width = config.hidden_size, num_heads * self.head_dim  # equal unless pruned
+        sizes = {"projection": (width, size), "query_key_value": (size, 3 * width)}
         parts: dict[str, nn.Module] = {
-            role: nn.Linear(width, size)
-            if role == "projection"
-            else nn.Linear(size, width, bias=config.qkv_bias)
+            role: nn.Linear(
+                *sizes.get(role, (size, width)),
+                bias=config.attention_bias if role == "projection" else config.qkv_bias,
+            )
             for role in names
         }
         self.grow({**parts, "dropout": nn.Dropout(config.attention_probs_dropout_prob)})
@@ -110,6 +133,9 @@ class Attention(Tree):
         key_value_states: torch.Tensor | None = None,
         past_key_values=None,
         attention_interface: Callable | None = None,
+        rotation: tuple[torch.Tensor, torch.Tensor] | None = None,
+        local_mask: torch.Tensor | None = None,
+        local_rotation: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend from `(B, T, E)` to themselves or to `key_value_states` `(B, S, E)`.
@@ -121,13 +147,25 @@ class Attention(Tree):
             past_key_values: a cache, to which new keys and values are added.
             attention_interface: the function that attends, with the arguments of `eager_attention`;
                 None: the one that `config._attn_implementation` names.
+            rotation: as `rotate` takes it, where positions are rotary; else None.
+            local_mask: in place of `attention_mask` where this attention has a window.
+            local_rotation: in place of `rotation` there.
             kwargs: for that function, such as `cu_seq_lens_q` of sequences laid end to end.
 
         Returns:
             `(B, T, E)`, and the weights `(B, H, T, S)` where the function gives them, else None.
         """
-        query = self.split_heads(self.query(hidden_states))  # (B, H, T, D)
-        key, value = self.keys_and_values(hidden_states, key_value_states, past_key_values)
+        if self.window is not None:
+            attention_mask, rotation = local_mask, local_rotation
+            kwargs["sliding_window"] = self.window + 1  # as the library's functions count it
+        if self.is_cross_attention:
+            query = self.split_heads(self.query(hidden_states))  # (B, H, T, D)
+            key, value = self.encoder_keys_and_values(key_value_states, past_key_values)
+        else:
+            query, key, value = self.own_heads(hidden_states)  # (B, H, T, D) each
+            if rotation is not None:
+                query, key = rotate(query, rotation), rotate(key, rotation)
+            key, value = self.keys_and_values(key, value, past_key_values)
         if attention_interface is None:
             attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
                 self.config._attn_implementation, eager_attention
@@ -154,17 +192,18 @@ class Attention(Tree):
         split = projected.reshape(*projected.shape[:-1], heads, self.head_dim)  # (B, S, H, D)
         return split.transpose(1, 2)
 
-    def keys_and_values(
-        self, hidden_states: torch.Tensor, key_value_states: torch.Tensor | None, past_key_values
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values `(B, H, S, D)`, projected or from the cache.
+    def own_heads(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values of `(B, T, E)`, `(B, H, T, D)` each."""
+        if self.query_key_value is None:
+            parts = [part(hidden_states) for part in (self.query, self.key, self.value)]
+        else:
+            parts = self.query_key_value(hidden_states).chunk(3, dim=-1)
+        return tuple(self.split_heads(part) for part in parts)
 
-        Those of the encoder are projected once a source, at the first step of generation.
-        """
-        if self.is_cross_attention:
-            return self.encoder_keys_and_values(key_value_states, past_key_values)
-        key = self.split_heads(self.key(hidden_states))
-        value = self.split_heads(self.value(hidden_states))
+    def keys_and_values(
+        self, key: torch.Tensor, value: torch.Tensor, past_key_values
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values `(B, H, S, D)`: those before the batch, in the cache, and the given."""
         if past_key_values is None:
             return key, value
         cache = past_key_values
@@ -175,7 +214,10 @@ class Attention(Tree):
     def encoder_keys_and_values(
         self, key_value_states: torch.Tensor | None, past_key_values
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the source `(B, H, S, D)`."""
+        """Keys and values of the source `(B, H, S, D)`.
+
+        They are projected once a source, at the first step of generation.
+        """
         is_cached = isinstance(past_key_values, EncoderDecoderCache)
         if is_cached and past_key_values.is_updated.get(self.layer_idx):
             layer = past_key_values.cross_attention_cache.layers[self.layer_idx]

@@ -176,7 +176,8 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
     def is_essential(key: str) -> bool:
         """Whether a model without this tensor would compute noise: one of a layer or of words."""
         parts = key.split(".")
-        words = ["word_embeddings", "embed_tokens", "shared", "relative_attention_bias"]
+        words = ["word_embeddings", "embed_tokens", "tok_embeddings", "shared"]
+        words += ["relative_attention_bias"]
         words += ["patch_embeddings", "cls_token", "distillation_token"]
         layers = ("layer", "layers", "albert_layers")
         return any(part in parts for part in layers) or any(word in parts for word in words)

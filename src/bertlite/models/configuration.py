@@ -33,8 +33,12 @@ class LiteConfig(PreTrainedConfig):
 
     # Whether positions begin after the number of the padding id, as RoBERTa counts them.
     positions_after_padding: ClassVar[bool] = False
-    # Whether queries, keys and values have a bias.
+    # Whether there is a bias: of queries, keys and values; of what they end in; of the others.
     qkv_bias: ClassVar[bool] = True
+    attention_bias: ClassVar[bool] = True
+    mlp_bias: ClassVar[bool] = True
+    norm_bias: ClassVar[bool] = True
+    gated_feed_forward: ClassVar[bool] = False
 
     is_decoder: bool = False
     tie_word_embeddings: bool = True
@@ -245,14 +249,8 @@ class TransformerLiteConfig(LiteConfig):
         "num_hidden_layers": "encoder_layers",
         "attention_probs_dropout_prob": "attention_dropout",
     }
-    shares = (
-        "dropout",
-        "attention_dropout",
-        "activation_dropout",
-        "encoder_layerdrop",
-        "decoder_layerdrop",
-        "label_smoothing",
-    )
+    shares: ClassVar[tuple[str, ...]] = ("dropout", "attention_dropout", "activation_dropout")
+    shares += ("encoder_layerdrop", "decoder_layerdrop", "label_smoothing")
     sizes = ("vocab_size", "max_position_embeddings", "encoder_ffn_dim", "decoder_ffn_dim")
     counts = ("encoder_layers", "decoder_layers")
     position_kinds = ("absolute", "sinusoidal", "sinusoidal-from-ids")

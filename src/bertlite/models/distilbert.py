@@ -87,7 +87,7 @@ class PreClassifier:
         self.dropout = nn.Dropout(config.seq_classif_dropout)
         self.classifier = nn.Linear(config.dim, count)
 
-    def score(self: Any, outputs: Any) -> torch.Tensor:
+    def score(self: Any, outputs: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
         first = self.pre_classifier(first_vectors(outputs))
         return self.classifier(self.dropout(first.relu()))
 

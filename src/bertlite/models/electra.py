@@ -123,5 +123,5 @@ class ElectraForMultipleChoice(ElectraPreTrainedModel, BertLiteForMultipleChoice
         self.sequence_summary = their.ElectraSequenceSummary(config)
         self.classifier = nn.Linear(config.hidden_size, 1)
 
-    def score(self, outputs: Any) -> torch.Tensor:
+    def score(self, outputs: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
         return self.classifier(self.sequence_summary(rows_of(outputs)))

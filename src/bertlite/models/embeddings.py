@@ -28,6 +28,11 @@ ROBERTA_EMBEDDINGS: Names = {  # in the order of its own files
     "embedding_dropout": "dropout",
     "position_embeddings": "position_embeddings",
 }
+MODERNBERT_EMBEDDINGS: Names = {
+    "word_embeddings": "tok_embeddings",
+    "embedding_norm": "norm",
+    "embedding_dropout": "drop",
+}
 MARIAN_EMBEDDINGS: Names = {
     "word_embeddings": "embed_tokens",
     "position_embeddings": "embed_positions",
@@ -201,13 +206,16 @@ def embedding_parts(
     hidden_size = config.embedding_width
     parts: dict[str, nn.Module] = {
         "word_embeddings": nn.Embedding(vocab_size, hidden_size, padding_idx=config.pad_token_id),
-        "position_embeddings": position_embeddings(config),
         "embedding_dropout": nn.Dropout(config.hidden_dropout_prob),
     }
+    if config.position_embedding_type != "rotary":  # those are in attention
+        parts["position_embeddings"] = position_embeddings(config)
     if type_vocab_size:
         parts["token_type_embeddings"] = nn.Embedding(type_vocab_size, hidden_size)
     if config.normalize_embedding:
-        parts["embedding_norm"] = nn.LayerNorm(hidden_size, config.layer_norm_eps)
+        parts["embedding_norm"] = nn.LayerNorm(
+            hidden_size, config.layer_norm_eps, bias=config.norm_bias
+        )
     return parts
 
 
@@ -269,13 +277,12 @@ class EmbeddingSteps:
             if token_type_ids is None:
                 token_type_ids = position_ids.new_zeros(hidden_states.shape[:2])
             hidden_states = hidden_states + self.token_type_embeddings(token_type_ids)
-        positions = self.position_embeddings(position_ids)  # (B, T, E)
-        if not self.adds_positions_last:
-            hidden_states = hidden_states + positions
+        if self.position_embeddings is not None and not self.adds_positions_last:
+            hidden_states = hidden_states + self.position_embeddings(position_ids)  # (B, T, E)
         if self.embedding_norm is not None:
             hidden_states = self.embedding_norm(hidden_states)
         if self.adds_positions_last:
-            hidden_states = hidden_states + positions
+            hidden_states = hidden_states + self.position_embeddings(position_ids)
         return self.embedding_dropout(hidden_states)
 
     def index_error(
@@ -288,8 +295,9 @@ class EmbeddingSteps:
         words, positions = self.word_embeddings, self.position_embeddings
         name, limit = f"{self.argument_prefix}input_ids", words.num_embeddings
         found = out_of_range(name, input_ids, limit, "(vocab_size)")
-        name, limit = f"{self.argument_prefix}position_ids", positions.num_embeddings
-        found = found or out_of_range(name, position_ids, limit, "(max_position_embeddings)")
+        if positions is not None:
+            name, limit = f"{self.argument_prefix}position_ids", positions.num_embeddings
+            found = found or out_of_range(name, position_ids, limit, "(max_position_embeddings)")
         if self.token_type_embeddings is not None:
             limit = self.token_type_embeddings.num_embeddings
             found = found or out_of_range(

@@ -102,14 +102,29 @@ class TextEncoder(LitePreTrainedModel):
     final_norm: nn.Module | None  # with pre-norm, since no layer ends with a norm then
     # Whether the output depends on position 0 even where the mask hides it.
     reads_first_position = False
-
-    # Whether attention scores have a bias by the distance of two tokens, from `position_bias`.
-    has_position_bias = False
+    # Whether a head stands on it that reads no vector of padding.
+    ignores_padding = False
+    # What attention does beyond the formula, in words: a backend has to know each.
+    special_attention: tuple[str, ...] = ()
 
     @property
     def stack(self) -> LayerStack:
         """The module with the layers."""
         return self.encoder
+
+    @property
+    def window(self) -> int | None:
+        """The largest distance of two tokens that see each other in layers that have a window."""
+        return None
+
+    def rotations(
+        self, position_ids: torch.Tensor, hidden_states: torch.Tensor
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Arguments of each `Attention` by which positions `(1 or B, T)` are rotary.
+
+        Nothing where the embeddings know them. `hidden_states` have the type that it works in.
+        """
+        return {}
 
     def position_bias(self, length: int) -> torch.Tensor | None:
         """What is added to the scores of `length` tokens, `(1, H, length, length)`; None: nothing.
@@ -210,7 +225,7 @@ class TextEncoder(LitePreTrainedModel):
             batch: from `make_batch`.
             positions: `(B, T)` boolean, True where a vector is read; None: everywhere.
             zero_padding: whether the vectors of padding may come back as zeros, because nobody
-                reads them; None: in evaluation.
+                reads them; None: in evaluation, or where `ignores_padding` says so.
             num_positions: how many `positions` are True, where the caller knows.
             kwargs: for the attention function.
 
@@ -219,7 +234,7 @@ class TextEncoder(LitePreTrainedModel):
         """
         check_positions(positions, batch.shape)
         if zero_padding is None:
-            zero_padding = positions is not None or not self.training
+            zero_padding = positions is not None or not self.training or self.ignores_padding
         backend = self.take_backend(
             "encode",
             batch=batch,
@@ -266,14 +281,14 @@ class TextEncoder(LitePreTrainedModel):
         if not takes_ends:
             kwargs = {name: each for name, each in kwargs.items() if name not in FLAT_INPUTS}
         if kwargs.get("cu_seq_lens_q") is None:
-            mask = encoder_mask(
-                self.config,
-                hidden_states,
-                batch.attention_mask,
-                batch.segments,
-                output_attentions=output_attentions,
-            )
+            seen = (self.config, hidden_states, batch.attention_mask, batch.segments)
+            mask = encoder_mask(*seen, output_attentions=output_attentions)
             mask = biased_mask(mask, self.position_bias(hidden_states.shape[1]))
+            if self.window is not None:
+                kwargs["local_mask"] = encoder_mask(
+                    *seen, output_attentions=output_attentions, window=self.window
+                )
+        kwargs |= self.rotations(batch.position_ids, hidden_states)
         return self.finish(self.run_layers(hidden_states, mask, **kwargs))
 
 
@@ -285,4 +300,6 @@ def final_norm_part(config: PreTrainedConfig) -> dict[str, nn.Module]:
 
 def make_final_norm(config: PreTrainedConfig) -> nn.Module | None:
     """The norm after the last layer, which pre-norm needs."""
-    return nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.norm_first else None
+    if not config.norm_first:
+        return None
+    return nn.LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.norm_bias)

@@ -111,6 +111,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "distilbert": Family("distilbert", "DistilBert"),
     "electra": Family("electra", "Electra", (*ENCODER_HEADS, "ForPreTraining")),
+    "modernbert": Family("modernbert", "ModernBert"),
     "mpnet": Family("mpnet", "MPNet"),
     "roberta": Family("roberta", "Roberta"),
     "transformerlite": MARIAN,

@@ -25,13 +25,13 @@ class FamilyConfig(LiteConfig):
     heads_per_layer: ClassVar[list[int] | None] = None
     intermediate_sizes: ClassVar[list[int] | None] = None
     by_layer: ClassVar[dict[str, tuple[str, str]]] = BertLiteConfig.by_layer
-    shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    shares: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     sizes: ClassVar[tuple[str, ...]] = (
         "vocab_size",
         "max_position_embeddings",
         "intermediate_size",
     )
-    counts = ("num_hidden_layers",)
+    counts: ClassVar[tuple[str, ...]] = ("num_hidden_layers",)
 
     def _check_choices(self) -> None:
         super()._check_choices()

@@ -93,7 +93,9 @@ class FirstVectorClassification(BertLiteForSequenceClassification):
     def add_head(self, config: PreTrainedConfig) -> None:
         self.classifier = ClassificationHead(config, self.head_activation)
 
-    def score(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+    def score(
+        self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         return self.classifier(rows_of(outputs))
 
 

@@ -48,15 +48,15 @@ class LayerSteps(Tree):
     feed_forward_norm, feed_forward_dropout = Part(), Part()
     paths: dict[str, tuple[str, ...]]
 
-    def __init__(self, names: Names, *, norm_first: bool):
+    def __init__(self, names: Names, *, norm_first: bool, gated: bool = False):
         super().__init__(names)
-        self.norm_first = norm_first
+        self.norm_first, self.gated = norm_first, gated
 
     def make_node(self, role: str, names: Names) -> nn.Module | None:
         """A node of the tree that computes the step `role`."""
         if not hasattr(LayerSteps, role) or isinstance(getattr(LayerSteps, role), Part):
             return None
-        return LayerNode(role, names, norm_first=self.norm_first)
+        return LayerNode(role, names, norm_first=self.norm_first, gated=self.gated)
 
     def attention_sublayer(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
@@ -90,11 +90,20 @@ class LayerSteps(Tree):
     def drops_within(self, role: str) -> bool:
         """Whether the dropout of the feed-forward stands in the node of `role`."""
         path = self.paths[role]
-        return self.paths["feed_forward_dropout"][: len(path)] == path
+        return self.paths.get("feed_forward_dropout", ())[: len(path)] == path
 
     def expand(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """act(x W₁ + b₁), from `(B, T, E)` to the inner size."""
-        inner = self.activation(self.inner(hidden_states))
+        """act(x W₁ + b₁), from `(B, T, E)` to the inner size.
+
+        A gated one is act(x W₁ + b₁) · (x W₂ + b₂), with both products in one (Shazeer 2020,
+        https://arxiv.org/abs/2002.05202).
+        """
+        inner = self.inner(hidden_states)
+        if self.gated:
+            inner, gate = inner.chunk(2, dim=-1)
+            inner = self.activation(inner) * gate
+        else:
+            inner = self.activation(inner)
         return inner if self.activation_dropout is None else self.activation_dropout(inner)
 
     def end_feed_forward(self, inner: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
@@ -117,8 +126,8 @@ class LayerSteps(Tree):
 class LayerNode(LayerSteps):
     """A node of a family's tree that computes one step with the parts below it."""
 
-    def __init__(self, role: str, names: Names, *, norm_first: bool):
-        super().__init__(names, norm_first=norm_first)
+    def __init__(self, role: str, names: Names, *, norm_first: bool, gated: bool):
+        super().__init__(names, norm_first=norm_first, gated=gated)
         self.role = role
 
     def forward(self, *args, **kwargs):
@@ -142,6 +151,7 @@ class EncoderLayer(GradientCheckpointingLayer, LayerSteps):
         layer_idx: int,
         head_size: int | None = None,
         cross_heads: int | None = None,
+        window: int | None = None,
     ):
         """`names` and `attention_names` are tables of `names.py`; the sizes are the layer's own.
 
@@ -154,12 +164,14 @@ class EncoderLayer(GradientCheckpointingLayer, LayerSteps):
             layer_idx: the layer's place.
             head_size: None: hidden size / `num_heads`; to be given where heads were pruned.
             cross_heads: of a decoder layer's attention to the encoder; None: `num_heads`.
+            window: of the attention of the layer to itself, as `Attention` says.
         """
-        super().__init__(names, norm_first=config.norm_first)
+        super().__init__(names, norm_first=config.norm_first, gated=config.gated_feed_forward)
         self.chunk_size_feed_forward = config.chunk_size_feed_forward
         hidden_size, eps = config.hidden_size, config.layer_norm_eps
         head_size = hidden_size // num_heads if head_size is None else head_size
         cross_heads = num_heads if cross_heads is None else cross_heads
+        inner_size = intermediate_size * (2 if config.gated_feed_forward else 1)
         self.grow(
             {
                 "self_attention": Attention(
@@ -169,15 +181,16 @@ class EncoderLayer(GradientCheckpointingLayer, LayerSteps):
                     head_size=head_size,
                     is_causal=self.is_decoder,
                     layer_idx=layer_idx,
+                    window=window,
                 ),
                 "attention_projection": nn.Linear(num_heads * head_size, hidden_size),
-                "attention_norm": nn.LayerNorm(hidden_size, eps),
+                "attention_norm": nn.LayerNorm(hidden_size, eps, bias=config.norm_bias),
                 "attention_dropout": nn.Dropout(config.hidden_dropout_prob),
-                "inner": nn.Linear(hidden_size, intermediate_size),
+                "inner": nn.Linear(hidden_size, inner_size, bias=config.mlp_bias),
                 "activation": ACT2FN[config.hidden_act],
                 "activation_dropout": nn.Dropout(config.activation_dropout),
-                "outer": nn.Linear(intermediate_size, hidden_size),
-                "feed_forward_norm": nn.LayerNorm(hidden_size, eps),
+                "outer": nn.Linear(intermediate_size, hidden_size, bias=config.mlp_bias),
+                "feed_forward_norm": nn.LayerNorm(hidden_size, eps, bias=config.norm_bias),
                 "feed_forward_dropout": nn.Dropout(config.hidden_dropout_prob),
                 **self.cross_attention_parts(
                     config, attention_names, cross_heads, head_size, layer_idx

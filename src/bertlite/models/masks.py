@@ -14,6 +14,7 @@ from transformers import EncoderDecoderCache, PreTrainedConfig
 from transformers.masking_utils import (
     ALL_MASK_ATTENTION_FUNCTIONS,
     create_bidirectional_mask,
+    create_bidirectional_sliding_window_mask,
     create_causal_mask,
 )
 
@@ -75,6 +76,7 @@ def encoder_mask(
     attention_mask: torch.Tensor | None,
     segments: torch.Tensor | None,
     output_attentions: bool = False,
+    window: int | None = None,
 ):
     """The mask of an encoder's self-attention: everyone sees every real token of their segment.
 
@@ -84,6 +86,7 @@ def encoder_mask(
         attention_mask: `(B, T)`, or a prepared 4D mask, which passes through.
         segments: `(B, T)` from `segment_ids`, or None.
         output_attentions: whether weights are asked for, which `eager_attention` then gives.
+        window: the largest distance of two tokens that see each other, the config's own, or None.
 
     Raises:
         ValueError: a prepared mask or packed rows, for an implementation that cannot have them.
@@ -91,13 +94,29 @@ def encoder_mask(
     config = mask_config(config, output_attentions)
     is_packed = check_kind(config, attention_mask, segments is not None)
     if is_packed and config._attn_implementation != "flex_attention":
-        return packed_mask(segments, segments, attention_mask)
-    return create_bidirectional_mask(
+        mask = packed_mask(segments, segments, attention_mask)
+        return mask if window is None else mask & is_near(mask.shape[-1], window, mask.device)
+    if window is not None and attention_mask is not None and attention_mask.shape[1:-1] == (1, 1):
+        # A prepared mask that says no more than which keys are padding.
+        near = is_near(attention_mask.shape[-1], window, attention_mask.device)
+        if attention_mask.dtype == torch.bool:
+            return attention_mask & near
+        return attention_mask.masked_fill(~near, torch.finfo(attention_mask.dtype).min)
+    make_mask = create_bidirectional_mask
+    if window is not None:
+        make_mask = create_bidirectional_sliding_window_mask
+    return make_mask(
         config=config,
         inputs_embeds=hidden_states,
         attention_mask=attention_mask,
         **segment_rule(segments, segments if is_packed else None),
     )
+
+
+def is_near(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Which of `length` tokens see each other, being at most `window` apart, `(length, length)`."""
+    places = torch.arange(length, device=device)
+    return (places[:, None] - places[None]).abs() <= window
 
 
 def decoder_mask(

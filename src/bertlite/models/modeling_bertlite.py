@@ -115,7 +115,9 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
         self.dropout = head_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
 
-    def score(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+    def score(
+        self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """What the base gives to `(B, L)`."""
         return self.classifier(self.dropout(outputs.pooler_output))
 
@@ -148,7 +150,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits = self.score(outputs)  # (B, L)
+        logits = self.score(outputs, attention_mask)  # (B, L)
         loss: torch.Tensor | None = None
         if labels is not None:
             kind = problem_type(self.config, labels)
@@ -351,7 +353,9 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
         self.dropout = head_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, 1)
 
-    def score(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+    def score(
+        self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """What the base gives to `(B * C, 1)`."""
         return self.classifier(self.dropout(outputs.pooler_output))
 
@@ -377,10 +381,11 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
         """
         choices = count_choices(input_ids, inputs_embeds)
         input_ids, inputs_embeds = join_choices(input_ids), join_choices(inputs_embeds)
+        attention_mask = join_choices(attention_mask)
         first = self.first_vectors(input_ids, inputs_embeds, **kwargs)
         outputs = self.base_model(
             input_ids,
-            attention_mask=join_choices(attention_mask),
+            attention_mask=attention_mask,
             token_type_ids=join_choices(token_type_ids),
             position_ids=join_choices(position_ids),
             inputs_embeds=inputs_embeds,
@@ -389,7 +394,7 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        scores = self.score(outputs).view(-1, choices)  # (B, C)
+        scores = self.score(outputs, attention_mask).view(-1, choices)  # (B, C)
         loss: torch.Tensor | None = None
         if labels is not None:
             loss = cross_entropy("labels", scores, labels, num_items_in_batch)

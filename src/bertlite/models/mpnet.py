@@ -70,7 +70,7 @@ class MPNetPreTrainedModel(FamilyModel, BertLitePreTrainedModel):
 class MPNetModel(MPNetPreTrainedModel, BertLiteModel):
     """MPNet without a head."""
 
-    has_position_bias = True
+    special_attention = ("a position bias",)
 
     def position_bias(self, length: int) -> torch.Tensor:
         buckets = distance_buckets(length, self.device)

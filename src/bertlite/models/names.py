@@ -120,6 +120,23 @@ VIT_LAYER: Names = {
     "feed_forward_dropout": "dropout",
 }
 
+MODERNBERT_ATTENTION: Names = {
+    "query_key_value": "Wqkv",
+    "projection": "Wo",
+    "dropout": "out_drop",
+}
+MODERNBERT_LAYER: Names = {
+    "attention_norm": "attn_norm",
+    "self_attention": "attn",
+    "attention_dropout": "attn.out_drop",
+    "feed_forward_norm": "mlp_norm",
+    "transform": "mlp",
+    "inner": "mlp.Wi",
+    "activation": "mlp.act",
+    "activation_dropout": "mlp.drop",
+    "outer": "mlp.Wo",
+}
+
 
 def weights_of_layer(layer: Names, attention: Names) -> Names:
     """Where the modules with weights of a layer's self-attention and feed-forward stand.

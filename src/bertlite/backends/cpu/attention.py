@@ -14,6 +14,7 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ...models.attention import eager_attention
+from ...models.masks import is_near
 from .dropout_attention import DroppedAttention, Groups, suits_one_node
 from .linear import drop
 
@@ -57,12 +58,14 @@ class FlatAttention:
         attention_mask: torch.Tensor | None,
         scaling: float,
         dropout: float = 0.0,
+        sliding_window: int | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, None]:
         """`(1, H, N, D)` each to the context `(1, N, H, D)`; the weights are not given.
 
         `attention_mask` is None, or a bias of the scores by the distance of two tokens,
-        `(1, H, T, T)` for the longest sequence, of which others have the corner.
+        `(1, H or 1, T, T)` for the longest sequence, of which others have the corner. That of a
+        window hides nothing of a sequence of `sliding_window` tokens or fewer.
         """
         bias = attention_mask
         if not self.groups:
@@ -83,6 +86,8 @@ class FlatAttention:
             # (count, H, length, D) each
             q, k, v = (piece.unflatten(1, (count, length)).transpose(0, 1) for piece in block)
             mask = None if bias is None else bias[..., :length, :length]
+            if sliding_window is not None and length <= sliding_window:
+                mask = None
             made, _ = attend(module, q, k, v, mask, scaling=scaling, dropout=dropout)
             context.append(made.flatten(0, 1))  # (count * length, H, D)
         return torch.cat(context).unsqueeze(0), None
@@ -93,6 +98,15 @@ class FlatAttention:
         if name == "sdpa" and dropout > 0:  # torch's fused attention has no dropout on a CPU
             return dropping_attention
         return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
+
+
+def window_mask(length: int, window: int, like: torch.Tensor) -> torch.Tensor:
+    """What is added to the scores of `length` tokens that see those at most `window` apart.
+
+    `(1, 1, length, length)`, of the type and on the device of `like`.
+    """
+    far = ~is_near(length, window, like.device)
+    return like.new_zeros(1, 1, length, length).masked_fill_(far, -torch.inf)
 
 
 def attend_by_products(

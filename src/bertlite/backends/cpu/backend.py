@@ -20,10 +20,12 @@ from ..unpadding import (
     equal_length_groups,
     few_sizes,
     flash_arguments,
+    flat_positions,
+    has_holes,
     lengths_of_ends,
     reads_padding,
 )
-from .attention import FlatAttention
+from .attention import FlatAttention, window_mask
 from .compiled import encode_in_graph
 from .generation import against, fast_generate
 from .linear import activations_in_place, attach, detach, linear
@@ -35,7 +37,7 @@ class CpuBackend(FlatBackend):
     """Training and inference on a CPU, in any precision; the weights stay as they are."""
 
     name = "cpu"
-    adds_position_bias = True
+    special_attention = ("a position bias", "rotary positions", "a window")
 
     def serves(self, device: torch.device) -> bool:
         return device.type == "cpu"
@@ -72,8 +74,9 @@ class CpuBackend(FlatBackend):
             return ["a graph is recorded that others will run"]
         if work != "encode" or wanted["positions"] is not None:
             return [f"it does not {work} in a graph"]
-        if encoder.has_position_bias:
-            return ["attention has a position bias, which it does not add in a graph"]
+        if encoder.special_attention:
+            special = " and ".join(encoder.special_attention)
+            return [f"attention has {special}, which it does not do in a graph"]
         batch = wanted.pop("batch")
         if batch.attention_mask is None and batch.segments is None:
             return ["no mask is given"]
@@ -103,6 +106,8 @@ class CpuBackend(FlatBackend):
         reads_first = encoder.reads_first_position if positions is None else with_first
         if has_padding and reads_padding(mask, positions, reads_first):
             return ["a vector of padding is read"]
+        if has_padding and encoder.window is not None and has_holes(mask):
+            return ["a window counts the padding between real tokens"]
         return self.against_watching(encoder)
 
     def few_places(self, places: torch.Tensor) -> torch.Tensor:
@@ -139,6 +144,7 @@ class CpuBackend(FlatBackend):
         # (1, N, E): the batch that is without padding is end to end as it stands.
         hidden_states = encoder.embed_batch(flat).flatten(0, 1)[None]
         kwargs |= self.attention_arguments(encoder, lengths, hidden_states.device)
+        kwargs |= self.told_of_places(encoder, flat, lengths, hidden_states)
         bias = encoder.position_bias(max(lengths, default=0))
         if positions is not None:
             places = positions.flatten().nonzero().squeeze(-1)
@@ -166,6 +172,16 @@ class CpuBackend(FlatBackend):
         if "flash" in encoder.config._attn_implementation:
             return flash_arguments(lengths, device)
         return {"attention_interface": FlatAttention(equal_length_groups(lengths))}
+
+    def told_of_places(
+        self, encoder: Any, batch: TextBatch, lengths: list[int], hidden_states: torch.Tensor
+    ) -> dict[str, Any]:
+        """What each layer's attention is told of the places of tokens, where it does not know."""
+        told: dict[str, Any] = dict(encoder.rotations(flat_positions(batch), hidden_states))
+        window, longest = encoder.window, max(lengths, default=0)
+        if window is not None and longest > window + 1:
+            told["local_mask"] = window_mask(longest, window, hidden_states)
+        return told
 
 
 def has_hooks(model: nn.Module) -> bool:

@@ -17,7 +17,15 @@ from ..frozen import FrozenEncoder, check_frozen, encoders_of, undo_optimize
 from ..unpadding import equal_length_groups
 from .backend import CpuBackend
 from .linear import own_forward
-from .packed_encoder import DTYPES, PackedLayer, blocks, keep_freed_memory, output_projection
+from .packed_encoder import (
+    DTYPES,
+    PackedLayer,
+    Rotation,
+    blocks,
+    input_projections,
+    keep_freed_memory,
+    output_projection,
+)
 from .packed_linear import (
     has_fast_bf16,
     has_fast_int8,
@@ -113,8 +121,10 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             if positions is not None:
                 places = positions.flatten().nonzero().squeeze(-1)
                 places = places if layout is None else layout.places(positions)
+            told = self.told_of_places(encoder, flat, lengths, hidden_states)
             bias = encoder.position_bias(max(lengths, default=0))
-            hidden_states = self.run(hidden_states, equal_length_groups(lengths), places, bias)
+            groups = equal_length_groups(lengths)
+            hidden_states = self.run(hidden_states, groups, places, bias, told)
             hidden_states = encoder.finish(hidden_states)
             if positions is not None:
                 return hidden_states
@@ -128,10 +138,15 @@ class PackedBackend(FrozenEncoder, CpuBackend):
         groups: list[tuple[int, int]],
         places: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
+        told: dict[str, Any] | None = None,
     ) -> torch.Tensor:
-        """`(N, E)` to `(N, E)`, or to the vectors at `places` `(K,)`, block by block."""
-        if bias is not None and self.dtype == "bf16":
-            bias = bias.bfloat16()
+        """`(N, E)` to `(N, E)`, or to the vectors at `places` `(K,)`, block by block.
+
+        `bias` is that of `FlatAttention`, and `told` is from `told_of_places`.
+        """
+        masks = {"bias": bias, "local_mask": (told or {}).pop("local_mask", None)}
+        if self.dtype == "bf16":
+            masks = {name: one if one is None else one.bfloat16() for name, one in masks.items()}
         layers, done, start = self.packed_layers(), [], 0
         order = None
         if places is not None:  # blocks give them in the order in which they stand
@@ -140,21 +155,27 @@ class PackedBackend(FrozenEncoder, CpuBackend):
             end = start + sum(count * length for count, length in part)
             block = hidden_states[start:end]
             block = block.bfloat16() if self.dtype == "bf16" else block
+            beside: dict[str, Any] = {**masks, **rows_of(told or {}, start, end)}
             for layer in layers[:-1]:
-                block = layer(block, part, bias=bias)
+                block = layer(block, part, **beside)
             own = None
             if places is not None:
                 own = places[(places >= start) & (places < end)] - start
             if own is None or len(own) > 1:
-                block = layers[-1](block, part, own, bias)
+                block = layers[-1](block, part, own, **beside)
             elif len(own):  # a product of one row adds up in another order than all others
-                block = layers[-1](block, part, own.expand(2), bias)[:1]
+                block = layers[-1](block, part, own.expand(2), **beside)[:1]
             else:
                 block = block[:0]
             done.append(block.float())
             start = end
         made = done[0] if len(done) == 1 else torch.cat(done) if done else hidden_states
         return made if order is None else torch.empty_like(made).index_copy_(0, order, made)
+
+
+def rows_of(rotations: dict[str, Rotation], start: int, end: int) -> dict[str, Rotation]:
+    """The rotations of some tokens, `(1, end - start, D)` each."""
+    return {name: (one[:, start:end], two[:, start:end]) for name, (one, two) in rotations.items()}
 
 
 def state_of(weights: list[nn.Parameter]) -> list[int]:
@@ -173,16 +194,16 @@ def parts_of(layers: nn.Module) -> tuple[list, ...]:
 
 def products_of(layer: Any) -> list[nn.Module]:
     """The linear layers of a layer, by role."""
-    attention = layer.self_attention
-    own = [attention.query, attention.key, attention.value, output_projection(layer)]
-    return [*own, layer.inner, layer.outer]
+    return [*input_projections(layer), output_projection(layer), layer.inner, layer.outer]
 
 
 def is_packable(layer: Any) -> bool:
     """Whether a layer is as it was built: its products, norms and dropouts are plain ones."""
     if not is_plain_layer(layer) or not all(type(each) is nn.Linear for each in products_of(layer)):
         return False
-    norms = (layer.attention_norm, layer.feed_forward_norm)
+    norms = [layer.attention_norm, layer.feed_forward_norm]
+    if type(norms[0]) is nn.Identity:  # of ModernBERT's first layer
+        norms.pop(0)
     dropouts = (layer.attention_dropout, layer.activation_dropout, layer.feed_forward_dropout)
     known = all(type(norm) is nn.LayerNorm for norm in norms)
     known = known and all(type(each) in (nn.Dropout, type(None)) for each in dropouts)

@@ -19,6 +19,7 @@ from ...models.layers import EncoderLayer
 from .attention import attend_by_products
 from .packed_linear import inner_bound, normalized_sizes, pack
 
+Rotation = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, (1, N, D) each
 DTYPES = (None, "fp32", "bf16", "int8")
 BLOCK_TOKENS = (
     1024  # tokens that go through all layers together: what they need at a time stays in the cache
@@ -26,6 +27,14 @@ BLOCK_TOKENS = (
 # tokens up to which attention is faster as two plain batched products than by torch's fused kernel
 SHORT = 128
 KEPT_BYTES = 31 << 20  # just below the largest size for which glibc still moves its threshold
+
+
+def input_projections(layer: Any) -> tuple[Any, ...]:
+    """Those of a layer's queries, keys and values: three products, or one."""
+    attention = layer.self_attention
+    if attention.query_key_value is not None:
+        return (attention.query_key_value,)
+    return attention.query, attention.key, attention.value
 
 
 def output_projection(layer: Any) -> Any:
@@ -44,16 +53,17 @@ class PackedLayer:
         """Pack the layer's weights in `dtype`."""
         attention, norm = layer.self_attention, layer.attention_norm
         self.layer, self.heads, self.scaling = layer, attention.num_heads, attention.scaling
+        self.window = attention.window
         is_gelu = type(layer.activation) is GELUActivation
         self.activation = torch.ops.aten.gelu_ if is_gelu else layer.activation
         # In int8 it helps to know what comes out of the norm before a product.
         sizes = normalized_sizes(norm) if layer.norm_first else None
-        parts = (attention.query, attention.key, attention.value)
+        parts = input_projections(layer)
         self.projections = pack(*parts, dtype=dtype, channel_sizes=sizes)
         self.output = pack(output_projection(layer), dtype=dtype)
         sizes = normalized_sizes(layer.feed_forward_norm if layer.norm_first else norm)
         self.inner = pack(layer.inner, dtype=dtype, channel_sizes=sizes)
-        lowest = inner_bound(attention.config.hidden_act)
+        lowest = None if layer.gated else inner_bound(attention.config.hidden_act)
         self.outer = pack(layer.outer, dtype=dtype, lowest=lowest)
 
     def __call__(
@@ -62,33 +72,48 @@ class PackedLayer:
         groups: list[tuple[int, int]],
         places: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
+        rotation: Rotation | None = None,
+        local_mask: torch.Tensor | None = None,
+        local_rotation: Rotation | None = None,
     ) -> torch.Tensor:
         """`(N, E)` to `(N, E)`, or to the vectors at `places` `(K,)` alone.
 
         `groups` are runs of sequences of equal length, as in `equal_length_groups`; `bias` is that
-        of `FlatAttention`.
+        of `FlatAttention`, and what follows it is as in `Attention`, with rotations `(1, N, D)`.
         """
         attention_norm, norm = self.layer.attention_norm, self.layer.feed_forward_norm
         pre_norm = self.layer.norm_first
         inputs = normalized(attention_norm, hidden_states) if pre_norm else hidden_states
-        context = self.attend(self.projections(inputs), groups, bias)
+        if self.window is not None:
+            bias, rotation = local_mask, local_rotation
+        context = self.attend(self.projections(inputs), groups, bias, rotation)
         hidden_states = self.output(context, hidden_states)
         if places is not None:
             hidden_states = hidden_states[places]
         if pre_norm:
-            inner = self.activation(self.inner(normalized(norm, hidden_states)))
+            inner = self.activated(self.inner(normalized(norm, hidden_states)))
             return self.outer(inner, hidden_states)
         hidden_states = normalized(attention_norm, hidden_states)
-        inner = self.activation(self.inner(hidden_states))
+        inner = self.activated(self.inner(hidden_states))
         return normalized(norm, self.outer(inner, hidden_states))
+
+    def activated(self, inner: torch.Tensor) -> torch.Tensor:
+        """What comes after the inner product, with a gate where the layer has one."""
+        if not self.layer.gated:
+            return self.activation(inner)
+        inner, gate = inner.chunk(2, dim=-1)
+        return self.activation(inner.contiguous()).mul_(gate)
 
     def attend(
         self,
         projected: torch.Tensor,
         groups: list[tuple[int, int]],
         bias: torch.Tensor | None = None,
+        rotation: Rotation | None = None,
     ) -> torch.Tensor:
         """Queries, keys and values side by side, `(N, 3 E)`, to the context `(N, E)`."""
+        if rotation is not None:
+            turn(projected, self.heads, rotation)
         context, start = projected.new_empty(len(projected), projected.shape[1] // 3), 0
         for count, length in groups:
             rows = slice(start, start := start + count * length)
@@ -96,6 +121,8 @@ class PackedLayer:
                 projected[rows].view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             )  # (3, count, H, T, D)
             mask = None if bias is None else bias[..., :length, :length]
+            if self.window is not None and length <= self.window + 1:
+                mask = None  # a window hides nothing of these
             if length <= SHORT:
                 query, key, value = heads if count == 1 else heads.contiguous()
                 attended = attend_by_products(query, key, value, self.scaling, mask)
@@ -108,8 +135,19 @@ class PackedLayer:
         return context
 
 
-def normalized(norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
-    """The layer norm, without the module call around it."""
+def turn(projected: torch.Tensor, heads: int, rotation: Rotation) -> None:
+    """Rotary positions of the queries and keys in `(N, 3 E)`, in place: as `attention.rotate`."""
+    sides = projected.view(len(projected), 3, heads, -1)[:, :2]  # (N, 2, H, D)
+    cosine, sine = (each[0, :, None, None] for each in rotation)  # (N, 1, 1, D)
+    first, second = sides.chunk(2, dim=-1)
+    turned = torch.cat([-second, first], dim=-1).mul(sine)
+    sides.copy_(torch.addcmul(turned, sides, cosine))
+
+
+def normalized(norm: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
+    """The layer norm, without the module call around it; there may be none."""
+    if not isinstance(norm, nn.LayerNorm):
+        return hidden_states
     return torch.layer_norm(hidden_states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 

@@ -242,9 +242,12 @@ def inner_bound(activation: str) -> float | None:
     return {"gelu": -SMALLEST_GELU, "relu": 0.0}.get(activation)
 
 
-def normalized_sizes(norm: nn.LayerNorm | None) -> torch.Tensor | None:
-    """How large each channel gets that comes out of a layer norm.
+def normalized_sizes(norm: nn.Module | None) -> torch.Tensor | None:
+    """How large each channel gets that comes out of a layer norm; None: it is none.
 
     Its shift and three times its scale.
     """
-    return None if norm is None else 3 * norm.weight.detach().abs() + norm.bias.detach().abs()
+    if not isinstance(norm, nn.LayerNorm):
+        return None
+    sizes = 3 * norm.weight.detach().abs()
+    return sizes if norm.bias is None else sizes + norm.bias.detach().abs()
