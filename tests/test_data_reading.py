@@ -213,24 +213,24 @@ WINOGRANDE = {"sentence": "The _ ran.", "option1": "cat", "option2": "box", "ans
 
 
 @pytest.mark.parametrize(
-    ("row", "question", "choices", "label"),
+    ("row", "texts", "choices", "label"),
     [
-        (SWAG, "She opens it.", ["She reads.", "She flies."], 1),
-        (ARC, "Which?", ["a rock", "a cat"], 1),
-        (RACE, "Long. Which?", ["no", "yes"], 1),
-        (COPA, "It rained. effect", ["Wet.", "Dry."], 0),
-        (WINOGRANDE, "The _ ran.", ["cat", "box"], 1),
+        (SWAG, {"question": "She opens it."}, ["She reads.", "She flies."], 1),
+        (ARC, {"question": "Which?"}, ["a rock", "a cat"], 1),
+        (RACE, {"context": "Long.", "question": "Which?"}, ["no", "yes"], 1),
+        (COPA, {"context": "It rained.", "question": "effect"}, ["Wet.", "Dry."], 0),
+        (WINOGRANDE, {"question": "The _ ran."}, ["cat", "box"], 1),
         (
             {"question": "Which?", "choices": '["no", "yes"]', "label": "yes"},
-            "Which?",
+            {"question": "Which?"},
             ["no", "yes"],
             1,
         ),
     ],
 )
-def test_multiple_choice(row, question, choices, label):
+def test_multiple_choice(row, texts, choices, label):
     assert list(prepare("multiple-choice", [row]).train) == [
-        {"question": question, "choices": choices, "label": label}
+        {**texts, "choices": choices, "label": label}
     ]
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from inference_cases import LABELS, WORDS, bert, byte_pairs, tiny_writer, wordpiece
 
 import bertlite
+from bertlite.inference.choices import cut_choices
 from bertlite.inference.long_texts import split_text
 from bertlite.inference.windows import cut_windows
 from bertlite.tasks import TASKS, TaskOptions
@@ -138,6 +139,58 @@ def test_a_document_is_classified_by_all_of_its_windows(text, stride):
     np.testing.assert_allclose([scores[name] for name in "abc"], expected, atol=1e-4)
 
 
+CHOICES = ["anna", "bob cat sat", "tea with bob in london"]
+
+
+@FEW
+@given(text=documents(), stride=st.integers(0, 40), longest=st.integers(24, 64))
+def test_every_choice_is_read_with_the_same_windows(text, stride, longest):
+    """Each window: a part of the context, the question, one choice; together the whole context."""
+    tokenizer, question = wordpiece(), "who went to paris?"
+
+    def ids(some):
+        return tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+
+    whole, asked = ids(text), ids(question)
+    row = {"context": text, "question": question, "choices": CHOICES}
+    (found,) = cut_choices([row], tokenizer, longest, stride)
+    spans = [[(each.start, each.length) for each in choice.windows] for choice in found]
+    assert spans[0] == spans[1] == spans[2]
+    assert spans[0][0][0] == 0
+    assert sum(spans[0][-1]) == len(whole)
+    assert all(b[0] <= sum(a) for a, b in zip(spans[0], spans[0][1:], strict=False))
+    for name, choice in zip(CHOICES, found, strict=True):
+        second = [*ids(name), tokenizer.sep_token_id]
+        for window in choice.windows:
+            part = whole[window.start : window.start + window.length]
+            first = [tokenizer.cls_token_id, *part, *asked, tokenizer.sep_token_id]
+            assert window.inputs["input_ids"] == first + second
+            assert window.inputs["token_type_ids"] == [0] * len(first) + [1] * len(second)
+            assert len(window.inputs["attention_mask"]) == len(first + second) <= longest
+
+
+@pytest.mark.slow
+@FEW
+@given(text=documents(), stride=st.integers(0, 30))
+def test_a_choice_is_made_by_all_windows(text, stride):
+    """The softmax of the mean of what the model says of each window, weighted by its tokens."""
+    model, tokenizer = bert("MultipleChoice", wordpiece()), wordpiece()
+    row = {"question": text, "choices": CHOICES}
+    (found,) = TASKS["multiple-choice"].predict(
+        [row], model, tokenizer, TaskOptions(doc_stride=stride), show_progress=False
+    )
+    (texts,) = cut_choices([row], tokenizer, 64, stride)
+    total = np.zeros(3)
+    for windows in zip(*(each.windows for each in texts), strict=True):
+        table = tokenizer.pad([each.inputs for each in windows], return_tensors="pt")
+        table = {name: tensor[None] for name, tensor in table.items()}  # (1, C, T)
+        logits = model(**table).logits[0].detach().double().numpy()
+        total += logits * windows[0].length
+    mean = total / sum(each.length for each in texts[0].windows)
+    expected = np.exp(mean - mean.max()) / np.exp(mean - mean.max()).sum()
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-4)
+
+
 @FEW
 @given(text=documents(), limit=st.integers(10, 60))
 def test_sources_are_split_without_losing_a_character(text, limit):
@@ -172,5 +225,5 @@ def test_memory_is_flat():
         [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=300
     )
     grown = json.loads(done.stdout.splitlines()[-1])
-    assert set(grown) == {"classify", "tag", "answer", "translate"}
+    assert set(grown) == {"classify", "tag", "answer", "choose", "translate"}
     assert max(grown.values()) < 32, grown  # a row of 10,000 tokens alone would take 800 MB

@@ -86,6 +86,20 @@ def test_a_run_without_a_whole_checkpoint_starts_anew(given, tmp_path, caplog):
     same_weights(whole.model.state_dict(), again.model.state_dict())
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(given, tmp_path):
+    whole, out = finetune(CLASSIFICATION, output_dir=tmp_path / "whole", **given), tmp_path / "out"
+    out.mkdir()
+    shutil.copy(tmp_path / "whole/run_arguments.json", out)
+    (out / ".run_arguments.json.123.part").write_text("{")
+    again = finetune(CLASSIFICATION, output_dir=out, resume=True, **given)
+    same_weights(whole.model.state_dict(), again.model.state_dict())
+    assert not list(out.glob(".*.part"))
+    for path in out.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    with pytest.raises(ValueError, match="resume must find a checkpoint"):  # a finished run
+        finetune(CLASSIFICATION, output_dir=out, resume=True, **given)
+
+
 class CountSteps(TrainerCallback):
     def __init__(self):
         self.steps = 0

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tasks_cases import LABELS
 
 from bertlite.inference import tag
+from bertlite.inference.choices import cut_choices
 from bertlite.tasks import TASKS, TaskOptions
 from bertlite.tasks.multiple_choice import GroupedChoices
 from bertlite.tasks.sequence_classification import (
@@ -263,3 +264,40 @@ def test_rows_are_all_pairs_or_none():
             texts_of(rows)
     with pytest.raises(ValueError, match="rows must be dicts.*got 'a' in row 3"):
         TASKS["sequence-classification"].check_row("a", 3)
+
+
+def test_the_longer_of_a_question_and_its_choices_is_cut(tokenizer):
+    """Ids by hand; the whole question and the rest of the choice are in each row."""
+    row = {"question": "who went", "choices": ["the cat sat on a mat", "tea"], "label": 0}
+    (found,) = cut_choices([row], tokenizer, 8, 1)
+    words = [
+        [tokenizer.decode(each.inputs["input_ids"]) for each in text.windows] for text in found
+    ]
+    start = "[CLS] who went [SEP]"
+    assert words == [
+        [f"{start} the cat sat [SEP]", f"{start} sat on a [SEP]", f"{start} a mat [SEP]"],
+        [f"{start} tea [SEP]"],
+    ]
+    (feature,) = encode("multiple-choice", [row], bert("MultipleChoice", tokenizer), tokenizer)
+    assert [tokenizer.decode(ids) for ids in feature["input_ids"]] == [
+        f"{start} the cat sat on a mat [SEP]",
+        f"{start} tea [SEP]",
+    ]
+    model = bert("MultipleChoice", tokenizer, positions=8)
+    (feature,) = encode("multiple-choice", [row], model, tokenizer)
+    assert [tokenizer.decode(ids) for ids in feature["input_ids"]] == [text[0] for text in words]
+    with pytest.raises(
+        ValueError, match="row 0 must leave room for each other in rows of 8 tokens"
+    ):
+        cut_choices([{**row, "question": "the cat sat on a mat"}], tokenizer, 8, 1)
+
+
+def test_training_keeps_the_question_of_a_long_context(tokenizer):
+    row = {"context": "anna drank tea with bob", "question": "who", "choices": ["a", "bob"]}
+    model = bert("MultipleChoice", tokenizer, positions=8)
+    (feature,) = encode("multiple-choice", [{**row, "label": 1}], model, tokenizer)
+    assert [tokenizer.decode(ids) for ids in feature["input_ids"]] == [
+        "[CLS] anna drank tea who [SEP] a [SEP]",
+        "[CLS] anna drank tea who [SEP] bob [SEP]",
+    ]
+    assert feature["token_type_ids"] == [[0] * 6 + [1] * 2] * 2

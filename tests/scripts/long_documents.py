@@ -11,17 +11,26 @@ import torch
 from inference_cases import LABELS, WORDS, bert, byte_pairs, tiny_writer, wordpiece
 
 import bertlite
+from bertlite.tasks import TASKS, TaskOptions
 
 torch.set_num_threads(1)
 QUIET = {"show_progress": False, "batch_size": 8}
 CLASSIFIER = bert("SequenceClassification", wordpiece(), labels=["a", "b"])
 TAGGER = bert("TokenClassification", wordpiece(), labels=LABELS)
 READER = bert("QuestionAnswering", wordpiece())
+CHOOSER = bert("MultipleChoice", wordpiece())
 WRITER = tiny_writer(byte_pairs())
 WORK = {
     "classify": lambda text: bertlite.classify(text, CLASSIFIER, wordpiece(), **QUIET),
     "tag": lambda text: bertlite.tag(text, TAGGER, wordpiece(), **QUIET),
     "answer": lambda text: bertlite.answer("who went", text, READER, wordpiece(), **QUIET),
+    "choose": lambda text: TASKS["multiple-choice"].predict(
+        [{"question": text, "choices": ["anna", "bob"]}],
+        CHOOSER,
+        wordpiece(),
+        TaskOptions(prediction_batch_size=8),
+        show_progress=False,
+    ),
     "translate": lambda text: bertlite.translate(
         text, WRITER, byte_pairs(), num_beams=1, max_new_tokens=2, **QUIET
     ),

@@ -226,9 +226,9 @@ def write_results(
     if (output / "config.json").is_file():
         keep_probe(output, trainer.accelerator.unwrap_model(trainer.model))
     write_pretraining_card(output, trainer.model.config, trainer.processing_class, figures, run)
-    write_json(output / "metrics.json", figures)
     try:
         draw_curves(history, output / "curves.png")
     except ValueError as error:
         logger.warning("No curves: %s", error)
+    write_json(output / "metrics.json", figures)  # last: with it the run is finished
     logger.info("Written to %s: %s", output, json.dumps(figures))

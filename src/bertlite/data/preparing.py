@@ -136,7 +136,7 @@ def prepare(
     - token-classification: `tokens`, `tags` (class numbers)
     - question-answering: `id`, `question`, `context`, `answers` {`text`, `answer_start`}; empty
       lists: no answer
-    - multiple-choice: `question`, `choices`, `label` (number of the right one, from 0)
+    - multiple-choice: `question`, `choices`, perhaps `context`, `label` (the right one's number)
     - translation, summarization: `source`, `target`
 
     Args:
@@ -154,7 +154,7 @@ def prepare(
         dataset_config: its configuration, on the hub.
         columns: role → column, for those that are not found by their usual names; capitals do not
             count. Roles are the
-            canonical columns; multiple-choice has `context` and `start` as well. A list of 0/1
+            canonical columns; multiple-choice has `start` as well. A list of 0/1
             columns as `label` (or their names with commas between) is multi-label.
         on_bad_row: "stop": one error that names the first ten bad rows and counts all, before
             training; "skip": leave them out and count them in `problems`.

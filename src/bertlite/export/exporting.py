@@ -1,16 +1,20 @@
 """`export_folder`: a folder that runs without torch, checked before it is there."""
 
+import glob
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ..data.places import check_writable
+from ..models.files import NO_LOCKS
 from ..version import VERSION
 from .checking import check_exact, compare_roughly
 from .companions import SETTINGS_FILE, write_companions
@@ -90,17 +94,47 @@ def check_options(out: Any, format: str, int8: bool, data: Any) -> Format:
 def whole_export(out: Path) -> Iterator[Path]:
     """An empty folder beside `out`, which takes its place when the block ends, in one rename.
 
-    If the block fails, nothing has changed.
+    If the block fails, nothing has changed. What a killed export into `out` has left is removed
+    first.
+
+    Raises:
+        ValueError: another export into `out` is under way.
     """
     out = Path(os.path.realpath(out))
     out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.exporting-", dir=out.parent))
+    prefix = f".{out.name}.exporting"
+    with alone(out.with_name(f"{prefix}.lock")) as has_locks:
+        for left in out.parent.glob(f"{glob.escape(prefix)}-*") if has_locks else ():
+            shutil.rmtree(left, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=out.parent))
+        try:
+            yield scratch
+            scratch.chmod(0o777 & ~current_umask())
+            os.rename(scratch, out)  # over an empty folder too
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Hold a lock, which ends with the process at the latest; False on a disk without locks."""
+    lock = FileLock(path)
     try:
-        yield scratch
-        scratch.chmod(0o777 & ~current_umask())
-        os.rename(scratch, out)  # over an empty folder too
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"out must not be written by two exports at a time, got {path.parent}, where another "
+            "is under way"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield lock.is_locked
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
+        lock.release()
 
 
 def current_umask() -> int:

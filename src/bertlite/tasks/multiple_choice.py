@@ -4,7 +4,7 @@ Shapes: `B` questions, `C` choices, `T` length.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,7 +17,8 @@ from ..data.columns import key_of
 from ..data.labels import is_missing
 from ..data.problems import BadRow, shown
 from ..data.rows import TaskRows, items_of, text_feature, text_of
-from ..inference.batching import RunOptions, collate, evaluating, length_batches
+from ..inference.batching import RunOptions
+from ..inference.choices import choice_scores, cut_choices
 from ..inference.loading import load
 from .base import Task
 
@@ -42,8 +43,9 @@ class ChoiceRows(TaskRows):
     """`question`, `choices`, `label`: the number of the right choice, from 0.
 
     Every row must have equally many choices, since a model reads them as one table (rows, choices,
-    tokens): as many as most of the first rows have. A `context` (RACE's article) is put before the
-    question, a `start` (SWAG's `sent2`) before each choice.
+    tokens): as many as most of the first rows have. A `context` (RACE's article) stands before the
+    question, and is what is cut where they are too long; a `start` (SWAG's `sent2`) is put before
+    each choice.
 
     Attributes:
         number_of_choices: what each row must have.
@@ -64,7 +66,7 @@ class ChoiceRows(TaskRows):
     required = ("question", "choices")
     target = "label"
     optional = ("context", "start")
-    inputs = ("question", "choices")
+    inputs = ("question", "choices", "context")
     label = "label"
 
     @classmethod
@@ -89,23 +91,25 @@ class ChoiceRows(TaskRows):
         """See `TaskRows`."""
         import datasets
 
-        found = {"question": text_feature(), "choices": datasets.List(text_feature())}
+        texts = [role for role in ("context", "question") if role in self.columns]
+        found: dict[str, Any] = {role: text_feature() for role in texts}
+        found["choices"] = datasets.List(text_feature())
         return {**found, "label": datasets.Value("int64")} if self.require_labels else found
 
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `TaskRows`."""
-        parts = [
-            text_of(row, self.columns[role], role)
+        found: dict[str, Any] = {
+            role: text_of(row, self.columns[role], role)
             for role in ("context", "question")
             if role in self.columns
-        ]
+        }
         choices, names = self.choices(row)
         if self.number_of_choices not in (None, len(choices)):
             raise BadRow(
                 "another number of choices",
                 f"{len(choices)}, but most rows have {self.number_of_choices}",
             )
-        found: dict[str, Any] = {"question": " ".join(parts), "choices": choices}
+        found["choices"] = choices
         if self.require_labels:
             found["label"] = self.number(row.get(self.columns["label"]), choices, names)
         return found
@@ -174,7 +178,7 @@ def counts_from(rows: Iterable[Mapping[str, Any]], label: str, columns: Any) -> 
 
 
 class MultipleChoice(Task):
-    """Rows have `question`, `choices` and `label`, the number of the right one."""
+    """Rows have `question`, `choices`, perhaps `context`, and `label`: the right one's number."""
 
     name = ChoiceRows.task
     rows = ChoiceRows
@@ -182,22 +186,31 @@ class MultipleChoice(Task):
     main_metric = "accuracy"
     pipeline_tag = "multiple-choice"
     reads = (("question", "choices"),)
-    words = ("question", "choices")
+    words = ("question", "choices", "text")
     usage = 'bertlite.BertLiteForMultipleChoice.from_pretrained("FOLDER OR HUB NAME")'
 
     def rows_of_words(self, words):
         questions, choices = words.get("question", []), words.get("choices")
         if len(questions) != 1 or not choices:
             raise ValueError("multiple choice needs one --question and its --choices")
-        return [{"question": questions[0], "choices": choices}]
+        texts = words.get("text") or []
+        if len(texts) > 1:
+            raise ValueError(f"multiple choice takes one --text, the context, got {len(texts)}")
+        context = {"context": texts[0]} if texts else {}
+        return [{**context, "question": questions[0], "choices": choices}]
 
     def encode(self, rows, tokenizer, model, options):
-        features = [
-            pair_choices(row, tokenizer, self.limit(model, tokenizer, options)) for row in rows
-        ]
-        return [
-            {**feature, "labels": row["label"]} for feature, row in zip(features, rows, strict=True)
-        ]
+        features = []
+        for row, choices in zip(rows, self.cut(rows, tokenizer, model, options), strict=True):
+            first = [text.windows[0].inputs for text in choices]
+            feature = {name: [inputs[name] for inputs in first] for name in first[0]}
+            features.append({**feature, "labels": row["label"]})
+        return features
+
+    def cut(self, rows, tokenizer, model, options):
+        """The windows of each choice of each row, as `cut_choices`."""
+        limit = self.limit(model, tokenizer, options)
+        return cut_choices(rows, tokenizer, limit, self.stride(options))
 
     def collator(self, tokenizer, model):
         return GroupedChoices(DataCollatorForMultipleChoice(tokenizer))
@@ -205,35 +218,9 @@ class MultipleChoice(Task):
     def predict(self, rows, model, tokenizer, options, *, show_progress=True, device=None):
         model, tokenizer = load("choose", model, tokenizer, self.head)
         run = RunOptions(options.prediction_batch_size, device, show_progress)
-        features = [
-            pair_choices(row, tokenizer, self.limit(model, tokenizer, options)) for row in rows
-        ]
-        results: list[dict] = [{} for _ in rows]
-        by_count: dict[int, list[int]] = defaultdict(list)
-        for place, row in enumerate(rows):
-            by_count[len(row["choices"])].append(place)
-        for count, members in by_count.items():
-            flat = [
-                {name: values[choice] for name, values in features[place].items()}
-                for place in members
-                for choice in range(count)
-            ]
-            longest = [
-                {"input_ids": max(features[place]["input_ids"], key=len)} for place in members
-            ]
-            with evaluating(model, run.device) as target:
-                for batch in length_batches(longest, run, "Choosing"):
-                    chosen = [
-                        flat[place * count + choice] for place in batch for choice in range(count)
-                    ]
-                    tensors = collate(chosen, tokenizer, target)  # (B * C, T)
-                    tensors = {
-                        name: tensor.unflatten(0, (-1, count)) for name, tensor in tensors.items()
-                    }
-                    scores = model(**tensors).logits.float().softmax(-1).cpu()  # (B, C)
-                    for place, score in zip(batch, scores, strict=True):
-                        results[members[place]] = choice_of(rows[members[place]], score)
-        return results
+        encoded = self.cut(rows, tokenizer, model, options)
+        scores = choice_scores(encoded, model, tokenizer, run)
+        return [choice_of(row, score) for row, score in zip(rows, scores, strict=True)]
 
     def score(self, rows, predictions, model):
         chosen = [each["label"] for each in predictions]
@@ -259,13 +246,6 @@ class GroupedChoices:
                 f"choices must be of one number in every training row, got {counts} in one batch"
             )
         return self.collator(rows)
-
-
-def pair_choices(row: dict, tokenizer, limit: int) -> dict[str, list[list[int]]]:
-    """The question with each choice as rows of ids, the longer side cut first."""
-    questions = [row["question"]] * len(row["choices"])
-    batch = tokenizer(questions, list(row["choices"]), truncation=True, max_length=limit)
-    return {name: batch[name] for name in tokenizer.model_input_names if name in batch}
 
 
 def choice_of(row: dict, scores: torch.Tensor) -> dict:

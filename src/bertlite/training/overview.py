@@ -10,6 +10,7 @@ import pyarrow.compute
 import torch
 from datasets import IterableDataset
 
+from ..inference.choices import whole_question
 from ..inference.loading import position_limit
 from ..tasks.base import Task, TaskOptions
 from .adapters import is_adapted, plain_model
@@ -176,7 +177,12 @@ def whole_lengths(rows: Mapping[str, list], tokenizer: Any, column: str) -> list
         found = tokenizer(text_target=rows["target"], add_special_tokens=False, **run)
         return [len(ids) + 1 for ids in found["input_ids"]]
     if "choices" in rows:
-        pairs = zip(rows["question"], rows["choices"], strict=True)
+        contexts = rows.get("context", [None] * len(rows["choices"]))
+        columns = zip(contexts, rows["question"], rows["choices"], strict=True)
+        pairs = [
+            (whole_question({"context": context, "question": question}), some)
+            for context, question, some in columns
+        ]
         each = [tokenizer([question] * len(some), some, **run) for question, some in pairs]
         return [max(map(len, found["input_ids"])) for found in each]
     if "tokens" in rows:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ..tasks.base import TaskOptions
 from .options import DataOptions, ModelOptions, RecipeOptions, known_options
 
 RUN_FILE = "run_arguments.json"
+FIGURES_FILE = "metrics.json"
+PART = re.compile(r"\..+\.part")  # a file that is being written, or that a kill left so
 # What the machine or the folder decides, not the run.
 NOT_REPEATED = ("output_dir", "logging_dir", "resume_from_checkpoint", "local_rank", "deepspeed")
 
@@ -65,7 +68,8 @@ def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) ->
     path = Path(output_dir)
     if path.exists() and not path.is_dir():
         raise ValueError(f"output_dir must be a folder, got the file {path}")
-    held = sorted(each.name for each in path.iterdir()) if path.exists() else []
+    found = sorted(each.name for each in path.iterdir()) if path.exists() else []
+    held = [name for name in found if not PART.fullmatch(name)]
     if held and RUN_FILE not in held:
         raise ValueError(
             f"output_dir must be new, empty or an earlier run's, got {path}, which holds {held[0]}"
@@ -81,7 +85,8 @@ def check_output_dir(output_dir: str | os.PathLike, task: str, resumes: bool) ->
             f"output_dir holds {kept[0]} of an earlier run: go on with resume=True "
             f"(--resume_from_checkpoint last), or give another folder; got {path}"
         )
-    if resumes and not kept:
+    # A run that was killed before its first checkpoint begins anew.
+    if resumes and not kept and (RUN_FILE not in held or FIGURES_FILE in held):
         raise ValueError(f"resume must find a checkpoint in output_dir, got none in {path}")
     return path
 
@@ -104,7 +109,9 @@ def make_output_dir(path: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file that appears whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write it
+    part = path.with_name(
+        f".{path.name}.{os.getpid()}.part"
+    )  # as PART; several processes may write it
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     part.write_text(text + "\n", encoding="utf-8")
     os.replace(part, path)

@@ -28,12 +28,11 @@ from .freezing import freeze
 from .measuring import NOT_FIGURES
 from .options import RecipeOptions
 from .overview import Overview, planned_steps, summary
-from .records import RUN_FILE, Settings, read_record, write_json, write_record
+from .records import FIGURES_FILE, RUN_FILE, Settings, read_record, write_json, write_record
 from .reports import draw_report, report_of
 from .starting import Start
 from .trainer import Extras, encode_rows, make_trainer, smooth_labels
 
-FIGURES_FILE = "metrics.json"
 logger = logging.get_logger(__name__)
 
 

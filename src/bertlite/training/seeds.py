@@ -9,8 +9,8 @@ from typing import Any
 from ..hub.run_card import write_run_card
 from ..inference.loading import check_counts
 from .progress import quiet
-from .records import RUN_FILE, read_record, write_json
-from .running import FIGURES_FILE, FinetuneResult, Job, best_metric, train_once
+from .records import FIGURES_FILE, RUN_FILE, read_record, write_json
+from .running import FinetuneResult, Job, best_metric, train_once
 
 # What a run's folder holds beside the model that is kept.
 NOT_COPIED = ("checkpoint-*", "runs", "averaged", ".*")

@@ -25,9 +25,9 @@ def count(text):
     return len(tokenizer.encode(text, add_special_tokens=False))
 
 
-def windows(text, pair=None, cut=0):
-    """The rows of a text or pair, of which the text number `cut` is cut."""
-    length = SETTINGS["max_length"]
+def windows(text, pair=None, cut=0, free=0):
+    """The rows of a text or pair, of which the text number `cut` is cut; `free` tokens stay so."""
+    length = SETTINGS["max_length"] - free
     room = length - tokenizer.num_special_tokens_to_add(pair is not None)
     if pair is not None:
         room -= count((pair, text)[cut])
