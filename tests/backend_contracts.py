@@ -20,8 +20,10 @@ from contracts import (
     has_vocabulary,
 )
 from torch import nn
-from watching import Watch, assert_same_view, counterpart, has_counterpart
+from watching import Watch, assert_same_view, counterpart, has_counterpart, unseen_of
 
+# Modules of a decoder that read the encoder's vectors.
+OF_SOURCE = ("encoder_attn.k_proj", "encoder_attn.v_proj")
 SIDES = (("right", True), ("left", True), ("right", False))  # of the padding; whether there is any
 
 
@@ -182,21 +184,24 @@ def check_hooks(case: Case) -> None:
                 with torch.no_grad(), Watch(each, kind=kind) as seen:
                     each(**batch)
                 views.append(seen)
-            assert_same_view(*views, atol=1e-5)
-        everything = views[1]
+            assert_same_view(*views, atol=1e-5, unseen=unseen_of(theirs))
+        everything = {name: views[1][name] for name in views[1] if name not in unseen_of(theirs)}
     base = case.model_class.base_model_prefix + "." if case.labels else ""
     for name in watched_alone(everything, base):
         with torch.no_grad(), Watch(model, [name]) as seen:
             model(**batch)
-        assert_same_view(seen, {name: everything[name]}, atol=1e-5)
+        # Who watches nothing of the encoder may get zeros for its padding.
+        real = batch["attention_mask"] if name.endswith(OF_SOURCE) else None
+        assert_same_view(seen, {name: everything[name]}, atol=1e-5, real=real)
 
 
 def watched_alone(everything: dict, base: str) -> list[str]:
-    """A module of each kind in the base model: first, middle, last, and the base model itself."""
-    # Who watches nothing of the encoder may get zeros for its padding.
-    of_source = ("encoder_attn.k_proj", "encoder_attn.v_proj")
-    names = [name for name in everything if name.startswith(base) and not name.endswith(of_source)]
-    return [*names[:: max(1, len(names) // 6)], names[-1]]
+    """Every sixth module of the base model from the first on, the base model itself, and one of
+    those that read the source.
+    """
+    names = [name for name in everything if name.startswith(base)]
+    of_source = [name for name in names if name.endswith(OF_SOURCE)]
+    return [*names[:: max(1, len(names) // 6)], names[-1], *of_source[:1]]
 
 
 @contract(
@@ -214,7 +219,7 @@ def check_backward_hooks(case: Case) -> None:
             outputs = each(**batch)
             sum(outputs[name].square().mean() for name in case.outputs).backward()
         views.append(seen)
-    assert_same_view(*views, atol=1e-5)
+    assert_same_view(*views, atol=1e-5, unseen=unseen_of(theirs), gradients=True)
 
 
 @contract(TRAINING_BACKENDS, concerns=lambda case: has_counterpart(case) and bool(case.labels))
@@ -229,4 +234,4 @@ def check_hooks_in_training(case: Case) -> None:
             each(**batch, **labels)
         del seen[""]  # the head itself shows its loss first, which differs where it is documented
         views.append(seen)
-    assert_same_view(*views, atol=1e-5)
+    assert_same_view(*views, atol=1e-5, unseen=unseen_of(theirs))

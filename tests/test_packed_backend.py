@@ -43,6 +43,8 @@ LENGTHS = [(1,), (12,), (6, 6, 6), (9, 5, 7, 2), (1, 20, 1), (3, 3, 9, 9, 4)]
 
 
 def close(left: dict, right: dict, atol: float = 1e-5) -> None:
+    """Equal names, of which there are some, and tensors that are close."""
+    assert left.keys() == right.keys() != set()
     for name, value in right.items():
         torch.testing.assert_close(left[name], value, atol=atol, rtol=1e-5)
 

@@ -3,6 +3,7 @@
 Shapes: `B` batch, `T` length, `E` hidden size.
 """
 
+from collections.abc import Collection
 from typing import Any
 from unittest import mock
 
@@ -16,9 +17,9 @@ from bertlite import BertLiteConfig, TransformerLiteConfig
 from bertlite.models.layers import DecoderLayer, LayerSteps
 from bertlite.models.transformer_families import FAMILIES
 
-# Modules of theirs that compute what is no module's work here: MPNet's dropout of attention
-# weights, which in all other families is a function, and DistilBERT's loss.
-UNSEEN = ("attn.dropout", "mlm_loss_fct")
+# Parts of theirs that compute what is no module's work here, by the class that holds them: MPNet's
+# dropout of attention weights, which in all other families is a function, and DistilBERT's loss.
+UNSEEN = {"MPNetSelfAttention": "dropout", "DistilBertForMaskedLM": "mlm_loss_fct"}
 
 
 def has_counterpart(case: Case) -> bool:
@@ -46,6 +47,12 @@ def counterpart(case: Case, model: nn.Module) -> nn.Module:
     made = getattr(transformers, theirs)(config)
     made.load_state_dict(model.state_dict())
     return made.to(model.device, model.dtype).eval()
+
+
+def unseen_of(theirs: nn.Module) -> set[str]:
+    """The names of the modules of `UNSEEN` in a model of theirs, and of no other."""
+    found = {name: UNSEEN.get(type(module).__name__) for name, module in theirs.named_modules()}
+    return {f"{name}.{part}".removeprefix(".") for name, part in found.items() if part}
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
@@ -97,25 +104,52 @@ class Watch:
 
 
 def assert_same_view(
-    found: dict[str, list[torch.Tensor]], expected: dict[str, list[torch.Tensor]], atol: float
+    found: dict[str, list[torch.Tensor]],
+    expected: dict[str, list[torch.Tensor]],
+    atol: float,
+    *,
+    unseen: Collection[str] = (),
+    gradients: bool = False,
+    real: torch.Tensor | None = None,
 ) -> None:
-    """Every module of theirs that was seen was seen on ours, with the same tensors."""
+    """Every module of theirs that was seen was seen on ours, with the same tensors.
+
+    Args:
+        found: what was seen on ours.
+        expected: what was seen on theirs.
+        atol: by which tensors may differ, in units of the largest number or of 1.
+        unseen: modules that ours do not have.
+        gradients: whether these are gradients.
+        real: `(B, T)`, at which positions alone tensors are compared; None: at all.
+    """
     assert expected, "nothing was seen"
-    for name, tensors in expected.items():
-        if name.endswith(UNSEEN):
-            continue
+    assert not set(unseen) & set(found), "ours have these modules too"
+    for name in [name for name in expected if name not in unseen]:
+        tensors = expected[name]
         assert name in found, f"{name} was not seen"
         assert len(found[name]) == len(tensors), f"{name} was seen {len(found[name])} times"
         for ours, theirs in zip(found[name], tensors, strict=True):
-            if name.endswith("embed_positions"):  # Marian's gives one row without a batch, BART's
-                ours = ours.squeeze(0)  # one for each text, whose gradients ours adds up
-                if ours.ndim < theirs.ndim and not torch.equal(theirs[0], theirs[-1]):
-                    theirs = theirs.sum(0)
-                ours = ours.expand_as(theirs)
+            if name.endswith("embed_positions"):
+                ours, theirs = positions_alike(ours, theirs, gradients)
             assert ours.shape == theirs.shape, f"{name} shows {ours.shape}, not {theirs.shape}"
+            if real is not None:
+                ours, theirs = ours[real.bool()], theirs[real.bool()]
             difference = (ours.double() - theirs.double()).abs().max().item()
             scale = max(1.0, theirs.abs().max().item())
             assert difference <= atol * scale, f"{name} differs by {difference:.2e}"
+
+
+def positions_alike(
+    ours: torch.Tensor, theirs: torch.Tensor, gradients: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of positions, which ours has once for a batch, `(1, T, E)`.
+
+    Marian's class has them without a batch, BART's for each text: equal ones, whose gradients ours
+    adds up.
+    """
+    if theirs.ndim == 2:
+        return ours.squeeze(0), theirs
+    return (ours, theirs.sum(0, keepdim=True)) if gradients else (ours.expand_as(theirs), theirs)
 
 
 def tokens_seen(model, part: str = "expand", **batch) -> list[int]:

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.inputs import is_traced
+
 ENGINES = ("onnxruntime", "openvino")
 BACKENDS = (None, "packed", "auto", *ENGINES)
+USUAL = (None, "sdpa", "eager")  # attention implementations whose result the copies give
 WAY_OUT = "call bertlite.undo_optimize(model) to train it"
 
 
@@ -44,6 +47,19 @@ class FrozenEncoder:
                     "an optimised model must run without gradients, got requires_grad=True; "
                     f"{WAY_OUT}"
                 )
+
+    def against_caller(self, **wanted: Any) -> list[str]:
+        """Reasons that lie in how the caller runs the model on a CPU, the same for all copies."""
+        self.refuse_training(wanted["batch"].inputs_embeds)
+        if is_traced():  # copies are no part of a graph
+            return ["the model is traced"]
+        if torch.is_autocast_enabled("cpu"):
+            return ["autocast is on"]
+        if self.encoder.config._attn_implementation not in USUAL:
+            return ["attention has another implementation"]
+        if wanted.get("cu_seq_lens_q") is not None:
+            return ["the caller has laid the sequences end to end"]
+        return []
 
 
 def encoders_of(model: nn.Module) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from ..data.formats import READERS, lines_of, open_text, suffix_of
 from ..data.preparing import rows_of
 from ..data.problems import BadRow, Problems
-from ..data.rows import TaskRows, Wanted, text_of
+from ..data.rows import TaskRows, Wanted, text_feature, text_of
 from ..data.sources import Source, open_source
 from ..tasks.base import Row
 from ..training.evaluation import remembered_columns
@@ -140,6 +140,10 @@ def open_reader(
 
 class LineReader(TaskRows):
     """Rows of a text file: one text each."""
+
+    def features(self):
+        """See `TaskRows`."""
+        return {name: text_feature() for name in self.columns}
 
     def read(self, row):
         """See `TaskRows`."""

@@ -5,6 +5,7 @@ has a class of its own, beside what else is known of it in `bertlite.tasks`. An 
 for one split by `open`, which finds the columns; its `read(row)` checks and converts a row.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -41,7 +42,7 @@ class Wanted:
 
 
 @dataclass
-class TaskRows:
+class TaskRows(ABC):
     """Base of the tasks' rows.
 
     Attributes:
@@ -132,20 +133,20 @@ class TaskRows:
         """The reader, when columns and labels are known."""
         return cls(columns, labels, require_labels)
 
-    def restart(self) -> None:
+    def restart(self) -> None:  # noqa: B027  most remember no row
         """Forget the rows read so far: the same split is read from its start again."""
 
+    @abstractmethod
     def features(self) -> dict[str, Any]:
         """Types of the canonical columns, for `datasets.Features`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The canonical row.
 
         Raises:
             BadRow: the row cannot be used.
         """
-        raise NotImplementedError
 
 
 def text_feature() -> Any:

@@ -1,5 +1,6 @@
 """How each format is written, and run again to be checked."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from .plans import Plan, head_plan
 from .sources import Source
 from .translating import in_pieces, translation_plans
 
+NO_INT8 = "int8 must come with format onnx, openvino or ctranslate2, got torch"
 # Products that stay in fp32 in int8: small layers whose outputs are what a task reads.
 KEPT = ("/classifier", "/qa_outputs", "/pooler", "/seq_relationship", "/layers/")
 
 
-class Format:
+class Format(ABC):
     """A kind of folder.
 
     Attributes:
@@ -36,20 +38,21 @@ class Format:
     engine: str
     packages: tuple[str, ...]
 
+    @abstractmethod
     def refuse(self, source: Source, int8: bool) -> None:
         """Refuse, with a ValueError and before any work, what this format cannot hold."""
 
+    @abstractmethod
     def write(self, source: Source, folder: Path) -> None:
         """Write the graphs in fp32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_int8(self, source: Source, folder: Path) -> None:
         """Put graphs in int8 in their place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compute(self, source: Source, folder: Path) -> Compute:
         """What was written, as a function of a batch."""
-        raise NotImplementedError
 
     def compared(self, source: Source, folder: Path) -> Compared:
         """The outputs of what was written, beside the model's."""
@@ -127,7 +130,7 @@ class Torch(Format):
                 "format torch does not hold an encoder-decoder; use onnx or ctranslate2"
             )
         if int8:
-            raise ValueError("int8 must come with format onnx, openvino or ctranslate2, got torch")
+            raise ValueError(NO_INT8)
 
     def write(self, source: Source, folder: Path) -> None:
         plan = head_plan(source, attention=None)
@@ -142,6 +145,9 @@ class Torch(Format):
                 plan.module, tuple(plan.example.values()), dynamic_shapes=(shapes,), strict=False
             )
         torch.export.save(program, str(folder / "model.pt2"))
+
+    def to_int8(self, source: Source, folder: Path) -> None:
+        raise ValueError(NO_INT8)
 
     def compute(self, source: Source, folder: Path) -> Compute:
         module: Any = torch.export.load(str(folder / "model.pt2")).module()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ...models.inputs import TextBatch, is_traced
+from ...models.inputs import TextBatch
 from ...models.seam import walk
 from ..flat_backend import is_plain_layer
 from ..frozen import FrozenEncoder, check_frozen, encoders_of, undo_optimize
@@ -34,7 +34,6 @@ from .packed_linear import (
 )
 
 logger = logging.get_logger(__name__)
-USUAL = (None, "sdpa", "eager")  # attention implementations whose result the packed layers give
 
 
 class PackedBackend(FrozenEncoder, CpuBackend):
@@ -61,15 +60,8 @@ class PackedBackend(FrozenEncoder, CpuBackend):
 
     def unsupported(self, work: str, model: nn.Module, **wanted: Any) -> list[str]:
         if work == "encode":
-            self.refuse_training(wanted["batch"].inputs_embeds)
-            if is_traced():  # what is packed is no part of a graph
-                return ["the model is traced"]
-            if torch.is_autocast_enabled("cpu"):
-                return ["autocast is on"]
-            if self.encoder.config._attn_implementation not in USUAL:
-                return ["attention has another implementation"]
-            if wanted.get("cu_seq_lens_q") is not None:
-                return ["the caller has laid the sequences end to end"]
+            if reasons := self.against_caller(**wanted):
+                return reasons
             if why := self.against_layers():
                 return [why]
         return super().unsupported(work, model, **wanted)

@@ -8,6 +8,7 @@ Shapes: `B` batch, `T` length, `M` vectors that are read, `E` hidden size.
 
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...models.inputs import TextBatch, is_traced
-from ..cpu.packed_backend import USUAL, parts_of, state_of
+from ...models.inputs import TextBatch
+from ..cpu.packed_backend import parts_of, state_of
 from ..flat_backend import FlatBackend
 from ..frozen import FrozenEncoder, check_frozen, encoders_of, undo_optimize
 from .onnx_graph import additive_mask, fusable_attention, fuse, write_onnx
@@ -49,7 +50,7 @@ class EncoderGraph(nn.Module):
         return self.encoder.encode_plainly(batch, attention_interface=fusable_attention)
 
 
-class EngineBackend(FrozenEncoder, FlatBackend):
+class EngineBackend(FrozenEncoder, FlatBackend, ABC):
     """One frozen encoder, computed by a graph; a subclass says by which engine.
 
     Args:
@@ -84,19 +85,11 @@ class EngineBackend(FrozenEncoder, FlatBackend):
         if work != "encode":
             return [f"its graph does not {work}"]
         batch = wanted["batch"]
-        self.refuse_training(batch.inputs_embeds)
-        if is_traced():
-            return ["the model is traced"]
-        if torch.is_autocast_enabled("cpu"):
-            return ["autocast is on"]
-        if self.encoder.config._attn_implementation not in USUAL:
-            return ["attention has another implementation"]
-        if wanted.get("cu_seq_lens_q") is not None:
-            return ["the caller has laid the sequences end to end"]
-        flat = {name: wanted.get(name) for name in ("output_attentions", "output_hidden_states")}
-        flat["past_key_values"] = wanted.get("past_key_values")
+        names = ("output_attentions", "output_hidden_states", "past_key_values")
+        flat = {name: wanted.get(name) for name in names}
         return (
-            self.against_flat(self.encoder, batch, **flat)
+            self.against_caller(**wanted)
+            or self.against_flat(self.encoder, batch, **flat)
             or against_batch(batch)
             or self.against_watching(self.encoder)
             or self.against_weights()
@@ -168,9 +161,9 @@ class EngineBackend(FrozenEncoder, FlatBackend):
             write_onnx(graph, example, (OUTPUT,), path, free)
             return self.load(path)
 
+    @abstractmethod
     def load(self, path: Path) -> Session:
         """The session of a recorded graph, whose file will go away."""
-        raise NotImplementedError
 
     def encode(
         self, encoder: Any, batch: TextBatch, positions: torch.Tensor | None, **kwargs: Any

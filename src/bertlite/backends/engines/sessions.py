@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ Arrays = Mapping[str, np.ndarray]
 _one_core = threading.Lock()
 
 
-class Session:
+class Session(ABC):
     """A graph that is ready to run.
 
     Attributes:
@@ -26,9 +27,9 @@ class Session:
     inputs: list[str]
     outputs: list[str]
 
+    @abstractmethod
     def run(self, given: Arrays) -> list[np.ndarray]:
         """The outputs for the inputs, of which some may not be read."""
-        raise NotImplementedError
 
 
 class OnnxSession(Session):
