@@ -31,7 +31,7 @@ LEVELS = (
     ("checkpoint",),
     ("encoder",),
     ("decoder",),
-    ("bert_base",),
+    ("bert_base", "transformer_base"),
     ("bert_vocabulary",),
     ("modeling_bertlite", "modeling_transformerlite"),
     ("family_heads",),
@@ -62,6 +62,7 @@ LONG_FUNCTIONS = {
     "models/bert_vocabulary.py:forward",
     "models/modeling_bertlite.py:forward",
     "models/modeling_transformerlite.py:forward",
+    "models/transformer_base.py:forward",
 }
 
 

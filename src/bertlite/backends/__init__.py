@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-SEAM_VERSION = 1  # of `models.seam`, for which these are written
+SEAM_VERSION = 2  # of `models.seam`, for which these are written
 
 
 def available(version: int) -> tuple[Any, ...]:

@@ -57,25 +57,24 @@ class Backend:
         """As `Seam.count_of`."""
         return None
 
-    def flat_source(
+    def decode(
         self,
         decoder: Any,
-        encoder_hidden_states: torch.Tensor,
-        encoder_attention_mask: torch.Tensor | None,
-        targets: tuple[int, int],
+        targets: Any,
+        source: tuple[torch.Tensor, torch.Tensor | None],
+        target_mask: torch.Tensor | None,
         lengths: Any,
-    ) -> tuple[torch.Tensor, Any]:
-        """What a decoder's layers shall see of a source `(B, S, E)`.
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """The vectors of the targets, `(B, T, E)`, through all layers of a decoder.
 
         Args:
             decoder: a `TransformerDecoder`.
-            encoder_hidden_states: `(B, S, E)`.
-            encoder_attention_mask: `(B, S)`, or None.
-            targets: (B, T).
+            targets: a `TextBatch` of the targets.
+            source: the encoder's vectors `(B, S, E)`, and their mask `(B, S)` or None.
+            target_mask: as of `TransformerDecoder`: the others may come back as zeros.
             lengths: `BatchLengths` of the source, or None.
-
-        Returns:
-            The vectors, and the function for `Attention` that attends to them.
+            kwargs: for the layers.
         """
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..models.checkpoint import LitePreTrainedModel
-from ..models.inputs import IGNORED, BatchLengths
+from ..models.inputs import IGNORED, BatchLengths, up_to_last
 
 IDS = ("input_ids", "token_type_ids", "position_ids", "decoder_input_ids", "decoder_position_ids")
 WAITED_FOR = ["cuda"]  # types of devices from which to read a number means to wait
@@ -54,7 +54,7 @@ def lengths_of(batch: Mapping[str, Any]) -> BatchLengths | None:
     if is_packed:
         sequences = packed_lengths(batch["position_ids"].expand(rows.shape), rows)
     ranges = {name: range_of(batch[name]) for name in IDS if batch.get(name) is not None}
-    return BatchLengths(tuple(sequences), labelled_in(batch, real), ranges)
+    return BatchLengths(tuple(sequences), labelled_in(batch, real), ranges, targets_in(batch))
 
 
 def packed_lengths(position_ids: torch.Tensor, real: torch.Tensor) -> list[int]:
@@ -84,3 +84,11 @@ def labelled_in(batch: Mapping[str, Any], real: torch.Tensor) -> int | None:
     if labels.shape == real.shape and bool((known & ~real).any()):
         return None
     return int(known.sum())
+
+
+def targets_in(batch: Mapping[str, Any]) -> int | None:
+    """How many labels `(B, T)` stand up to the last one of their row that is not -100."""
+    labels = batch.get("labels")
+    if not isinstance(labels, torch.Tensor) or labels.ndim != 2 or labels.is_floating_point():
+        return None
+    return int(up_to_last(labels != IGNORED).sum())

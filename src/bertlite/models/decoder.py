@@ -22,6 +22,7 @@ from .encoder import FLAT_INPUTS, LayerStack, final_norm_part
 from .inputs import (
     IGNORED,
     BatchLengths,
+    TextBatch,
     check_ids,
     check_length,
     check_lengths,
@@ -90,6 +91,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         use_cache: bool | None = None,
         packed: bool | None = None,
         lengths: BatchLengths | Sequence[int] | None = None,
+        target_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decode `(B, T)` ids against encoder states `(B, S, E)`.
@@ -106,6 +108,8 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             use_cache: whether to begin a cache.
             packed: as in `segment_ids`; None: where no mask is given and positions start again.
             lengths: of the source's sequences, as the encoder takes them.
+            target_mask: `(B, T)` boolean, True from the start of each row to the last vector that
+                is read; the others may come back as zeros. None: all are read.
             kwargs: for the attention function.
 
         Raises:
@@ -148,11 +152,18 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             lengths,
             segments is not None or source_segments is not None,
             past_key_values,
+            attention_mask=attention_mask,
+            target_mask=target_mask,
             **kwargs,
         )
         if position_ids is None:
             given = input_ids if inputs_embeds is None else inputs_embeds
             position_ids = self.default_positions(input_ids, shape[1], start, given.device)  # type: ignore[union-attr]
+        if backend is not None:
+            targets = TextBatch(input_ids, None, position_ids, inputs_embeds, attention_mask, None)
+            source = (encoder_hidden_states, encoder_attention_mask)
+            vectors = backend.decode(self, targets, source, target_mask, known, **kwargs)
+            return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=vectors)
         hidden_states = self.embed(input_ids, None, position_ids, inputs_embeds)  # (B, T, E)
 
         output_attentions = bool(kwargs.get("output_attentions"))
@@ -164,14 +175,12 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             None if is_fresh else past_key_values,
             output_attentions,
         )
-        encoder_hidden_states, mask_of_source, attend_to_source = self.see_source(
-            backend,
+        mask_of_source, attend_to_source = self.see_source(
             hidden_states,
             encoder_hidden_states,
             encoder_attention_mask,
             segments,
             source_segments,
-            known,
             output_attentions,
         )
         if output_attentions:
@@ -179,17 +188,20 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         hidden_states = self.run_layers(
             hidden_states,
             mask,
-            encoder_hidden_states,
+            encoder_hidden_states,  # type: ignore[arg-type]
             encoder_attention_mask=mask_of_source,
             past_key_values=past_key_values,
             cross_attention_interface=attend_to_source,
             **{name: each for name, each in kwargs.items() if name not in FLAT_INPUTS},
         )
-        if self.final_norm is not None:
-            hidden_states = self.final_norm(hidden_states)
+        hidden_states = self.finish(hidden_states)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden_states, past_key_values=past_key_values
         )
+
+    def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What comes after the last layer: a pre-norm stack's own norm."""
+        return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
 
     def ask_backend(
         self,
@@ -201,7 +213,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
         past_key_values: Any,
         **kwargs,
     ) -> tuple[Any, BatchLengths | None]:
-        """The backend that looks at the source, None: the core; and what is known of lengths.
+        """The backend that decodes, None: the core; and what is known of lengths.
 
         It comes before the look-up of `ids`, which a backend checks.
         """
@@ -227,25 +239,14 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
 
     def see_source(
         self,
-        backend: Any,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None,
         encoder_attention_mask: torch.Tensor | None,
         segments: torch.Tensor | None,
         source_segments: torch.Tensor | None,
-        lengths: BatchLengths | None,
         output_attentions: bool,
-    ) -> tuple[Any, Any, Callable | None]:
-        """What layers see of the source: its vectors, their mask, and the function that attends."""
-        if backend is not None:
-            flat, attend = backend.flat_source(
-                self,
-                encoder_hidden_states,
-                encoder_attention_mask,
-                hidden_states.shape[:2],
-                lengths,
-            )
-            return flat, None, attend
+    ) -> tuple[Any, Callable | None]:
+        """How layers see the source: the mask of its vectors, and the function that attends."""
         mask = source_mask(
             self.config,
             hidden_states,
@@ -255,7 +256,7 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             source_segments,
             output_attentions,
         )
-        return encoder_hidden_states, mask, self.source_attention(mask, output_attentions)
+        return mask, self.source_attention(mask, output_attentions)
 
     def check_targets(
         self,

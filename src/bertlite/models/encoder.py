@@ -168,7 +168,7 @@ class TextEncoder(LitePreTrainedModel):
         packed: bool | None,
         cu_seq_lens: torch.Tensor | None,
         lengths: Any = None,
-        counted: torch.Tensor | None = None,
+        counted: tuple[torch.Tensor, ...] = (),
         past_length: int = 0,
     ) -> TextBatch:
         """Check what the caller gives; ValueErrors are those of `inputs.py`.

@@ -32,6 +32,7 @@ class BatchLengths:
     labelled: int | None = None  # how many labels (B, T) are not -100; None: not known
     # Lowest and highest value of each integer input, by name, where it was looked at.
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    targets: int | None = None  # how many labels (B, T) stand up to the last known one of a row
 
 
 @dataclass
@@ -46,7 +47,7 @@ class TextBatch:
     segments: torch.Tensor | None  # (B, T), the numbers of the sequences packed in a row
     lengths: BatchLengths | None = None  # where the caller knows them
     gives_positions: bool = False  # whether the position_ids are the caller's
-    counted: torch.Tensor | None = None  # boolean, of another side: to be counted with the rest
+    counted: tuple[torch.Tensor, ...] = ()  # boolean, of another side: to be counted with the rest
     facts: Any = None  # what a backend has found out about it
 
     @property
@@ -212,6 +213,15 @@ def select(values: torch.Tensor | None, positions: torch.Tensor, count: int | No
 def labelled_count(lengths: Any) -> int | None:
     """How many labels are not -100, where a collator has counted them."""
     return getattr(lengths, "labelled", None)
+
+
+def up_to_last(positions: torch.Tensor) -> torch.Tensor:
+    """`(B, T)` boolean, True up to the last True one of each row.
+
+    >>> up_to_last(torch.tensor([[False, True, False]])).tolist()
+    [[True, True, False]]
+    """
+    return positions.flip(-1).cumsum(-1).flip(-1) > 0
 
 
 def check_labels(name: str, labels: torch.Tensor, shape: tuple[int, ...]) -> None:

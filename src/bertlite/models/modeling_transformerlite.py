@@ -1,240 +1,46 @@
 """The Transformer of 'Attention Is All You Need' (Vaswani et al. 2017).
 
-For translation and summarisation, with Marian's tensor names.
+For translation and summarisation, with Marian's tensor names: the heads, and the way in. The model
+without a head stands in `transformer_base.py`.
 
 Shapes: `B` batch, `S` source length, `T` target length, `M` labelled positions, `E` hidden size,
 `V` vocabulary.
 """
 
-from collections.abc import Sequence
+import functools
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import GenerationMixin
-from transformers import initialization as init
 from transformers.modeling_outputs import (
-    BaseModelOutput,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
     Seq2SeqQuestionAnsweringModelOutput,
     Seq2SeqSequenceClassifierOutput,
 )
 from transformers.utils import can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
-from .attention import Attention
-from .checkpoint import LitePreTrainedModel
 from .configuration import TransformerLiteConfig
-from .decoder import TransformerDecoder, shifted_right
-from .embeddings import BART_EMBEDDINGS, MARIAN_EMBEDDINGS, EmbeddingSteps, embedding_parts
-from .encoder import LayerStack, TextEncoder, final_norm_part
+from .decoder import shifted_right
 from .heads import BartClassificationHead, last_ends
-from .inputs import IGNORED, BatchLengths, TextBatch, check_labels, labelled_count, select
-from .layers import EncoderLayer
+from .inputs import IGNORED, check_labels, labelled_count, select, up_to_last
 from .losses import Count, cross_entropy, problem_type, sequence_loss, span_loss
-from .names import MARIAN_ATTENTION, MARIAN_LAYER
 from .outputs import deferred
-from .parts import Grown, Part
+from .transformer_base import (
+    TransformerEncoder,
+    TransformerLiteModel,
+    TransformerLitePreTrainedModel,
+)
 
-
-class TransformerLitePreTrainedModel(LitePreTrainedModel):
-    """Base of the encoder-decoder family."""
-
-    config: TransformerLiteConfig
-    base_model_prefix = "model"
-    auto_map = {
-        "AutoConfig": "configuration.TransformerLiteConfig",
-        "AutoModel": "modeling_transformerlite.TransformerLiteModel",
-        "AutoModelForSeq2SeqLM": "modeling_transformerlite.TransformerLiteForConditionalGeneration",
-        "AutoModelForSequenceClassification": (
-            "modeling_transformerlite.TransformerLiteForSequenceClassification"
-        ),
-        "AutoModelForQuestionAnswering": (
-            "modeling_transformerlite.TransformerLiteForQuestionAnswering"
-        ),
-    }
-    _keys_to_ignore_on_load_missing = ["final_logits_bias"]  # some files lack it where it is zero
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        bias = getattr(module, "final_logits_bias", None)
-        if isinstance(bias, torch.Tensor):
-            init.zeros_(bias)
-
-
-class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
-    """The Transformer's encoder: embeddings and layers of `(B, S)` ids (section 3.1)."""
-
-    config: TransformerLiteConfig
-    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": Attention}
-    _input_embed_layer = "embed_tokens"
-    final_norm = Part()
-
-    def __init__(self, config: TransformerLiteConfig):
-        super().__init__(config)
-        self.num_heads = config.encoder_attention_heads
-        self.layerdrop = config.encoder_layerdrop
-        self.embedding_scale = config.d_model**0.5 if config.scale_embedding else 1.0
-        heads = config.sizes_of("encoder_heads_per_layer")
-        inner_sizes = config.sizes_of("encoder_ffn_dims")
-        layers = [
-            EncoderLayer(
-                config,
-                MARIAN_LAYER,
-                MARIAN_ATTENTION,
-                num_heads=heads[index],
-                head_size=config.d_model // config.encoder_attention_heads,
-                intermediate_size=inner_sizes[index],
-                layer_idx=index,
-            )
-            for index in range(config.encoder_layers)
-        ]
-        self.set_names(MARIAN_EMBEDDINGS if config.family == "marian" else BART_EMBEDDINGS)
-        parts = embedding_parts(config, config.vocab_size, config.type_vocab_size)
-        self.grow({**parts, "layers": nn.ModuleList(layers), **final_norm_part(config)})
-        self.post_init()
-
-    @property
-    def stack(self) -> LayerStack:
-        return self
-
-    def embed_batch(self, batch: TextBatch) -> torch.Tensor:
-        """The batch as vectors `(B, S, E)`."""
-        return self.embed(
-            batch.input_ids, batch.token_type_ids, batch.position_ids, batch.inputs_embeds
-        )
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        zero_padding: bool | None = None,
-        packed: bool | None = None,
-        lengths: BatchLengths | Sequence[int] | None = None,
-        counted: torch.Tensor | None = None,
-        **kwargs,
-    ) -> BaseModelOutput:
-        """Encode `(B, S)` ids; arguments, result and errors as of `BertLiteModel`.
-
-        `counted` is a boolean tensor whose True ones will be asked for, by `count_of`.
-        """
-        batch = self.make_batch(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            packed,
-            kwargs.get("cu_seq_lens_q"),
-            lengths,
-            counted,
-        )
-        return BaseModelOutput(last_hidden_state=self.encode(batch, None, zero_padding, **kwargs))
-
-
-class TransformerLiteModel(TransformerLitePreTrainedModel):
-    """Encoder and decoder without the output layer."""
-
-    def __init__(self, config: TransformerLiteConfig):
-        super().__init__(config)
-        self._tied_weights_keys = {}
-        if config.share_encoder_decoder_embeddings:
-            self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
-            self._tied_weights_keys = {
-                "encoder.embed_tokens.weight": "shared.weight",
-                "decoder.embed_tokens.weight": "shared.weight",
-            }
-        self.encoder = TransformerEncoder(config)
-        self.decoder = TransformerDecoder(config)
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: Any) -> None:
-        self.encoder.set_input_embeddings(value)
-        if self.config.share_encoder_decoder_embeddings:
-            self.shared = value
-            self.decoder.set_input_embeddings(value)
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.Tensor | None = None,
-        decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: Any = None,
-        past_key_values=None,
-        inputs_embeds: torch.Tensor | None = None,
-        decoder_inputs_embeds: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        position_ids: torch.Tensor | None = None,
-        decoder_position_ids: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        zero_padding: bool | None = None,
-        packed: bool | None = None,
-        counted: torch.Tensor | None = None,
-        **kwargs,
-    ) -> Seq2SeqModelOutput:
-        """Encode `(B, S)` ids and decode `(B, T)` ids against them.
-
-        Arguments and errors are those of `TransformerEncoder` and `TransformerDecoder`. In packed
-        rows, where `position_ids` and `decoder_position_ids` start again and no mask is given,
-        target k sees source k only. BART's and mBART's decoder reads the source, moved on by one,
-        where it is given nothing.
-        """
-        given = decoder_input_ids is not None or decoder_inputs_embeds is not None
-        if self.config.traits.reads_source and not given and input_ids is not None:
-            decoder_input_ids = shifted_right(self.config, input_ids)
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(
-                input_ids,
-                attention_mask=attention_mask,
-                token_type_ids=token_type_ids,
-                position_ids=position_ids,
-                inputs_embeds=inputs_embeds,
-                zero_padding=zero_padding,
-                packed=packed,
-                counted=counted,
-                return_dict=True,
-                **kwargs,
-            )
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            # A tuple: last states, then hidden states and attentions where they were asked for.
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
-        decoder_outputs = self.decoder(
-            decoder_input_ids,
-            attention_mask=decoder_attention_mask,
-            position_ids=decoder_position_ids,
-            encoder_hidden_states=encoder_outputs[0],
-            encoder_attention_mask=attention_mask,
-            encoder_position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=decoder_inputs_embeds,
-            use_cache=use_cache,
-            packed=packed,
-            return_dict=True,
-            **kwargs,
-        )
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoder_outputs.last_hidden_state,
-            past_key_values=decoder_outputs.past_key_values,
-            decoder_hidden_states=decoder_outputs.hidden_states,
-            decoder_attentions=decoder_outputs.attentions,
-            cross_attentions=decoder_outputs.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
-        )
+__all__ = [
+    "TransformerEncoder",
+    "TransformerLiteForConditionalGeneration",
+    "TransformerLiteForQuestionAnswering",
+    "TransformerLiteForSequenceClassification",
+    "TransformerLiteModel",
+    "TransformerLitePreTrainedModel",
+]
 
 
 def kept_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
@@ -354,22 +160,20 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
 
         Returns:
             `logits` `(B, T, V)`, and `loss` where labels are given. In training with labels, only
-            labelled positions meet the vocabulary, and `logits` are computed when asked for.
+            labelled positions meet the vocabulary, targets behind the last labelled one of their
+            row are left out, and `logits` are computed when they are asked for, by a second pass
+            with dropout masks of its own.
 
         Raises:
             ValueError: inputs or labels that do not fit.
         """
-        leaves_out, read = False, None
+        read: torch.Tensor | None = None  # (B, T), True where the loss reads, if it alone is wanted
         if labels is not None:
-            if decoder_input_ids is not None:
-                check_labels("labels", labels, tuple(decoder_input_ids.shape))
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            leaves_out = (
-                self.training and self.config.loss_chunk_size > 0 and self.skips_unread(**kwargs)
-            )
-            read = labels != IGNORED if leaves_out else None
+            read = self.targets_read(labels, decoder_input_ids, **kwargs)
+        needed = None if read is None else up_to_last(read)  # later targets are seen by nobody
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -383,28 +187,41 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             # The decoder reads no padding of the source, and the output is made up below.
-            zero_padding=True if leaves_out and zero_padding is None else zero_padding,
+            zero_padding=True if read is not None and zero_padding is None else zero_padding,
             packed=packed,
-            counted=read,
+            counted=() if read is None else (read, needed),
+            target_mask=needed,
             return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state  # (B, T, E)
-        if leaves_out:
+        if read is not None:
             count = labelled_count(kwargs.get("lengths"))
             loss = self.loss_of_labelled(hidden_states, labels, read, num_items_in_batch, count)
-            fields: dict = {"logits": lambda: self.score(hidden_states)}
-            if encoder_outputs is None and zero_padding is None:
-                fields["encoder_last_hidden_state"] = lambda: (
-                    self.model.encoder(
-                        input_ids,
-                        attention_mask=attention_mask,
-                        token_type_ids=token_type_ids,
-                        position_ids=position_ids,
-                        inputs_embeds=inputs_embeds,
-                        packed=packed,
-                    ).last_hidden_state
+
+            @functools.cache
+            def second_pass() -> Seq2SeqLMOutput:
+                return self(
+                    input_ids,
+                    attention_mask=attention_mask,
+                    decoder_input_ids=decoder_input_ids,
+                    decoder_attention_mask=decoder_attention_mask,
+                    encoder_outputs=encoder_outputs,
+                    past_key_values=past_key_values,
+                    inputs_embeds=inputs_embeds,
+                    decoder_inputs_embeds=decoder_inputs_embeds,
+                    use_cache=False,
+                    token_type_ids=token_type_ids,
+                    position_ids=position_ids,
+                    packed=packed,
+                    return_dict=True,
+                    **kwargs,
                 )
+
+            fields: dict = {"logits": lambda: second_pass().logits}
+            if encoder_outputs is None and zero_padding is None:
+                name = "encoder_last_hidden_state"
+                fields[name] = lambda: second_pass().encoder_last_hidden_state
             return self.make_output(outputs, fields, loss=loss)
         if labels is None:
             logits = self.score(kept_positions(hidden_states, logits_to_keep))
@@ -413,6 +230,22 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         smoothing = self.config.label_smoothing
         loss = cross_entropy("labels", logits, labels, num_items_in_batch, smoothing)
         return self.make_output(outputs, {}, loss=loss, logits=logits)
+
+    def targets_read(
+        self, labels: torch.Tensor, decoder_input_ids: torch.Tensor | None, **kwargs
+    ) -> torch.Tensor | None:
+        """Which of the `(B, T)` targets the loss reads, where others may be left out.
+
+        That is in training, unless somebody looks at more than the loss.
+
+        Raises:
+            ValueError: labels that do not fit.
+        """
+        if decoder_input_ids is not None:
+            check_labels("labels", labels, tuple(decoder_input_ids.shape))
+        if not self.training or self.config.loss_chunk_size == 0:
+            return None
+        return labels != IGNORED if self.skips_unread(**kwargs) else None
 
     def score(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(B, T, E)` to logits `(B, T, V)`."""

@@ -1,11 +1,11 @@
 """The seam between the plain core and what makes it fast.
 
 The core computes padded `(B, T, E)` with plain modules. A backend may do the same work another way,
-at four places: how an encoder turns a batch into vectors ("encode"), how a decoder looks at the
-source ("decode"), how the loss over a vocabulary is computed ("vocabulary_loss"), and by what loop
-tokens are generated ("generate"). Everything else
-about backends stands in `bertlite.backends`, which this file looks up by name: it also travels with
-checkpoints, and where bertlite is not installed the core runs plainly.
+at four places: how an encoder turns a batch into vectors ("encode"), how a decoder does
+("decode"), how the loss over a vocabulary is computed ("vocabulary_loss"), and by what loop tokens
+are generated ("generate"). Everything else about backends stands in `bertlite.backends`, which this
+file looks up by name: it also travels with checkpoints, and where bertlite is not installed the
+core runs plainly.
 
 A backend is asked at each call whether it can do what is wanted, and says why not. `backend_report`
 of a model lists those reasons.
@@ -22,7 +22,7 @@ from torch.nn.modules import module as global_hooks
 
 from .inputs import is_traced
 
-VERSION = 1  # raised when what core and backends ask of each other changes
+VERSION = 2  # raised when what core and backends ask of each other changes
 HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -138,7 +138,7 @@ class Seam:
         """The first backend that can do `work`, with nothing against it; None: the plain core.
 
         Args:
-            work: "encode", "vocabulary_loss" or "generate".
+            work: "encode", "decode", "vocabulary_loss" or "generate".
             wanted: what the backend has to know to judge.
         """
         reasons: dict[str, list[str]] = {}

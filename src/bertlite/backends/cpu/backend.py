@@ -27,6 +27,7 @@ from ..unpadding import (
 )
 from .attention import FlatAttention, window_mask
 from .compiled import encode_in_graph
+from .flat_targets import against_flat_targets, decode_flat
 from .generation import against, fast_generate
 from .linear import activations_in_place, attach, detach, linear
 
@@ -66,7 +67,7 @@ class CpuBackend(FlatBackend):
             return self.against_encoding(model, **wanted)
         if work == "generate":
             return self.against_generating(model, wanted["arguments"])
-        return [f"it does not {work}"]
+        return self.against_watching(model) or against_flat_targets(model, **wanted)
 
     def against_recording(self, work: str, encoder: Any, **wanted: Any) -> list[str]:
         """Reasons not to lay a batch end to end inside a graph that is recorded."""
@@ -157,6 +158,18 @@ class CpuBackend(FlatBackend):
         if layout is not None:
             return layout.put_back(hidden_states)
         return hidden_states.view(*batch.shape, -1)
+
+    def decode(
+        self,
+        decoder: Any,
+        targets: TextBatch,
+        source: tuple[torch.Tensor, torch.Tensor | None],
+        target_mask: torch.Tensor | None,
+        lengths: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        assert target_mask is not None  # else something was against it
+        return decode_flat(decoder, targets, source, target_mask, **kwargs)
 
     def layout_of(self, batch: TextBatch) -> TokenLayout | None:
         """Where the real tokens stand; None where all are real and rows hold one sequence each."""

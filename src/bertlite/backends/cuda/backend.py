@@ -21,33 +21,26 @@ from ...models.inputs import (
     places_of,
 )
 from ..base import is_plain_linear
-from ..flat_backend import FlatBackend
 from ..linear_cross_entropy import linear_cross_entropy
+from .decoding import CudaDecoding
 from .generation import against_static, static_generate
-from .kernels import Choice, Ends, choose
+from .kernels import Choice, choose
 from .memory import explained_memory
 from .reading import (
     BatchFacts,
     DeviceLayout,
     Questions,
-    ask_tokens,
     assert_values,
-    check_known_ranges,
     ends_of,
-    known_facts,
     lay_out,
     read_batch,
-    real_tokens,
-    row_ends,
-    sizes_of,
-    told_facts,
 )
 from .varlen import VarlenAttention, working_dtype
 
 logger = logging.get_logger(__name__)
 
 
-class CudaBackend(FlatBackend):
+class CudaBackend(CudaDecoding):
     """Training and inference on a GPU, in fp32, fp16, bf16 and under autocast.
 
     It holds nothing of a batch but what it has found out of masks that are still in use, so that a
@@ -124,8 +117,9 @@ class CudaBackend(FlatBackend):
         else:
             assert_values(encoder, batch)
         batch.facts = facts
-        if batch.counted is not None and facts.counted is not None:
-            self.counts[batch.counted] = facts.counted
+        # Where nothing was asked, nothing was counted.
+        for each, count in zip(batch.counted, facts.counted, strict=False):
+            self.counts[each] = count
         if not facts.tokens:
             return ["no token is real"]
         if facts.is_padded and not zero_padding:
@@ -270,89 +264,6 @@ class CudaBackend(FlatBackend):
         if layout is not None:
             return layout.places_at(positions, count)
         return places_of(positions, count)
-
-    def against_decoding(
-        self,
-        decoder: Any,
-        ids: dict[str, torch.Tensor | None],
-        encoder_hidden_states: torch.Tensor | None,
-        encoder_attention_mask: torch.Tensor | None,
-        lengths: BatchLengths | None,
-        is_packed: bool,
-        past_key_values: Any,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Reasons not to lay the source end to end for a decoder."""
-        self.check_targets(decoder, ids, lengths, past_key_values)
-        if past_key_values is not None or encoder_hidden_states is None:
-            return ["a cache holds the keys of the source"]
-        if is_packed:
-            return ["rows are packed"]
-        if encoder_attention_mask is None or encoder_attention_mask.ndim != 2:
-            return ["no mask (B, S) is given"]
-        if kwargs.get("output_attentions") or decoder.config.output_attentions:
-            return ["output_attentions was asked for"]
-        if decoder.config._attn_implementation != "sdpa":
-            return ["attention has another implementation"]
-        if reasons := self.against_watching(decoder) or self.against_attention(decoder):
-            return reasons
-        facts = self.facts_of_source(encoder_attention_mask, lengths)
-        return [] if facts.shortest else ["a source has no token"]
-
-    def check_targets(
-        self,
-        decoder: Any,
-        ids: dict[str, torch.Tensor | None],
-        lengths: BatchLengths | None,
-        past_key_values: Any,
-    ) -> None:
-        """Refuse ids of targets out of range, without waiting.
-
-        A step of generation reads what the model itself has written: that is let be.
-        """
-        given = ids["decoder_input_ids"]
-        if past_key_values is not None and given is not None and given.shape[1] == 1:
-            return
-        tables = {
-            "decoder_input_ids": (decoder.word_embeddings, "(decoder_vocab_size)"),
-            "decoder_position_ids": (decoder.position_embeddings, "(max_position_embeddings)"),
-        }
-        limits = [
-            (name, each, tables[name][0].num_embeddings, tables[name][1])
-            for name, each in ids.items()
-            if each is not None and isinstance(tables[name][0], nn.Embedding)
-        ]
-        for limit in check_known_ranges(limits, {} if lengths is None else lengths.ranges):
-            assert_in_range(*limit)
-
-    def facts_of_source(self, mask: torch.Tensor, lengths: BatchLengths | None) -> BatchFacts:
-        """What is known of a source, by the encoder's question where it was asked."""
-        shape = (mask.shape[0], mask.shape[1])
-        facts = known_facts(mask, None, shape, lengths) or self.recall(mask, None, lengths)
-        if facts is None:
-            questions, sizes = Questions(), sizes_of(real_tokens(mask, shape, mask.device), None)
-            ask_tokens(questions, sizes, is_packed=False)
-            facts = told_facts(shape, sizes, False, questions.answers())
-            self.remember(mask, None, facts)
-        return facts
-
-    def flat_source(
-        self,
-        decoder: Any,
-        encoder_hidden_states: torch.Tensor,
-        encoder_attention_mask: torch.Tensor,
-        targets: tuple[int, int],
-        lengths: BatchLengths | None,
-    ) -> tuple[torch.Tensor, VarlenAttention]:
-        facts = self.facts_of_source(encoder_attention_mask, lengths)
-        device = encoder_attention_mask.device
-        layout, keys = lay_out(encoder_attention_mask != 0, facts, lengths, device)
-        flat = encoder_hidden_states.flatten(0, 1)  # (B * S, E)
-        if layout is not None:
-            flat = flat.index_select(0, layout.indices.to(flat.device))  # (N, E)
-        queries = row_ends(targets, device)
-        ends = Ends(queries, keys, targets[1], facts.longest)
-        return flat[None], VarlenAttention(ends, self.choice_of(decoder))
 
     def vocabulary_loss(self, hidden_states, linear, labels, **options: Any) -> torch.Tensor:
         assert_in_range("labels", labels, linear.out_features, "or be -100")

@@ -60,7 +60,7 @@ class BatchFacts:
     shortest: int
     sizes: torch.Tensor | None  # (B,), or (B * T,) where rows are packed, with zeros between
     read: int | None = None  # vectors that are read at `positions`
-    counted: int | None = None  # True ones of `TextBatch.counted`, where they had to be asked for
+    counted: tuple[int, ...] = ()  # True ones of `TextBatch.counted`, where they were asked for
     reads_padding: bool = False
 
     @property
@@ -211,7 +211,7 @@ def read_batch(
         assert sizes is not None
         facts = told_facts(batch.shape, sizes, is_packed, answers)
     facts.read = answers.get("read", num_positions)
-    facts.counted = answers.get("counted")
+    facts.counted = tuple(each for name, each in answers.items() if name.startswith("counted"))
     facts.reads_padding = bool(answers.get("padding read") or answers.get("first padding"))
     return facts
 
@@ -229,8 +229,8 @@ def ask_all(
             assert_in_range(*limits)
         return {}
     ask_ranges(questions, unchecked)
-    if batch.counted is not None:
-        questions.ask("counted", batch.counted.sum())
+    for number, each in enumerate(batch.counted):
+        questions.ask(f"counted {number}", each.sum())
     answers = questions.answers()
     for name, _, limit, expected in unchecked:
         low, high = answers[f"lowest {name}"], answers[f"highest {name}"]
