@@ -3,8 +3,10 @@
 Files hold the standard tensor names of BERT and Marian, and so do the modules: nothing is renamed.
 """
 
+import importlib
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from huggingface_hub import HfApi
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.dynamic_module_utils import custom_object_save
+from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration import LiteConfig
 from .embeddings import BertEmbeddings, PaddedSinusoidalEmbedding, SinusoidalEmbedding
@@ -253,11 +255,19 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         """
         if not (folder / "config.json").exists():
             return
-        package = __name__.rpartition(".")[0]
-        for part in (self, self.config) if travels else ():
-            if type(part).__module__.rpartition(".")[0] == package:
-                custom_object_save(part, folder)
+        if travels:
+            copy_code(folder, self.code_files())
         finish_config(folder, plain)
+
+    def code_files(self) -> set[Path]:
+        """The files of this package that model and config are made of, and what they import."""
+        package = __name__.rpartition(".")[0]
+        parts = [type(part).__module__.rpartition(".") for part in (self, self.config)]
+        names = {name for place, _, name in parts if place == package}
+        if self.is_of_bertlite():  # a class may stand in another file than the one to find it in
+            names |= {path.partition(".")[0] for path in self.auto_map.values()}
+        files = {Path(importlib.import_module(f"{package}.{name}").__file__) for name in names}  # type: ignore[arg-type]
+        return files | {Path(each) for file in files for each in get_relative_import_files(file)}
 
     def upload(
         self,
@@ -282,6 +292,12 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
             return super().push_to_hub(*args, **kwargs)
         finally:
             self.code_travels = before
+
+
+def copy_code(folder: Path, files: set[Path]) -> None:
+    """Put code beside the weights."""
+    for file in files:
+        shutil.copy(file, folder / file.name)
 
 
 def is_first_process() -> bool:

@@ -67,7 +67,9 @@ class CpuBackend(FlatBackend):
             return self.against_encoding(model, **wanted)
         if work == "generate":
             return self.against_generating(model, wanted["arguments"])
-        return self.against_watching(model) or against_flat_targets(model, **wanted)
+        if work == "decode":
+            return self.against_watching(model) or against_flat_targets(model, **wanted)
+        return [f"it does not {work}"]
 
     def against_recording(self, work: str, encoder: Any, **wanted: Any) -> list[str]:
         """Reasons not to lay a batch end to end inside a graph that is recorded."""
