@@ -5,69 +5,47 @@ process, outputs compared. `python -m benchmarks families` prints a table a fami
 """
 
 import argparse
-import tempfile
 
 import torch
 import transformers
-from common import Race, natural_lengths, padded_batches, positions_a_token, print_environment
+from family_race import (
+    VOCABULARY,
+    close,
+    options_of,
+    race,
+    ragged_batches,
+    rivals,
+    vectors,
+    with_padding,
+)
 
-import bertlite
 from bertlite.models.families import FAMILIES
 
-VOCABULARY = 8000
 WIDE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 OWN = {"electra": {**WIDE, "embedding_size": 768}, "albert": {**WIDE, "hidden_act": "gelu"}}
-ENCODERS = ("roberta", "distilbert", "mpnet", "electra", "albert")
-TOLERANCE = 1e-4  # of values of norm's size
+OWN["modernbert"] = {f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "cls", "sep")}
+ENCODERS = ("roberta", "distilbert", "mpnet", "electra", "albert", "modernbert")
 
 
-def vectors(model: torch.nn.Module, batches: list[dict]) -> torch.Tensor:
-    """Every real vector, `(tokens, E)`."""
-    made = [model(**batch).last_hidden_state[batch["attention_mask"].bool()] for batch in batches]
-    return torch.cat(made)
-
-
-def measure(family: str, batches: list[dict], layers: int, rounds: int) -> None:
+def measure(family: str, batches: list[dict], options: argparse.Namespace) -> None:
     """Transformers' class, ours as loaded, and ours optimised."""
-    names = FAMILIES[family]
-    config = getattr(transformers, f"{names.stem}Config")(
-        vocab_size=VOCABULARY, num_hidden_layers=layers, **OWN.get(family, {})
+    stem = FAMILIES[family].stem
+    config = getattr(transformers, f"{stem}Config")(
+        vocab_size=VOCABULARY, num_hidden_layers=options.layers, **OWN.get(family, {})
     )
-    theirs = getattr(transformers, f"{names.stem}Model")(config).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        loaded = bertlite.load(folder)
-        fast = bertlite.optimize(bertlite.load(folder))
-    models = {"transformers": theirs, "bertlite, as loaded": loaded, "bertlite, optimised": fast}
+    models = rivals(getattr(transformers, f"{stem}Model")(config).eval())
+    batches = with_padding(batches, 1)  # of every family, and none of the words
     with torch.inference_mode():
-        expected = vectors(theirs, batches)
-        for name, model in models.items():
-            difference = (vectors(model, batches) - expected).abs().max().item()
-            assert difference < TOLERANCE, f"{family}, {name}: differs by {difference}"
-        calls = {
-            name: lambda model=model: vectors(model, batches) for name, model in models.items()
-        }
-        race = Race(calls, pause=0.1).run(rounds)
-    race.print(f"{family} ({config._attn_implementation})")
+        title = f"{family} ({config._attn_implementation})"
+        race(title, models, lambda model: vectors(model, batches), close, options.rounds)
 
 
 def main() -> None:
     """Measure the families asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--families", nargs="+", default=ENCODERS, choices=sorted(FAMILIES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--sentences", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    print_environment(options.threads)
-    lengths = natural_lengths(options.sentences, longest=256, spread=0.8)
-    batches = padded_batches(lengths, VOCABULARY, batch_size=32)
-    for batch in batches:  # no id of padding among the words, and padding's where it differs
-        batch["input_ids"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, 1)
-    print(f"{len(lengths)} sentences, {positions_a_token(batches):.2f} positions a real token")
+    options = options_of(__doc__, ENCODERS, ENCODERS).parse_args()
+    batches = ragged_batches(options)
     for family in options.families:
-        measure(family, batches, options.layers, options.rounds)
+        measure(family, batches, options)
 
 
 if __name__ == "__main__":

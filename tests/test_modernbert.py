@@ -193,6 +193,19 @@ def test_a_new_model_is_drawn_as_theirs(head):
             assert torch.equal(tensor, expected[name]), name
 
 
+def test_rows_may_be_longer_than_the_config_says(tmp_path):
+    """As rotary positions allow; some kinds of them change there."""
+    kinds = {"full_attention": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}
+    theirs, ours = pair(tmp_path, "Model", max_position_embeddings=12, rope_parameters=kinds)
+    given = batch()
+    real = given["attention_mask"].bool()
+    with torch.no_grad():
+        for _ in range(2):
+            assert_close(ours(**given)[0][real], theirs(**given)[0][real])
+            given = {name: each[2:, :4] for name, each in given.items()}
+            real = given["attention_mask"].bool()
+
+
 def test_old_configs_are_read():
     """As published, before `layer_types` and `rope_parameters`."""
     old = {"global_attn_every_n_layers": 2, "global_rope_theta": 1e5, "local_rope_theta": 7e3}

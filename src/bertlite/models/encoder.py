@@ -102,6 +102,8 @@ class TextEncoder(LitePreTrainedModel):
     final_norm: nn.Module | None  # with pre-norm, since no layer ends with a norm then
     # Whether the output depends on position 0 even where the mask hides it.
     reads_first_position = False
+    # Whether rows of more than `max_position_embeddings` have no positions.
+    limits_rows = True
     # Whether a head stands on it that reads no vector of padding.
     ignores_padding = False
     # What attention does beyond the formula, in words: a backend has to know each.
@@ -177,7 +179,7 @@ class TextEncoder(LitePreTrainedModel):
         """
         shape = check_tokens(input_ids, inputs_embeds, self.config.embedding_width)
         name = "input_ids" if inputs_embeds is None else "inputs_embeds"
-        if position_ids is None:
+        if position_ids is None and self.limits_rows:
             check_length(name, shape[1], past_length, self.config.max_tokens)
         check_ids("input_ids", input_ids, shape)
         check_ids("position_ids", position_ids, shape)

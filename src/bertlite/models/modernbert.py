@@ -126,7 +126,7 @@ class ModernBertModel(LayerStack, ModernBertPreTrainedModel, BertLiteModel):
     """ModernBERT without a head."""
 
     special_attention = ("rotary positions", "a window")
-    layerdrop = 0.0
+    layerdrop, limits_rows = 0.0, False
 
     def __init__(self, config: Any, add_pooling_layer: bool = False):
         super().__init__(config, add_pooling_layer)
