@@ -101,6 +101,9 @@ class WordHead:
     }
     output_name = "predictions.decoder"
 
+    def add_head(self, config: Any) -> None:
+        self.predictions = their.AlbertMLMHead(config)
+
     def transform(self, vectors: torch.Tensor) -> torch.Tensor:
         head = self.predictions
         return head.LayerNorm(head.activation(head.dense(vectors)))
@@ -108,9 +111,6 @@ class WordHead:
 
 class AlbertForMaskedLM(WordHead, AlbertPreTrainedModel, BertLiteForMaskedLM):
     """Masked language model."""
-
-    def add_head(self, config: Any) -> None:
-        self.predictions = their.AlbertMLMHead(config)
 
     def score(self, vectors: torch.Tensor) -> torch.Tensor:
         return self.predictions(vectors)
@@ -120,7 +120,7 @@ class AlbertForPreTraining(WordHead, AlbertPreTrainedModel, BertLiteForPreTraini
     """Masked words, and the order of two sentences."""
 
     def add_head(self, config: Any) -> None:
-        self.predictions = their.AlbertMLMHead(config)
+        super().add_head(config)
         self.sop_classifier = their.AlbertSOPHead(config)
 
     def score(

@@ -141,7 +141,7 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.embeddings.word_embeddings = value
+        self.embeddings.place(self.embeddings.paths["word_embeddings"], value)
 
     @merge_with_config_defaults
     @capture_outputs

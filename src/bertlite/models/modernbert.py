@@ -154,12 +154,6 @@ class ModernBertModel(LayerStack, ModernBertPreTrainedModel, BertLiteModel):
             )
         return super().make_batch(*given, **kwargs)
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.tok_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.embeddings.tok_embeddings = value
-
     def rotations(
         self, position_ids: torch.Tensor, hidden_states: torch.Tensor
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
