@@ -82,6 +82,23 @@ def test_what_is_saved_is_theirs(tmp_path, family, head):
 
 
 @pytest.mark.parametrize("family", SETTINGS)
+def test_what_a_folder_lacks_is_initialised(family):
+    """Of every head, to numbers: memory that nobody has written to is NaN here."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        for head in FAMILIES[family].heads:
+            case = case_of(family, head)
+            config = case.model_class.config_class(**{**BERT, **case.config})
+            model = case.model_class.from_pretrained(
+                None, config=config, state_dict={}, output_loading_info=True
+            )[0]
+            tensors = [*model.named_parameters(), *model.named_buffers()]
+            assert not [name for name, each in tensors if not each.isfinite().all()], head
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("family", SETTINGS)
 def test_one_training_step_is_theirs(tmp_path, family):
     """The gradient of every weight."""
     theirs, ours = pair(family, "ForMaskedLM", tmp_path)

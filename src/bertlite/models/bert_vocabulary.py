@@ -18,7 +18,7 @@ from transformers.utils import can_return_tuple
 
 from .bert_base import BertLitePreTrainedModel
 from .configuration import BertLiteConfig
-from .heads import BertMaskedLMHead, BertPredictions, BertPreTrainingHeads
+from .heads import BertMaskedLMHead, BertPreTrainingHeads
 from .inputs import IGNORED, labelled_count, select
 from .losses import Count, cross_entropy
 from .outputs import deferred
@@ -37,8 +37,8 @@ class VocabularyModel(BertLitePreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, BertPredictions):
-            init.zeros_(module.bias)
+        if "decoder" in module._modules and "bias" in module._parameters:  # a head, in any family
+            init.zeros_(module.get_parameter("bias"))
 
     def get_output_embeddings(self) -> nn.Module:
         return self.get_submodule(self.output_name)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
-from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -54,12 +53,6 @@ class LMHeadForMaskedLM(BertLiteForMaskedLM):
 
     def add_head(self, config: PreTrainedConfig) -> None:
         self.lm_head = LMHead(config)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, LMHead):
-            init.zeros_(module.bias)
 
     def transform(self, vectors: torch.Tensor) -> torch.Tensor:
         return self.lm_head.transform(vectors)
