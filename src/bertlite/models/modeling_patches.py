@@ -234,10 +234,12 @@ class PatchModel(LayerStack, Grown, PatchPreTrainedModel, TextEncoder):
             vectors = self.encode(batch, **kwargs)
             starts = firsts(vectors, lengths, len(self.embeddings.tokens))
         else:
-            read = start_places(batch.shape, lengths, first, batch.device)
+            most = max(first, len(self.embeddings.tokens))  # which the summary may read too
+            read = start_places(batch.shape, lengths, most, batch.device)
             count = batch.shape[0] if lengths is None else len(lengths)
-            found = self.encode(batch, read, num_positions=count * first, **kwargs)
-            vectors = starts = found.view(count, first, -1)
+            found = self.encode(batch, read, num_positions=count * most, **kwargs)
+            starts = found.view(count, most, -1)
+            vectors = starts[:, :first]
         return PatchOutput(
             last_hidden_state=vectors, pooler_output=self.pool(starts), lengths=lengths
         )
