@@ -150,6 +150,25 @@ def test_what_is_saved_is_theirs(tmp_path, family, head):
     assert type(bertlite.load(tmp_path)) is type(ours)
 
 
+@pytest.mark.parametrize(
+    "case", [each for each in [*cases("vit"), *cases(AST)] if not each.labels], ids=str
+)
+def test_first_vectors_are_the_first_ones(case):
+    """As a head reads them: of the last layer, what comes after attention is for those alone."""
+    model, (values,) = case.model(), case.batch().values()
+    with torch.no_grad():
+        whole = model(values)
+        for count in (1, 2):
+            found = model(values, first=count)
+            if case.is_mixed:
+                rows = whole.last_hidden_state[0].split(whole.lengths.tolist())
+            else:
+                rows = whole.last_hidden_state
+            expected = torch.stack([row[:count] for row in rows])
+            assert_equal({"": found.last_hidden_state}, {"": expected})
+            assert_equal({"": found.pooler_output}, {"": whole.pooler_output})
+
+
 @pytest.mark.parametrize("family", ["vit", AST])
 def test_a_mask_hides_tokens(tmp_path, family):
     theirs, ours = pair(family, "Model", tmp_path)
@@ -271,7 +290,10 @@ def test_masks_that_do_not_fit_are_refused():
         ({"norm_first": False}, "norm_first must be True"),
         ({"patch_size": 0}, "patch_size must be at least 1"),
         ({"patch_size": 16}, r"patch_size must be at most \(12, 12\), got 16"),
-        ({"hidden_size": 30}, "hidden_size must be a positive multiple of the 4"),
+        (
+            {"hidden_size": 30, "pad_token_id": 0},
+            "hidden_size must be a positive multiple of the 4",
+        ),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(fields, said):

@@ -75,8 +75,10 @@ class PatchConfig(FamilyConfig):
     """
 
     norm_first: ClassVar[bool] = True
-    pad_token_id: ClassVar[int | None] = None
     sizes: ClassVar[tuple[str, ...]] = ("intermediate_size",)
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**{**kwargs, "pad_token_id": None})  # it has no words
 
     def _check_numbers(self) -> None:
         super()._check_numbers()
