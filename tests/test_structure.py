@@ -23,7 +23,7 @@ EVERY_CORE_FILE = pytest.mark.parametrize("path", CORE, ids=lambda path: path.st
 
 # A file of the core imports from the lines above its own only.
 LEVELS = (
-    ("transformer_families", "versions"),
+    ("transformer_families", "versions", "config_fields"),
     ("configuration",),
     ("family_configuration",),
     ("parts", "inputs", "files"),

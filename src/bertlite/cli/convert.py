@@ -213,11 +213,10 @@ def read_tokenizer(arguments: argparse.Namespace, vocab: Path, fields: dict[str,
 
 def to_tensorflow(arguments: argparse.Namespace) -> int:
     """BERT or bertlite folder to TensorFlow checkpoint."""
-    from transformers import AutoTokenizer
-
     from ..conversion.files import CHECKPOINT, is_tensorflow
     from ..conversion.reading import head_of
     from ..conversion.writing import load_folder, save_tensorflow_checkpoint
+    from ..inference.loading import tokenizer_from
 
     source = Path(arguments.source)
     options = {"lower": "cased and --uncased", "strip_accents": "strip-accents and --keep-accents"}
@@ -236,7 +235,7 @@ def to_tensorflow(arguments: argparse.Namespace) -> int:
     model = load_folder(source, arguments.head, arguments.ignore)
     tokenizer = None
     if any((source / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = tokenizer_from("convert", str(source), keep=False)
     prefix = save_tensorflow_checkpoint(
         model, Path(arguments.output, CHECKPOINT), tokenizer=tokenizer
     )

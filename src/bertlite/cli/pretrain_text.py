@@ -72,7 +72,7 @@ def load_tokenizer(name: str, option: str):
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the `tokenizers` library raises that very class
         reason = str(error).split("\n")[0]
         raise ValueError(
             f"{option} must be a folder or hub name of a tokenizer, got {name!r} ({reason})"

@@ -29,7 +29,7 @@ def parse_cell(text: str, role: str) -> Any:
     text = text.strip()
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = error
     if NUMBERS.fullmatch(text):
         return [float(part) for part in text[1:-1].split()]

@@ -23,6 +23,8 @@ from .text_files import lines_of, open_text, suffix_of
 
 logger = logging.get_logger(__name__)
 
+# Also of numbers of thousands of digits, and of lists in lists without end.
+NO_JSON = (ValueError, RecursionError)
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | BadRow]]
 
@@ -105,7 +107,7 @@ def read_json_lines(path: Path, encoding: str | None = None) -> Rows:
                 continue
             try:
                 row = json.loads(line.lstrip("\ufeff"))  # files joined to one keep their marks
-            except json.JSONDecodeError as error:
+            except NO_JSON as error:
                 row = BadRow("broken JSON", str(error))
             if not isinstance(row, (dict, BadRow)):
                 row = BadRow("not a JSON object", shown(row))
@@ -126,7 +128,7 @@ def read_json(path: Path, encoding: str | None = None) -> Rows:
     with open_text(path, encoding) as file:
         try:
             content = json.load(file)
-        except json.JSONDecodeError as error:
+        except NO_JSON as error:
             raise ValueError(f"{path} must hold JSON or JSON lines, got: {error}") from error
     if isinstance(content, dict):
         content = content["data"] if isinstance(content.get("data"), list) else by_index(content)
@@ -155,7 +157,7 @@ def is_object(line: str) -> bool:
     """Whether the line alone is a JSON object."""
     try:
         return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
+    except NO_JSON:
         return False
 
 

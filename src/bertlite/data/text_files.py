@@ -7,6 +7,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ def open_text(path: Path, encoding: str | None = None) -> Iterator[IO[str]]:
         raise ValueError(
             f"{path} must be UTF-8, or as its byte-order mark says, got: {error}"
         ) from error
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ValueError(f"{path} must be a readable file, got: {error}") from error
 
 

@@ -41,13 +41,12 @@ def write_card_of(folder: str | os.PathLike, published: Published | None = None)
         record, figures = read(path / RUN_FILE), read(path / FIGURES_FILE)
         return write_run_card(path, task_named(record["task"]), figures, record, published)
     if (path / PRETRAINING_FILE).is_file():
-        from transformers import AutoTokenizer
-
+        from ..inference.loading import tokenizer_from
         from .pretraining_card import write_pretraining_card
 
         run, figures = read(path / PRETRAINING_FILE), read(path / FIGURES_FILE)
         config = SimpleNamespace(**read(path / "config.json"))
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = tokenizer_from("card", str(path), keep=False)
         return write_pretraining_card(path, config, tokenizer, figures, run, published)
     raise ValueError(
         f"folder must hold the record of a run, {RUN_FILE} or {PRETRAINING_FILE}, got neither in "

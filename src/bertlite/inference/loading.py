@@ -272,7 +272,7 @@ def tokenizer_from(function: str, source: str, keep: bool) -> Any:
     def make() -> Any:
         try:
             return AutoTokenizer.from_pretrained(source)
-        except (OSError, TypeError, ValueError) as error:
+        except Exception as error:  # the `tokenizers` library raises that very class
             raise ValueError(
                 f"{function}: no tokenizer can be loaded from {source}: {error}"
             ) from error

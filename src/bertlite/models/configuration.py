@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from .versions import check_transformers  # noqa: F401
 
 # isort: split
-import torch
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from .config_fields import check_fields, refuse
 from .transformer_families import FAMILIES, TransformerFamily
 
 MARIAN_NORM_EPS = 1e-5  # of Marian and its relatives, whose configs have no field for it
@@ -60,9 +60,7 @@ class LiteConfig(PreTrainedConfig):
     by_layer: ClassVar[dict[str, tuple[str, str]]] = {}
 
     def __post_init__(self, **kwargs):
-        for name, kinds in (("id2label", dict), ("label2id", dict), ("dtype", str | torch.dtype)):
-            if not isinstance(value := getattr(self, name, None), kinds | None):
-                self._refuse(name, value, f"of {kinds}, or None")
+        check_fields(self)
         super().__post_init__(**kwargs)
         self._check_numbers()
         self._check_choices()
@@ -154,7 +152,7 @@ class LiteConfig(PreTrainedConfig):
         return None
 
     def _refuse(self, name: str, got: Any, expected: str) -> None:
-        raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {got!r}")
+        refuse(self, name, got, expected)
 
     @classmethod
     def adopt(cls, config_dict: dict[str, Any], source: str = "config") -> dict[str, Any]:

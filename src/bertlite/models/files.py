@@ -234,9 +234,13 @@ def shards_of(index: Path) -> set[str]:
         ValueError: no index, or one that points elsewhere.
     """
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = set(content["weight_map"].values())
+        content["metadata"].items()  # to which the library adds
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{index}: damaged, an index holds a weight_map of file names") from error
+        raise ValueError(
+            f"{index}: damaged, an index holds metadata and a weight_map of file names"
+        ) from error
     for name in names:
         if not isinstance(name, str) or not name or Path(name).name != name:
             raise ValueError(f"{index}: must name files of its own folder, got {name!r}")
