@@ -259,6 +259,16 @@ def assert_read_back(ours, theirs, task: str, folder) -> None:
         assert torch.equal(again.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("labels", [1, 2, 3, 4])
+def test_a_saved_classifier_keeps_its_labels(tmp_path, labels):
+    """Two of them, too, which are Marian's default and not BART's."""
+    config = TransformerLiteConfig.of_family("bart", **SIZES, num_labels=labels)
+    bertlite.TransformerLiteForSequenceClassification(config).save_pretrained(tmp_path)
+    assert bertlite.load(tmp_path).config.num_labels == labels
+    theirs = transformers.BartForSequenceClassification.from_pretrained(tmp_path)
+    assert theirs.config.id2label == config.id2label
+
+
 def test_rows_may_differ_in_end_tokens_and_need_one(tmp_path):
     """Deviation: theirs refuses rows with differing numbers of end tokens."""
     theirs, ours = pair("bart", tmp_path, "ForSequenceClassification")

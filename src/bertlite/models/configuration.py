@@ -389,7 +389,9 @@ class TransformerLiteConfig(LiteConfig):
         """What a file holds: also what equals Marian's defaults and not those of the family."""
         written, whole = super().to_diff_dict(), self.to_dict()
         if self.family != "marian":
-            names = ("model_type", "architectures", "normalize_before", "normalize_embedding")
+            names = ["model_type", "architectures", "normalize_before", "normalize_embedding"]
+            if "num_labels" in self.traits.defaults:
+                names += ["id2label", "label2id"]
             written |= {name: whole[name] for name in self.traits.defaults if name in whole}
             written |= {name: whole[name] for name in names if name in whole}
         return written
