@@ -283,13 +283,20 @@ class TextEncoder(LitePreTrainedModel):
         if not takes_ends:
             kwargs = {name: each for name, each in kwargs.items() if name not in FLAT_INPUTS}
         if kwargs.get("cu_seq_lens_q") is None:
-            seen = (self.config, hidden_states, batch.attention_mask, batch.segments)
-            mask = encoder_mask(*seen, output_attentions=output_attentions)
-            mask = biased_mask(mask, self.position_bias(hidden_states.shape[1]))
-            if self.window is not None:
-                kwargs["local_mask"] = encoder_mask(
-                    *seen, output_attentions=output_attentions, window=self.window
+
+            def make_mask(window: int | None) -> Any:
+                return encoder_mask(
+                    self.config,
+                    hidden_states,
+                    batch.attention_mask,
+                    batch.segments,
+                    output_attentions=output_attentions,
+                    window=window,
                 )
+
+            mask = biased_mask(make_mask(None), self.position_bias(hidden_states.shape[1]))
+            if self.window is not None:
+                kwargs["local_mask"] = make_mask(self.window)
         kwargs |= self.rotations(batch.position_ids, hidden_states)
         return self.finish(self.run_layers(hidden_states, mask, **kwargs))
 

@@ -72,9 +72,9 @@ def make_layers(config: Any) -> nn.ModuleList:
             num_heads=config.num_attention_heads,
             intermediate_size=config.intermediate_size,
             layer_idx=index,
-            window=config.sliding_window if kind == LOCAL else None,
+            window=config.sliding_window if config.layer_types[index] == LOCAL else None,
         )
-        for index, kind in enumerate(config.layer_types)
+        for index in range(config.num_hidden_layers)
     )
     if layers:
         layers[0].attn_norm = nn.Identity()
