@@ -1,6 +1,8 @@
 """`bertlite export`: graphs equal to transformers' classes, and `run.py` equal to bertlite."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -93,6 +95,15 @@ def test_answers_without_torch(tmp_path):
     questions = ["who went?", "where?", "who drank tea in a café?"]
     calls = [["answer", *each] for each in zip(questions, contexts, strict=True)]
     same(run_alone(out, *calls), bertlite.answer(questions, contexts, folder))
+    lines = f"{questions[0]}\t{contexts[0]}\n\nwho?\n"
+    done = subprocess.run(
+        [sys.executable, out / "run.py"], input=lines, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "run.py: error: QUESTION and CONTEXT must be given, got ['who?']\n"
+    found, blank = map(json.loads, done.stdout.splitlines())
+    same(found, bertlite.answer(questions[0], contexts[0], folder))
+    assert blank is None
 
 
 def test_padding_of_questions_changes_no_answer(tmp_path):

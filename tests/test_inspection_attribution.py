@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 import transformers
+from inference_cases import wordpiece
 from inspection_cases import tiny_bert, tiny_tokenizer, tiny_translator
 from pairs import bert_pair
 
@@ -345,6 +346,8 @@ def test_an_encoder_decoder_that_writes_nothing_is_refused():
         ({"model": "QuestionAnswering"}, "text_pair must be given: the context"),
         ({"model": "MaskedLM"}, r"text must hold \[MASK\], got 'abc film'"),
         ({"model": ""}, "text_pair must be given: BertLiteModel is explained by the similarity"),
+        ({"model": "MaskedLM", "text": "[MASK]", "target": 10**7}, "target must be an id below"),
+        ({"model": "MaskedLM", "text": "[MASK]", "target": -1}, "target must be an id below"),
         ({"written": "a"}, "written must be None for BertLiteForSequenceClassification"),
     ],
 )
@@ -352,4 +355,13 @@ def test_what_cannot_be_explained_is_refused(options, words):
     options = dict(options)
     model = tiny_bert(options.pop("model", "SequenceClassification"))
     with pytest.raises(ValueError, match=words):
-        attribute("abc film", model, TOKENIZER, **options)
+        attribute(options.pop("text", "abc film"), model, TOKENIZER, **options)
+
+
+def test_a_text_of_which_the_tokenizer_sees_nothing_is_refused():
+    """Control characters, which it takes away: no word of them could be explained."""
+    model, tokenizer = tiny_bert(), wordpiece()
+    with pytest.raises(ValueError, match=r"text must hold .* the tokenizer sees none in '\\x07'"):
+        read_text(tokenizer, model, "\x07")
+    with pytest.raises(ValueError, match="text_pair must hold some text, the tokenizer sees none"):
+        read_text(tokenizer, model, "the cat", "\u200b")

@@ -170,6 +170,9 @@ def test_what_has_no_lens_is_refused(tokenizer):
     model = randomize(bertlite.BertLiteForMaskedLM(bert_config(**SIZES)))
     with pytest.raises(ValueError, match=r"text must hold \[MASK\] where to look"):
         logit_lens(model, "a dull film", tokenizer=tokenizer)
+    limit = model.config.max_position_embeddings
+    with pytest.raises(ValueError, match=f"text must have at most {limit} tokens, got"):
+        logit_lens(model, "a [MASK] film" + " dull" * limit, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="target must be left out"):
         logit_lens(model, "a [MASK] film", "a", tokenizer=tokenizer)
     classifier = bertlite.BertLiteForSequenceClassification(bert_config(**SIZES))

@@ -83,7 +83,8 @@ def logit_lens(
         The layers' answers.
 
     Raises:
-        ValueError: another kind of model, a text without a mask, or a target without a decoder.
+        ValueError: another kind of model, a text that is too long or without a mask, or a target
+            without a decoder.
 
     >>> import bertlite
     >>> from bertlite.inspection import logit_lens
@@ -109,9 +110,7 @@ def masked(model: Any, tokenizer: Any, text: str) -> tuple[torch.Tensor, list[in
             f"model must be a masked language model or an encoder-decoder, got a "
             f"{type(model).__name__}"
         )
-    inputs = tokenizer(
-        text, truncation=True, max_length=position_limit(model, tokenizer), return_tensors="pt"
-    ).to(model.device)
+    inputs = whole_text(model, tokenizer, text)
     places = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]
     if not len(places):
         raise ValueError(f"text must hold {tokenizer.mask_token} where to look, got {text!r:.80}")
@@ -124,13 +123,20 @@ def masked(model: Any, tokenizer: Any, text: str) -> tuple[torch.Tensor, list[in
     ].tolist()
 
 
+def whole_text(model: Any, tokenizer: Any, text: str) -> Any:
+    """A text as a batch, `(1, T)` each; a ValueError where it is too long for the model."""
+    inputs = tokenizer(text, return_tensors="pt", verbose=False)
+    limit, length = position_limit(model, tokenizer), inputs["input_ids"].shape[1]
+    if length > limit:
+        raise ValueError(f"text must have at most {limit} tokens, got {length}")
+    return inputs.to(model.device)
+
+
 def generated(
     model: Any, tokenizer: Any, text: str, target: str | None, max_new_tokens: int
 ) -> tuple[torch.Tensor, list[int]]:
     """Logits `(L + 1, P, V)` before each token of the target, and the target's ids."""
-    inputs = tokenizer(
-        text, truncation=True, max_length=position_limit(model, tokenizer), return_tensors="pt"
-    ).to(model.device)
+    inputs = whole_text(model, tokenizer, text)
     if target is None:
         labels = model.generate(**inputs, max_new_tokens=max_new_tokens)[:, 1:]
     else:

@@ -200,6 +200,8 @@ def label_number(labels: list[str], wanted: str | int) -> int:
 def token_number(tokenizer: Any, wanted: str | int) -> int:
     """The id of a token; a ValueError where the vocabulary does not have it as one piece."""
     if isinstance(wanted, int):
+        if not 0 <= wanted < len(tokenizer):
+            raise ValueError(f"target must be an id below {len(tokenizer)}, got {wanted}")
         return wanted
     ids = tokenizer(wanted, add_special_tokens=False)["input_ids"]
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:

@@ -91,7 +91,8 @@ def read_text(
         max_length: cut to so many tokens; None: a text that is too long is refused.
 
     Raises:
-        ValueError: no text, one that is too long, or a number out of range.
+        ValueError: no text, none that the tokenizer sees, one that is too long, or a number out of
+            range.
     """
     check_text("text", text)
     if text_pair is not None:
@@ -110,11 +111,18 @@ def read_text(
     texts = (text,) if text_pair is None else (text, text_pair)
     pieces = pieces_of(tokenizer, inputs["input_ids"])
     if tokenizer.is_fast:
-        return of_encoding(encoded.encodings[0], texts, inputs, pieces)
-    special = tokenizer.get_special_tokens_mask(
-        inputs["input_ids"], already_has_special_tokens=True
-    )
-    return by_search(texts, inputs, pieces, [bool(mark) for mark in special])
+        found = of_encoding(encoded.encodings[0], texts, inputs, pieces)
+    else:
+        marks = tokenizer.get_special_tokens_mask(
+            inputs["input_ids"], already_has_special_tokens=True
+        )
+        found = by_search(texts, inputs, pieces, [bool(mark) for mark in marks])
+    for number, name in enumerate(("text", "text_pair")[: len(texts)]):
+        if number not in found.texts_of:
+            raise ValueError(
+                f"{name} must hold some text, the tokenizer sees none in {texts[number]!r:.80}"
+            )
+    return found
 
 
 ARGUMENTS = ("input_ids", "token_type_ids", "attention_mask")

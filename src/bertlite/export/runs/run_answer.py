@@ -1,12 +1,10 @@
 """Answer questions: `python run.py QUESTION CONTEXT`, or both with a tab between on the input."""
 
-import json
-import sys
-
 import numpy as np
 from engine import load
-from texts import characters, numbers, run, windows
+from texts import characters, main_of_parts, numbers, run, windows
 
+EXPECTED = "QUESTION and CONTEXT"
 compute = load()
 
 
@@ -35,8 +33,4 @@ def answer(question, context, max_answer_length=30):
 
 
 if __name__ == "__main__":
-    asked = (
-        [sys.argv[1:]] if sys.argv[1:] else [each.rstrip("\n").split("\t") for each in sys.stdin]
-    )
-    for question, context in asked:
-        print(json.dumps(answer(question, context), ensure_ascii=False))
+    main_of_parts(lambda question, *parts: answer(question, "\t".join(parts)), EXPECTED, 2)

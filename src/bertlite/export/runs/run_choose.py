@@ -1,12 +1,10 @@
 """Choose: `python run.py QUESTION CHOICE CHOICE ...`, or a line of them with tabs on the input."""
 
-import json
-import sys
-
 import numpy as np
 from engine import load
-from texts import count, own, run, softmax, windows
+from texts import count, main_of_parts, own, run, softmax, windows
 
+EXPECTED = "QUESTION and at least one CHOICE"
 compute = load()
 
 
@@ -42,8 +40,4 @@ def mean(logits, rows, cut):
 
 
 if __name__ == "__main__":
-    asked = (
-        [sys.argv[1:]] if sys.argv[1:] else [each.rstrip("\n").split("\t") for each in sys.stdin]
-    )
-    for question, *choices in asked:
-        print(json.dumps(choose(question, choices), ensure_ascii=False))
+    main_of_parts(lambda question, *choices: choose(question, choices), EXPECTED, 2)

@@ -111,6 +111,25 @@ def main(function):
     Of a blank one the line is null.
     """
     texts = sys.argv[1:] or [line.rstrip("\n") for line in sys.stdin]
-    results = iter(function([text for text in texts if text.strip()]))
+    try:
+        results = iter(function([text for text in texts if text.strip()]))
+    except ValueError as error:
+        sys.exit(f"run.py: error: {error}")
     for text in texts:
         print(json.dumps(next(results) if text.strip() else None, ensure_ascii=False))
+
+
+def main_of_parts(function, expected, least):
+    """As `main`, of texts of at least so many parts, which are the words of the command line, or
+    stand between the tabs of a line of the input; `expected` says what they are.
+    """
+    words = sys.argv[1:]
+    for parts in [words] if words else (line.rstrip("\n").split("\t") for line in sys.stdin):
+        blank = not any(part.strip() for part in parts)
+        if len(parts) < least and not blank:
+            sys.exit(f"run.py: error: {expected} must be given, got {parts}")
+        try:
+            found = None if blank else function(*parts)
+        except ValueError as error:
+            sys.exit(f"run.py: error: {error}")
+        print(json.dumps(found, ensure_ascii=False))
