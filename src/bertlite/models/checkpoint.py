@@ -257,7 +257,8 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
             return
         if travels:
             copy_code(folder, self.code_files())
-        finish_config(folder, plain)
+        named = self.auto_map if travels and self.is_of_bertlite() else None
+        finish_config(folder, plain, named)
 
     def code_files(self) -> set[Path]:
         """The files of this package that model and config are made of, and what they import."""

@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -154,20 +154,24 @@ def _drop_code_of_adapters(written: Path) -> None:
             path.unlink()
 
 
-def finish_config(folder: Path, plain: tuple[str, str] | None) -> None:
+def finish_config(
+    folder: Path, plain: tuple[str, str] | None, auto_map: Mapping[str, str] | None = None
+) -> None:
     """Let a config name transformers' classes, where it can, and only code that is there.
 
     Args:
         folder: holds a `config.json` that the library has written.
         plain: model type and class of transformers that compute the same, None where none do.
+        auto_map: where the classes are to be looked for; the library names the files in which
+            they stand.
     """
     config = folder / "config.json"
     before = json.loads(config.read_text(encoding="utf-8"))
     fields = dict(before)
     if plain is not None:
         fields["model_type"], fields["architectures"] = plain[0], [plain[1]]
-    auto_map = fields.pop("auto_map", None) or {}
-    there = {key: name for key, name in auto_map.items() if _has_code(folder, name)}
+    named = (fields.pop("auto_map", None) or {}) | dict(auto_map or {})
+    there = {key: name for key, name in named.items() if _has_code(folder, name)}
     if there:
         fields["auto_map"] = there
     if fields != before:
