@@ -24,6 +24,7 @@ NAMES = {
     ".prune_options": ["PruneOptions"],
     ".probes": ["Probes", "probe"],
     ".lens": ["Lens", "logit_lens"],
+    ".patches": ["attention_over_patches", "occluded_patches"],
     ".neighbours": ["Neighbour", "Neighbourhood"],
 }
 MODULES = {name: module for module, names in NAMES.items() for name in names}
