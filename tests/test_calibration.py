@@ -10,6 +10,7 @@ from bertlite.training.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_odds,
+    reliability,
 )
 
 
@@ -86,3 +87,19 @@ def test_brier_score_by_hand_and_by_scikit_learn():
 def test_what_does_not_fit_is_refused(function, message):
     with pytest.raises(ValueError, match=message):
         function()
+
+
+@pytest.mark.parametrize("label", [-1, -100, 2])
+def test_labels_that_are_no_classes_are_refused(label):
+    """One below 0 would be taken for the last class, and so on backwards."""
+    scores = [[1.0, 2.0], [2.0, 1.0]]
+    for function in (fit_temperature, brier_score):
+        with pytest.raises(ValueError, match=f"labels must be classes from 0 to 1, got {label}"):
+            function(scores, [0, label])
+    with pytest.raises(ValueError, match="labels must be marks from 0 to 1, got"):
+        fit_temperature(scores, [[0, 1], [1, label]], multi_label=True)
+
+
+def test_bins_are_at_least_one():
+    with pytest.raises(ValueError, match="bins must be a whole number of at least 1, got 0"):
+        reliability([0.5], [True], bins=0)

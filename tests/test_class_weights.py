@@ -41,7 +41,7 @@ def test_weights_by_order_and_by_name():
     ("given", "message"),
     [
         ("1,2", r"one number for each of 3 labels \(a, b, c\), got 2"),
-        ("1,2,x", "must be auto or numbers, got '1,2,x'"),
+        ("1,2,x", "must be auto, or one number a label with commas .*, got '1,2,x'"),
         ("1,2,-1", "must be above 0 and finite"),
         ({"d": 1}, "must be of the labels .* got d"),
         ("auto", "must be numbers where rows stream"),

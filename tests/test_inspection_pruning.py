@@ -184,6 +184,10 @@ def test_what_cannot_be_cut_is_refused():
         prune(model, layers=[0, 1])
     with pytest.raises(ValueError, match=r"layers must be from 0 to 1, got \[2\]"):
         prune(model, layers=[2])
+    with pytest.raises(ValueError, match="layers must be whole numbers, got '0'"):
+        prune(model, layers="0")
+    with pytest.raises(ValueError, match="model must be a loaded model, got 'out/model'"):
+        prune("out/model", heads={0: [0]})
     model.bert.encoder.layer[0].intermediate.dense = torch.nn.Identity()
     with pytest.raises(ValueError, match="plain linear layers.* got a Identity in layer 0"):
         prune(model, heads={0: [0]})

@@ -234,6 +234,8 @@ def test_languages(tmp_path):
             asked = {**given, "target_language": target}
             found = running.good("/translate", texts=TEXTS, **asked)["results"]
             assert found == bertlite.translate(TEXTS, str(tmp_path), **asked)
+        (model,) = running.ask("/v1/models")[1]["data"]
+        assert {first, second} <= set(model["languages"])
         status, message, field = running.refusal("/translate", {"texts": "a"})
         assert (status, field) == (400, "target_language")
         assert "target_language must be given" in message

@@ -5,6 +5,7 @@ import urllib.request
 
 import pytest
 from inference_cases import TEXTS
+from seq2seq_folders import make_folder
 from serving_cases import Running, save_models
 
 import bertlite
@@ -115,6 +116,7 @@ class Page:
 def test_classes(page, folders):
     page.choose("classify")
     assert page.options("model") == ["classes"]
+    assert not page.find("language-part").is_displayed()
     page.ask("\n".join(TEXTS[:2]))
     for text, found in zip(
         TEXTS[:2], bertlite.classify(TEXTS[:2], folders["classes"]), strict=True
@@ -231,3 +233,24 @@ def test_it_is_sent_with_a_policy_that_forbids_others(server):
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/") as reply:
         assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
         assert b"http" not in reply.read()
+
+
+def test_languages_are_chosen(browser, tmp_path):
+    """Of a model that writes several; of others nobody is asked for one."""
+    _, _, (first, second, _) = make_folder("nllb", tmp_path)
+    running = Running({"many": str(tmp_path)})
+    try:
+        browser.get(f"http://127.0.0.1:{running.port}/")
+        page = Page(browser)
+        page.wait(lambda: page.options("task") == ["Translation", "Summary"])
+        assert page.options("target")[:1] == ["the model's own"]
+        page.type("text", "abc")
+        page.find("ask").click()
+        page.wait(lambda: "target_language must be given" in page.reply)
+        for name, code in (("source", first), ("target", second)):
+            page.select(page.find(name)).select_by_value(code)
+        page.ask("abc")
+        languages = {"source_language": first, "target_language": second}
+        assert page.cells()[1] == bertlite.translate("abc", str(tmp_path), **languages).strip()
+    finally:
+        running.stop()

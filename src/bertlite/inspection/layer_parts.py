@@ -15,10 +15,12 @@ def layers_of(model: nn.Module, part: str = "encoder") -> list[Any]:
     """The layers of one side of a BertLite or TransformerLite model, or of a module that holds one.
 
     Raises:
-        ValueError: another part, or a model that has none such.
+        ValueError: another part, or a model that has none such or is none.
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {PARTS}, got {part!r}")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a loaded model, got {model!r:.80}")
     mark = "encode_plainly" if part == "encoder" else "see_source"
     found: list[Any] = [module for module in model.modules() if hasattr(type(module), mark)]
     if len(found) != 1:

@@ -130,7 +130,10 @@ def checked_layers(layers: Iterable[int], count: int, part: str) -> list[int]:
     Raises:
         ValueError: one that there is not, none that would stay, or layers of "cross".
     """
-    dropped = sorted(set(layers))
+    dropped = list(dict.fromkeys(layers))
+    if not all(isinstance(number, int) for number in dropped):
+        raise ValueError(f"layers must be whole numbers, got {layers!r}")
+    dropped.sort()
     if dropped and part == "cross":
         raise ValueError("part must be encoder or decoder where layers are cut, got 'cross'")
     if any(not 0 <= number < count for number in dropped):

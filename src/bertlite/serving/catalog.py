@@ -8,6 +8,7 @@ import torch
 
 from ..backends.frozen import encoders_of, optimize
 from ..inference.embedding_recipe import EmbeddingRecipe, read_recipe
+from ..inference.language_codes import language_tokens
 from ..inference.loading import BASE, SEQ2SEQ, load_model, load_tokenizer, read_config
 from .errors import Refused
 from .options import ServingOptions
@@ -42,6 +43,11 @@ class ServedModel:
     reader: Any
     recipe: EmbeddingRecipe
     tasks: tuple[str, ...]
+
+    @property
+    def languages(self) -> list[str]:
+        """The codes of the languages that it writes, where requests may name one."""
+        return sorted(language_tokens(self.tokenizer)) if self.tasks == WRITES else []
 
     @property
     def encoder(self) -> Any:

@@ -56,6 +56,7 @@ def models_reply(catalog: Catalog) -> dict[str, Any]:
             "created": 0,
             "owned_by": "bertlite",
             "tasks": list(each.tasks),
+            "languages": each.languages,
         }
         for each in catalog.models.values()
     ]

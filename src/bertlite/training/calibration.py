@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.label_sets import THRESHOLDS
+from ..inference.loading import check_counts
 from ..inference.sequence_classification import TEMPERATURE
 from ..tasks.base import Row, Task, TaskOptions
 from .label_sets import fit_thresholds
@@ -38,7 +39,8 @@ def fit_temperature(logits: Any, labels: Any, *, multi_label: bool = False) -> f
         rows say nothing of how sure the model may be.
 
     Raises:
-        ValueError: no rows, shapes that do not fit, or logits that are no finite numbers.
+        ValueError: no rows, shapes that do not fit, labels that are no classes, or logits that are
+            no finite numbers.
     """
     from scipy.optimize import minimize_scalar
 
@@ -69,7 +71,19 @@ def checked(logits: Any, labels: Any, multi_label: bool) -> tuple[np.ndarray, np
         )
     if not np.isfinite(logits).all():
         raise ValueError("logits must be finite numbers, got some that are not")
+    check_classes(labels, logits.shape[1], multi_label)
     return logits, labels if multi_label else labels.astype(int)
+
+
+def check_classes(labels: np.ndarray, count: int, multi_label: bool) -> None:
+    """Refuse, with a ValueError, labels that are none of `count` classes, or marks beyond 0 and 1.
+
+    A number below 0 would count from the last class on.
+    """
+    last = 1 if multi_label else count - 1
+    if odd := labels[~((labels >= 0) & (labels <= last))].tolist():
+        kind = "marks" if multi_label else "classes"
+        raise ValueError(f"labels must be {kind} from 0 to {last}, got {odd[0]}")
 
 
 def expected_calibration_error(scores: Any, right: Any, *, bins: int = 15) -> float:
@@ -109,6 +123,7 @@ def reliability(scores: Any, right: Any, *, bins: int = 15) -> list[dict[str, An
     Raises:
         ValueError: no rows, unequal numbers of them, or scores beyond 0 to 1.
     """
+    check_counts(1, bins=bins)
     probabilities, hits = np.asarray(scores, dtype=float), np.asarray(right, dtype=float)
     if not len(probabilities) or probabilities.shape != hits.shape or probabilities.ndim != 1:
         raise ValueError(
@@ -136,12 +151,13 @@ def brier_score(probabilities: Any, labels: Any) -> float:
     """Mean squared distance of the probabilities `(N, L)` from 1 at the label and 0 elsewhere.
 
     From 0, all sure and right, to 2, all sure and wrong. `labels` are classes `(N,)`, or `(N, L)`
-    of 0 and 1.
+    of 0 and 1; a ValueError refuses others.
 
     >>> round(brier_score([[0.8, 0.2], [0.4, 0.6]], [0, 0]), 3)
     0.4
     """
     found, given = np.asarray(probabilities, dtype=float), np.asarray(labels)
+    check_classes(given, found.shape[-1], given.ndim == 2)
     marks = given if given.ndim == 2 else np.eye(found.shape[1])[given.astype(int)]
     if marks.shape != found.shape:
         raise ValueError(f"labels must fit probabilities {found.shape}, got {given.shape}")

@@ -50,7 +50,10 @@ def class_weights(
     try:
         weights = [float(part) for part in parts]
     except (TypeError, ValueError):
-        raise ValueError(f"class_weights must be auto or numbers, got {given!r}") from None
+        raise ValueError(
+            "class_weights must be auto, or one number a label with commas between, in the order "
+            f"{', '.join(labels)}, got {given!r}"
+        ) from None
     if len(weights) != len(labels):
         raise ValueError(
             f"class_weights must be one number for each of {len(labels)} labels "
