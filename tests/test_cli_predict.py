@@ -290,3 +290,13 @@ def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed
+
+
+@pytest.mark.parametrize("fields", [{"problem_type": "regression"}, {"id2label": {"0": "stars"}}])
+def test_numbers_have_no_probabilities(fields, tmp_path, capsys):
+    """They are refused by what the config says, before anything is loaded."""
+    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], **fields}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, _, err = run(capsys, "predict", tmp_path, "--text", "a", "--probabilities")
+    assert status == 2
+    assert f"--probabilities is for classes of texts, got the numbers of {tmp_path}" in err

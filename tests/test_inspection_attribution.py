@@ -12,6 +12,7 @@ from pairs import bert_pair
 
 import bertlite
 from bertlite.inspection import METHODS, attribute
+from bertlite.inspection.asking import bare
 from bertlite.inspection.attribution import explain_subject
 from bertlite.inspection.integrated_gradients import integrated_gradients
 from bertlite.inspection.subjects import Subject
@@ -365,3 +366,14 @@ def test_a_text_of_which_the_tokenizer_sees_nothing_is_refused():
         read_text(tokenizer, model, "\x07")
     with pytest.raises(ValueError, match="text_pair must hold some text, the tokenizer sees none"):
         read_text(tokenizer, model, "the cat", "\u200b")
+
+
+def test_a_token_that_was_written_is_named_without_its_mark():
+    """Marks of WordPiece, SentencePiece and byte pairs, at the start of a piece."""
+    assert [bare(piece) for piece in ("##ing", "▁the", "Ġthe", "a#b", "the")] == [
+        "ing",
+        "the",
+        "the",
+        "a#b",
+        "the",
+    ]

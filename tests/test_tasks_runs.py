@@ -357,3 +357,10 @@ def test_the_librarys_pipelines_take_our_models(kind, ours, theirs, base, tmp_pa
         json.loads(json.dumps(found[1], default=float)),
         1e-5,
     )
+
+
+@pytest.mark.parametrize("task", ["translation", "token-classification", "multiple-choice"])
+def test_several_answers_are_refused_where_there_is_one(task):
+    """Before anything is loaded, and not passed over."""
+    with pytest.raises(ValueError, match=f"top_k is for classes of texts and .* got {task}"):
+        bertlite.predict("out/none", [{}], task=task, top_k=2)

@@ -188,9 +188,8 @@ def check_sources(file: str | None, words: dict[str, Any], of_files: dict[str, A
 def check_scored(task: str, model: str) -> None:
     """Refuse, with a ValueError, the scores of all labels where a row has no such."""
     if not task_named(task).rows.has_problem_type:
-        raise ValueError(
-            f"--probabilities is for classes of texts, got {task}; --top_k gives several answers"
-        )
+        hint = "; --top_k gives several answers" if task_named(task).ranks else ""
+        raise ValueError(f"--probabilities is for classes of texts, got {task}{hint}")
     if kind_of_folder(model) == "regression":
         raise ValueError(f"--probabilities is for classes of texts, got the numbers of {model}")
 

@@ -9,7 +9,7 @@ from ..inference.encode import recipe_of
 from .attention import as_batch, check_arguments, written_ids
 from .subjects import SimilaritySubject, Subject, WritingSubject
 from .targets import LOG_ODDS, TARGETS, Target, Wanted, log_odds, word_number
-from .tokens import TextTokens, pieces_of, read_text, written_tokens
+from .tokens import MARKS, TextTokens, pieces_of, read_text, written_tokens
 
 
 def find_subjects(
@@ -155,7 +155,9 @@ def writing_subjects(
 
 def bare(piece: str) -> str:
     """A piece without the marks of its tokenizer."""
-    return piece.removeprefix("▁").removeprefix("##")
+    for mark in MARKS:
+        piece = piece.removeprefix(mark)
+    return piece
 
 
 def last_log_odds(index: int):

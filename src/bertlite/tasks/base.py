@@ -153,6 +153,7 @@ class Task(ABC):
     words: tuple[str, ...]  # options of the command line that rows can be given by
     usage: str  # a line of Python that asks a trained model, for its card
     labelled = False  # whether the model has a class for each label of the data
+    ranks = False  # whether `predict` gives the best of several answers, as many as `top_k`
     main_metric: str  # by which the best checkpoint is chosen
     arguments_class: type[TrainingArguments] = TrainingArguments
     max_length: int | None = None  # defaults of `TaskOptions`

@@ -130,6 +130,7 @@ class QuestionAnswering(Task):
     rows = QuestionRows
     head = "ForQuestionAnswering"
     main_metric = "f1"
+    ranks = True
     max_length = 384
     doc_stride = 128
     pipeline_tag = "question-answering"

@@ -142,6 +142,7 @@ class SequenceClassification(Task):
     rows = ClassificationRows
     head = "ForSequenceClassification"
     labelled = True
+    ranks = True
     main_metric = "accuracy"
     pipeline_tag = "text-classification"
     reads = (("text",),)

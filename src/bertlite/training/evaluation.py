@@ -218,10 +218,13 @@ def predict(
         options: fields of `TaskOptions`.
 
     Raises:
-        ValueError: a row that lacks a column, a model of another kind.
+        ValueError: a row that lacks a column, a model of another kind, `top_k` of a task that gives
+            one answer.
     """
     chosen = task_named(task or infer_task(model))
     (task_options,) = split_options(options, TaskOptions)
+    if task_options.top_k is not None and not chosen.ranks:
+        raise ValueError(f"top_k is for classes of texts and for answers, got {chosen.name}")
     loaded, tokenizer = load("predict", model, tokenizer, chosen.head)
     check_coverage(chosen, loaded, task_options)
     return _answers(
