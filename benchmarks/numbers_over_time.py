@@ -101,6 +101,7 @@ def train(data: Series, steps: int, seed: int) -> tuple[nn.Module, float]:
     for _ in range(steps):
         chosen = torch.randint(0, len(rows), (32,))
         model(seen[chosen], labels=next_ones[chosen]).loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

@@ -118,6 +118,7 @@ def train(values: list[torch.Tensor], labels: torch.Tensor, steps: int, seed: in
         for rows in torch.randperm(len(values)).split(BATCH)[: steps - done]:
             batch = [louder(values[row]) for row in rows]
             model(batch, labels=labels[rows]).loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -142,7 +143,7 @@ def stretched(values: list[torch.Tensor]) -> np.ndarray:
 def main() -> None:
     """Speak, train and judge."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--draws", type=int, default=3, help="of speed and pitch, in training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -51,6 +51,10 @@ class ASTEmbeddings(PatchEmbeddings):
         """Spectrograms `(B, frames, F)` to `(B, 1, F, frames)`."""
         return values.transpose(-1, -2)[:, None]
 
+    def cut(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """A clip `(frames, F)` without what lies beyond its last whole patch."""
+        return image[:width]
+
     def check_images(self, images: torch.Tensor, any_size: bool | None) -> tuple[int, int]:
         """As of `PatchEmbeddings`; a batch may be shorter than `max_length` too."""
         bins, longest = self.config.whole_sides

@@ -109,6 +109,12 @@ class PatchConfig(FamilyConfig):
         down, across = (max(0, (whole - patch) // max(1, step) + 1) for whole, patch, step in sides)
         return down, across
 
+    def sides_of(self, down: int, across: int) -> tuple[int, int]:
+        """Height and width that so many patches reach over."""
+        sides = zip((down, across), self.patch_sides, self.patch_strides, strict=True)
+        height, width = ((count - 1) * step + patch for count, patch, step in sides)
+        return height, width
+
 
 def two_sides(size: Any) -> tuple[int, int]:
     """Height and width, of a number that says both or of the two.

@@ -104,13 +104,15 @@ class PatchEmbeddings(nn.Module):
     def lay_out(self, images: Sequence[Any]) -> tuple[torch.Tensor, list[int]]:
         """Images of any sizes, `(C, height, width)` each, end to end: `(1, N, E)`.
 
-        Also the tokens of each. Those of one size are embedded together.
+        Also the tokens of each. Those with the same patches are embedded together.
         """
         weight = self.patch_embeddings.projection.weight
         tensors = [torch.as_tensor(image).to(weight.device, weight.dtype) for image in images]
         by_size: dict[torch.Size, list[int]] = {}
         for index, image in enumerate(tensors):
-            by_size.setdefault(image.shape, []).append(index)
+            grid = self.check_images(self.as_images(image[None]), True)
+            tensors[index] = self.cut(image, *self.config.sides_of(*grid))
+            by_size.setdefault(tensors[index].shape, []).append(index)
         embedded: list[Any] = [None] * len(tensors)
         for indices in by_size.values():
             together = torch.stack([tensors[index] for index in indices])
@@ -118,6 +120,10 @@ class PatchEmbeddings(nn.Module):
             for index, each in zip(indices, vectors, strict=True):
                 embedded[index] = each  # (T, E)
         return torch.cat(embedded)[None], [len(each) for each in embedded]
+
+    def cut(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """An image without what lies beyond its last whole patch."""
+        return image[..., :height, :width]
 
     def as_images(self, values: torch.Tensor) -> torch.Tensor:
         """What the caller gives as `(B, C, height, width)`."""
