@@ -93,10 +93,9 @@ def louder(clip: torch.Tensor) -> torch.Tensor:
     return changed
 
 
-def train(values: list[torch.Tensor], labels: torch.Tensor, steps: int, seed: int) -> nn.Module:
-    """An AST from nothing, by AdamW with a warm-up and a cosine."""
-    torch.manual_seed(seed)
-    config = ASTConfig(
+def config() -> ASTConfig:
+    """Patches of eight mel bins by eight frames, two narrow layers."""
+    return ASTConfig(
         num_mel_bins=BINS,
         max_length=LONGEST,
         patch_size=8,
@@ -110,7 +109,12 @@ def train(values: list[torch.Tensor], labels: torch.Tensor, steps: int, seed: in
         initializer_range=0.1,
         id2label=dict(enumerate(WORDS)),
     )
-    model = ASTForAudioClassification(config).train()
+
+
+def train(values: list[torch.Tensor], labels: torch.Tensor, steps: int, seed: int) -> nn.Module:
+    """An AST from nothing, by AdamW with a warm-up and a cosine."""
+    torch.manual_seed(seed)
+    model = ASTForAudioClassification(config()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
     done = 0
