@@ -1,13 +1,15 @@
 """Damaged and hostile inputs to every reader: no crash, no hang, no code run, no file elsewhere.
 
   python -m benchmarks fuzzing --inputs 8000
+  python -m benchmarks fuzzing --inputs 8000 --seconds 600 --output out/fuzz.jsonl
   python -m benchmarks fuzzing --targets requests config.json --inputs 500 --seed 2
 
 Each input is a right one, damaged at random: bytes cut, flipped, put in, dropped or doubled, or a
 value of its JSON exchanged. A reader must read it or refuse it with an error that has a name. An
 audit hook reports any file that is written outside the fuzzer's own folder, any process that is
 started and any connection. An input after which a process dies, or on which it works for more than
-30 seconds, is reported by its number: target, seed and number make it again.
+30 seconds, is reported by its number: target, seed and number make it again. With `--output` a run
+goes on where the last one with this file stopped.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from common import processor
 from fuzz_targets import MAKERS, Target, make_target
 from kills_forking import in_child
 
-CHUNK = 1000  # inputs a process
+CHUNK = 500  # inputs a process
 LONGEST = 30  # seconds
 PIECES = [b"\0", b'"', b"\\", b"\n", b"\r", b"\xff", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\\ud800"]
 PIECES += [b"NaN", b"1e999", b"-1", b"[" * 3000, b'{"a":' * 300, b"../", b"null", b"!!python/name:"]
@@ -173,55 +175,76 @@ def feed_many(name: str, seed: int, numbers: range, room: Path, progress: Path) 
     return {"outcomes": outcomes, "wrong": wrong}
 
 
-def fuzz(name: str, seed: int, first: int, count: int) -> dict:
-    """Feed so many inputs to a target, in processes of some each."""
-    outcomes: Counter[str] = Counter()
-    wrong: list[str] = []
-    began, number, last = time.perf_counter(), first, first + count
-    while number < last:
-        numbers = range(number, min(number + CHUNK, last))
-        with tempfile.TemporaryDirectory() as room:
-            inside = Path(room).resolve()
-            progress = inside / "number"
-            try:
-                found = in_child(
-                    lambda numbers=numbers, inside=inside, progress=progress: feed_many(
-                        name, seed, numbers, inside, progress
-                    )
-                )
-            except RuntimeError as error:  # it died: go on behind the input that it died of
-                number = int(progress.read_text()) + 1
-                wrong.append(f"input {number - 1}: {error}")
-                continue
-        outcomes.update(found["outcomes"])
-        wrong += found["wrong"]
-        number = numbers.stop
-    return {"outcomes": outcomes, "wrong": wrong, "seconds": time.perf_counter() - began}
+def fuzz(name: str, seed: int, numbers: range) -> dict:
+    """Feed inputs to a target in a process of its own; it may die of one."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as room:
+        inside = Path(room).resolve()
+        progress = inside / "number"
+        try:
+            found = in_child(lambda: feed_many(name, seed, numbers, inside, progress))
+        except RuntimeError as error:  # the next run goes on behind the input that it died of
+            last = int(progress.read_text()) if progress.exists() else numbers.start
+            wrong = [f"input {last}: {error}"]
+            found = {"outcomes": {"died": last + 1 - numbers.start}, "wrong": wrong}
+    return {"target": name, **found, "seconds": time.perf_counter() - began}
+
+
+def totals(pieces: list[dict]) -> dict[str, dict]:
+    """The pieces of each target together: `inputs`, `outcomes`, `wrong`, `seconds`."""
+    found: dict[str, dict] = {}
+    for piece in pieces:
+        new = {"inputs": 0, "outcomes": Counter(), "wrong": [], "seconds": 0.0}
+        total = found.setdefault(piece["target"], new)
+        total["outcomes"].update(piece["outcomes"])
+        total["wrong"] += piece["wrong"]
+        total["seconds"] += piece["seconds"]
+        total["inputs"] = sum(total["outcomes"].values()) + len(total["wrong"])
+    return found
+
+
+def report(found: dict[str, dict], seed: int) -> int:
+    """Print the table; 1 if anything was wrong."""
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {processor()}")
+    print(f"\nSeed {seed}.\n\n| target | inputs | how they came out | wrong | seconds |")
+    print("| --- | --- | --- | --- | --- |")
+    wrong = []
+    for name, each in found.items():
+        outcomes = ", ".join(f"{what} {count}" for what, count in each["outcomes"].most_common())
+        counts = f"{each['inputs']:,} | {outcomes} | {len(each['wrong'])} | {each['seconds']:.0f}"
+        print(f"| {name} | {counts} |")
+        wrong += [f"{name}, {words}" for words in each["wrong"]]
+    total = sum(each["inputs"] for each in found.values())
+    print(f"\n{total:,} inputs. " + ("\n".join(["Wrong:", *wrong]) if wrong else "None was wrong."))
+    return int(bool(wrong))
 
 
 def main() -> int:
-    """Fuzz each target; print the table."""
+    """Fuzz the targets by turns; print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--targets", nargs="+", choices=list(MAKERS), default=list(MAKERS))
     parser.add_argument("--inputs", type=int, default=6000, help="of each target (default: 6000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
+    parser.add_argument("--output", type=Path, help="a file that gets a JSON line a piece")
     given = parser.parse_args()
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {processor()}")
-    print(f"\nSeed {given.seed}.\n\n| target | inputs | how they came out | wrong | seconds |")
-    print("| --- | --- | --- | --- | --- |", flush=True)
-    wrong, total = [], 0
-    for name in given.targets:
-        found = fuzz(name, given.seed, given.first, given.inputs)
-        outcomes = ", ".join(f"{what} {count}" for what, count in found["outcomes"].most_common())
-        row = f"{given.inputs} | {outcomes} | {len(found['wrong'])} | {found['seconds']:.0f}"
-        print(f"| {name} | {row} |", flush=True)
-        total += given.inputs
-        wrong += [f"{name}, {each}" for each in found["wrong"]]
-    print(f"\n{total:,} inputs. " + ("\n".join(["Wrong:", *wrong]) if wrong else "None was wrong."))
-    return int(bool(wrong))
+    until = time.monotonic() + given.seconds
+    pieces = []
+    if given.output is not None and given.output.exists():
+        pieces = [json.loads(line) for line in given.output.read_text().splitlines()]
+    for first in range(0, given.inputs, CHUNK):
+        for name in given.targets:
+            done = totals(pieces).get(name, {"inputs": 0})["inputs"]
+            last = min(first + CHUNK, given.inputs)
+            if done >= last or time.monotonic() > until:
+                continue
+            pieces.append(fuzz(name, given.seed, range(done, last)))
+            if given.output is not None:
+                with given.output.open("a") as file:
+                    file.write(json.dumps(pieces[-1]) + "\n")
+    return report(totals(pieces), given.seed)
 
 
 if __name__ == "__main__":

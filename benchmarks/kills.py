@@ -35,8 +35,8 @@ import bertlite
 ROUNDS = 40  # of going on in one folder, at most
 
 
-def torment(work: Work, room: Path, kills: int, chance: random.Random) -> dict:
-    """Kill a work so many times.
+def torment(work: Work, room: Path, kills: int, until: float, chance: random.Random) -> dict:
+    """Kill a work so many times, or until a moment.
 
     Returns:
         `kills`; `left`, how often what was found after a kill; `whole`, the runs that came to their
@@ -47,7 +47,7 @@ def torment(work: Work, room: Path, kills: int, chance: random.Random) -> dict:
     seconds = in_child(lambda: timed(work, room / "expected"))
     left: Counter[str] = Counter()
     found: dict = {"kills": 0, "left": left, "whole": 0, "wrong": []}
-    while found["kills"] < kills:
+    while found["kills"] < kills and time.monotonic() < until:
         folder = room / f"run-{found['whole']}"
         folder.mkdir()
         for _ in range(ROUNDS):
@@ -61,7 +61,7 @@ def torment(work: Work, room: Path, kills: int, chance: random.Random) -> dict:
             left[verdict] += 1
             if verdict.startswith("WRONG"):
                 found["wrong"].append(verdict)
-            if found["kills"] == kills:
+            if found["kills"] == kills or time.monotonic() > until:
                 break
         verdict = asked(lambda folder=folder: work.run(folder / "out", last=True)) or asked(
             lambda folder=folder: work.compare(folder, room / "expected")
@@ -101,6 +101,7 @@ def main() -> int:
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--kills", type=int, default=40, help="of each work (default: 40)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop each work after so many")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(f"Python {platform.python_version()}, torch {torch.__version__}, ", end="")
@@ -114,7 +115,8 @@ def main() -> int:
     for name in given.works:
         with tempfile.TemporaryDirectory() as room:
             chance = random.Random(f"{given.seed} {name}")
-            found = torment(WORKS[name], Path(room), given.kills, chance)
+            until = time.monotonic() + given.seconds
+            found = torment(WORKS[name], Path(room), given.kills, until, chance)
         print(row(name, found), flush=True)
         wrong += [f"{name}: {each}" for each in found["wrong"]]
     print("\n" + ("\n".join(wrong) or "Nothing was wrong."))

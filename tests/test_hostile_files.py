@@ -318,6 +318,9 @@ def test_an_index_without_metadata_is_refused(bert, scratch, metadata):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"index.json: damaged, an index holds metadata"):
         bertlite.BertLiteModel.from_pretrained(folder)
+    (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {}}')
+    with pytest.raises(ValueError, match=r"index.json: damaged, an index holds metadata"):
+        bertlite.BertLiteModel.from_pretrained(folder)
     (folder / "model.safetensors.index.json").write_text(json.dumps({**index, "metadata": {}}))
     assert bertlite.BertLiteModel.from_pretrained(folder)
 

@@ -1,10 +1,14 @@
 """What a run says: the block before training, a dry run, one bar, the summary, or nothing."""
 
+import sys
+
 import pytest
 from tasks_cases import CLASSIFICATION, QUIET, ROWS, TINY, refused, write_rows
-from transformers import TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
 
 from bertlite import finetune
+from bertlite.training.trainer import show_one_bar
 
 
 def test_a_dry_run_writes_nothing(given, tmp_path):
@@ -157,6 +161,17 @@ def test_one_bar_and_a_summary(given, capfd):
     assert summary[0].startswith("task ")
     assert summary[-1] == f"saved         {given['output_dir']}"
     assert any(line.startswith("kept          checkpoint-") for line in summary)
+
+
+def test_no_notebook_is_needed(monkeypatch):
+    """IPython is no dependency; in a notebook the library has its bar's class at hand."""
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    monkeypatch.delitem(sys.modules, "transformers.utils.notebook", raising=False)
+    callbacks = CallbackHandler([ProgressCallback(), PrinterCallback()], None, None, None, None)
+    callbacks.args = TrainingArguments("unused", use_cpu=True, disable_tqdm=False)
+    show_one_bar(callbacks)
+    kinds = {type(each).__name__ for each in callbacks.callbacks}
+    assert kinds == {"ProgressBar"}
 
 
 def test_silence(given, capfd):

@@ -241,7 +241,8 @@ def shards_of(index: Path) -> set[str]:
         content = json.loads(index.read_text(encoding="utf-8"))
         names = set(content["weight_map"].values())
         content["metadata"].items()  # to which the library adds
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        next(iter(names))
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise ValueError(
             f"{index}: damaged, an index holds metadata and a weight_map of file names"
         ) from error

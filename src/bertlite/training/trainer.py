@@ -12,6 +12,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from ..backends.lengths import takes_lengths
 from ..data.collators import WithLengths
@@ -155,9 +156,8 @@ def recipe_callbacks(recipe: RecipeOptions) -> list:
 
 def show_one_bar(trainer: Any) -> None:
     """One progress bar in the place of the library's, which print each logged step between them."""
-    from transformers.utils.notebook import NotebookProgressCallback
-
-    for kind in (ProgressCallback, PrinterCallback, NotebookProgressCallback):
+    # The last is that of notebooks where this is one; its own module needs IPython.
+    for kind in (ProgressCallback, PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
         trainer.remove_callback(kind)
     if not trainer.args.disable_tqdm:
         trainer.add_callback(ProgressBar())
