@@ -90,10 +90,11 @@ def print_table(found: dict[str, dict]) -> None:
         if method == "random":
             print(f"{first}| | {row['sufficiency']:.3f} | | | |")
             continue
+        correlation = row.get("rank_correlation")  # none where a method finds nothing there
         print(
             f"{first}| {row['more_than_random']:.1%} "
             f"| {row['sufficiency']:.3f} | {row['less_than_random']:.1%} "
-            f"| {row.get('rank_correlation', float('nan')):+.2f} | {row['seconds']:.2f} |"
+            f"| {'.' if correlation is None else f'{correlation:+.2f}'} | {row['seconds']:.2f} |"
         )
 
 
