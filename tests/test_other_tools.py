@@ -91,6 +91,7 @@ def assert_same_outputs(found: nn.Module, expected: nn.Module, **inputs) -> None
         torch.testing.assert_close(found.eval()(**inputs)[0], expected.eval()(**inputs)[0])
 
 
+@pytest.mark.slow
 @BERT_HEADS
 @pytest.mark.parametrize("placed", [None, {"": "cpu"}], ids=["as it is", "with a device map"])
 def test_accelerate_loads_a_checkpoint_into_a_model(head, placed, tmp_path):

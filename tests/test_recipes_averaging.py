@@ -104,6 +104,7 @@ def test_averaging_refuses(tmp_path):
         average_checkpoints(tmp_path, tmp_path / "out", last=0)
 
 
+@pytest.mark.slow
 def test_callback_averages_a_run(tmp_path):
     model = tiny_transformer()
     arguments = training_arguments(
@@ -130,6 +131,7 @@ def test_callback_averages_a_run(tmp_path):
     assert (tmp_path / "averaged" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_callback_ignores_what_an_earlier_run_left(tmp_path):
     write(tmp_path / "checkpoint-999", w=torch.ones(2))
     arguments = training_arguments(tmp_path, max_steps=5, save_strategy="steps", save_steps=2)
@@ -183,6 +185,7 @@ def test_callback_by_hand_where_there_are_too_few(tmp_path, warned):
     assert warned == [f"CheckpointAveraging: {expected}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "steps"), [(5, (2, 4)), (3, (2,))])
 def test_callback_averages_what_a_stopped_run_saved(tmp_path, stop, steps, warned):
     arguments = training_arguments(tmp_path, max_steps=20, save_strategy="steps", save_steps=2)

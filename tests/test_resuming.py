@@ -14,6 +14,8 @@ from bertlite import finetune
 from bertlite.training.checkpoints import disk_errors, is_disk_error
 from bertlite.training.measuring import MeasuringTrainer
 
+pytestmark = pytest.mark.slow  # runs that are killed and go on
+
 CLASSIFICATION = "sequence-classification"
 QUIET = {"disable_tqdm": True, "use_cpu": True, "per_device_train_batch_size": 2}
 STEPS = {**QUIET, "max_steps": 4, "save_strategy": "steps", "save_steps": 1, "logging_steps": 1}
@@ -267,7 +269,6 @@ def test_adapters_and_class_weights_go_on(given, tmp_path):
     same_weights(whole.model.state_dict(), again.model.state_dict())
 
 
-@pytest.mark.slow
 def test_several_seeds_go_on_where_they_were_killed(given, tmp_path):
     """The second run was killed: the first trains no step more, the third starts."""
     out, counted = tmp_path / "out", CountSteps()

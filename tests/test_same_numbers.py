@@ -17,32 +17,14 @@ FUNCTIONS = ("encode", "classify", "tag", "answer")
 PRECISIONS = ("bf16", "fp32", "int8")
 
 
-@pytest.fixture(scope="module", params=["as it is", "held to AVX2"])
-def environment(request):
-    held = HELD_TO_AVX2 if request.param == "held to AVX2" else {}
-    return {**os.environ, **held, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 thread", "2 threads"])
-def threads(request):
-    return request.param
-
-
-@pytest.fixture(scope="module", params=PRECISIONS)
-def precision(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def differing(environment, threads, precision):
-    """How many texts differ, by function."""
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [{}, HELD_TO_AVX2], ids=["as it is", "held to AVX2"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_text_has_the_same_numbers_alone_and_in_any_batch(precision, threads, held):
+    """How many texts differ, by function: none."""
+    environment = {**os.environ, **held, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, str(SCRIPT), str(threads), precision]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_text_has_the_same_numbers_alone_and_in_any_batch(function, differing):
-    assert differing[function] == 0
+    assert json.loads(done.stdout.splitlines()[-1]) == dict.fromkeys(FUNCTIONS, 0)
