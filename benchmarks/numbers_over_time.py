@@ -8,7 +8,7 @@ stand the last value, the value a season ago, that with the mean yearly change, 
 autoregression whose order the AIC chooses on the training part. The model's size and number of
 steps are the same for all sets, fixed beforehand.
 
-`pip install statsmodels`, then `python -m benchmarks numbers-over-time`.
+`pip install "bertlite[bench]"`, then `python -m benchmarks numbers-over-time`.
 """
 
 import argparse
