@@ -1,7 +1,7 @@
-"""`examples/encode_with_spark.py` on a local cluster, a worker killed in the middle.
+"""`examples/encode_with_spark.py` and `_ray.py` on a local cluster, a worker killed in the middle.
 
   python -m benchmarks clusters spark --workers 1 2
-  python -m benchmarks clusters spark --workers 2 --kill
+  python -m benchmarks clusters ray --workers 2 --kill
 
 Each run's vectors are compared with those of one call of `bertlite.encode`; with `--kill`, one of
 the workers is killed (-9) once parts of the work are done. Weights: all-MiniLM-L6-v2.
@@ -26,7 +26,7 @@ import bertlite
 from bertlite.cli.demo_reviews import package_folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-WORKERS = {"spark": ("pyspark.daemon", "pyspark/daemon")}
+WORKERS = {"spark": ("pyspark.daemon", "pyspark/daemon"), "ray": ("ray::MapWorker",)}
 
 
 def descendants(pid: int) -> list[int]:

@@ -162,7 +162,8 @@ def feed_many(name: str, seed: int, numbers: range, room: Path, progress: Path) 
             outcomes[target.feed(input_of(target, name, seed, number))] += 1
         except (Exception, Hang) as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            words = f"{type(error).__name__} at {place.filename}:{place.lineno}: {error!s:.150}"
+            file = "/".join(Path(place.filename).parts[-2:])
+            words = f"{type(error).__name__} at {file}:{place.lineno}: {error!s:.150}"
             wrong.append(f"input {number}: {words}")
         finally:
             signal.alarm(0)

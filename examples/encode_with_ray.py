@@ -1,6 +1,6 @@
 """Vectors of a file's texts by Ray Data: actors that hold the model, batches by token budget.
 
-    pip install "bertlite[cluster]"
+    pip install "ray[data]"
     python examples/encode_with_ray.py MODEL texts.txt out/vectors --workers 2
 
 Each actor loads the model once and encodes a block of texts at a time; `bertlite.encode` forms
@@ -12,8 +12,9 @@ import argparse
 import os
 
 # A worker imports torch before it reports; where many start at a time on few cores, that can take
-# longer than the minute that Ray waits for it.
+# longer than the minute that Ray waits for it. And Ray's workers stand back (nice 15) for all else.
 os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
