@@ -33,8 +33,8 @@ def _mask_ignored_on_the_padded_path(monkeypatch):
     """The encoder's mask says that every key is real."""
     right = encoder.encoder_mask
 
-    def broken(config, hidden_states, attention_mask, segments, output_attentions=False):
-        return right(config, hidden_states, None, segments, output_attentions)
+    def broken(config, hidden_states, attention_mask, segments, **options):
+        return right(config, hidden_states, None, segments, **options)
 
     monkeypatch.setattr(encoder, "encoder_mask", broken)
 

@@ -1,7 +1,8 @@
-"""Print how many texts have other numbers in a batch than alone: same_numbers.py THREADS DTYPE.
+"""Print how many texts have other numbers in a batch than alone: same_numbers.py DTYPE THREADS ...
 
-The last line is JSON: for each function, how many of the texts differ in any bit over many ways of
-batching. The weights are MiniLM's; the heads are random, and large enough that bits show.
+The last line is JSON: for each number of threads and each function, how many of the texts differ in
+any bit over many ways of batching. The weights are MiniLM's; the heads are random, and large enough
+that bits show.
 """
 
 import json
@@ -66,19 +67,27 @@ def functions(dtype):
     }
 
 
+def count_differing(function, texts):
+    """How many texts have another result in some batch than alone."""
+    alone, found = [function([text], 1)[0] for text in texts], set()
+    for size in BATCH_SIZES:
+        order = random.Random(size).sample(range(len(texts)), len(texts))
+        together = function([texts[place] for place in order], size)
+        found |= {
+            place for place, each in zip(order, together, strict=True) if each != alone[place]
+        }
+    return len(found)
+
+
 def main():
-    torch.set_num_threads(int(sys.argv[1]))
+    dtype, *numbers = sys.argv[1:]
     texts, differing = some_texts(), {}
-    for name, function in functions(sys.argv[2]).items():
-        alone = [function([text], 1)[0] for text in texts]
-        found = set()
-        for size in BATCH_SIZES:
-            order = random.Random(size).sample(range(len(texts)), len(texts))
-            together = function([texts[place] for place in order], size)
-            found |= {
-                place for place, each in zip(order, together, strict=True) if each != alone[place]
-            }
-        differing[name] = len(found)
+    known = functions(dtype)
+    for threads in numbers:
+        torch.set_num_threads(int(threads))
+        differing[threads] = {
+            name: count_differing(function, texts) for name, function in known.items()
+        }
     print(json.dumps(differing))
 
 
