@@ -58,8 +58,8 @@ class AlbertTransformer(BertEncoder):
     def layers(self) -> nn.ModuleList:  # type: ignore[override]
         """The layers in the order of their work, those of a group several times."""
         groups, count = self.albert_layer_groups, self.count
-        turns = (groups[int(turn / (count / len(groups)))] for turn in range(count))
-        found = [layer for group in turns for layer in group.albert_layers]  # type: ignore[union-attr]
+        turns: Any = (groups[int(turn / (count / len(groups)))] for turn in range(count))
+        found = [layer for group in turns for layer in group.albert_layers]
         kept = self.__dict__.get("in_order")  # no child: a layer has one name
         if kept is None or list(kept) != found:
             kept = self.__dict__["in_order"] = nn.ModuleList(found)

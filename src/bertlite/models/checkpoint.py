@@ -113,8 +113,8 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
                     label_smoothing=label_smoothing,
                 )
             except (IndexError, RuntimeError) as error:
-                limit = linear.out_features
-                raise label_error("labels", labels, limit) or error from error  # type: ignore[arg-type]
+                limit: Any = linear.out_features
+                raise label_error("labels", labels, limit) or error from error
         logits = linear(hidden_states)
         if bias is not None:
             logits = logits + bias
@@ -267,7 +267,8 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         names = {name for place, _, name in parts if place == package}
         if self.is_of_bertlite():  # a class may stand in another file than the one to find it in
             names |= {path.partition(".")[0] for path in self.auto_map.values()}
-        files = {Path(importlib.import_module(f"{package}.{name}").__file__) for name in names}  # type: ignore[arg-type]
+        modules = [importlib.import_module(f"{package}.{name}") for name in names]
+        files = {Path(str(module.__file__)) for module in modules}
         return files | {Path(each) for file in files for each in get_relative_import_files(file)}
 
     def upload(

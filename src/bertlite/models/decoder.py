@@ -157,8 +157,8 @@ class TransformerDecoder(LayerStack, EmbeddingSteps, Grown, LitePreTrainedModel)
             **kwargs,
         )
         if position_ids is None:
-            given = input_ids if inputs_embeds is None else inputs_embeds
-            position_ids = self.default_positions(input_ids, shape[1], start, given.device)  # type: ignore[union-attr]
+            given: Any = input_ids if inputs_embeds is None else inputs_embeds
+            position_ids = self.default_positions(input_ids, shape[1], start, given.device)
         if backend is not None:
             targets = TextBatch(input_ids, None, position_ids, inputs_embeds, attention_mask, None)
             source = (encoder_hidden_states, encoder_attention_mask)

@@ -342,7 +342,7 @@ class BertEmbeddings(EmbeddingSteps, Tree):
             ValueError: an id that is in no table.
         """
         if position_ids is None:
-            given: torch.Tensor = input_ids if inputs_embeds is None else inputs_embeds  # type: ignore[assignment]
+            given: Any = input_ids if inputs_embeds is None else inputs_embeds
             position_ids = number_tokens(
                 input_ids, given.shape[1], past_key_values_length, given.device, self.padding_idx
             )

@@ -158,7 +158,8 @@ class TextEncoder(LitePreTrainedModel):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> torch.Tensor:
         """`(B, T, E)` through the layers; by BERT's `encoder`, unless a family says else."""
-        return self.stack(hidden_states, attention_mask=attention_mask, **kwargs)[0]  # type: ignore[operator]
+        stack: Any = self.stack
+        return stack(hidden_states, attention_mask=attention_mask, **kwargs)[0]
 
     def make_batch(
         self,
@@ -186,7 +187,7 @@ class TextEncoder(LitePreTrainedModel):
         check_ids("token_type_ids", token_type_ids, shape)
         keys = past_length + shape[1]
         check_mask("attention_mask", attention_mask, shape[0], self.num_heads, shape[1], keys)
-        given = input_ids if inputs_embeds is None else inputs_embeds
+        given: Any = input_ids if inputs_embeds is None else inputs_embeds
         segments = segment_ids(position_ids, attention_mask, packed, shape[0])
         lengths = check_lengths(
             None if self.sees_a_part() else lengths,
@@ -195,12 +196,12 @@ class TextEncoder(LitePreTrainedModel):
             is_packed=segments is not None,
         )
         if cu_seq_lens is not None:  # sequences that the caller has laid end to end
-            positions = torch.arange(shape[1], device=given.device)  # type: ignore[union-attr]
+            positions = torch.arange(shape[1], device=given.device)
             segments = torch.searchsorted(cu_seq_lens[1:], positions.to(cu_seq_lens), right=True)
             segments = segments[None]  # (1, T)
         gives_positions = position_ids is not None
         if position_ids is None:
-            position_ids = self.default_positions(input_ids, shape[1], past_length, given.device)  # type: ignore[union-attr]
+            position_ids = self.default_positions(input_ids, shape[1], past_length, given.device)
         return TextBatch(
             input_ids=input_ids,
             token_type_ids=token_type_ids,
