@@ -113,7 +113,7 @@ def run_seed(name: str, seed: int, given: argparse.Namespace, files: dict, folde
     print(
         f"  seed {seed}: test {made.metric} {test}, speeds {speeds}, bytes {bytes_of}", flush=True
     )
-    return {"seed": seed, "test": test, "speeds": speeds, "bytes": bytes_of, **record}
+    return {**record, "seed": seed, "test": test, "speeds": speeds, "bytes": bytes_of}
 
 
 def main() -> None:
