@@ -26,18 +26,20 @@ def unigram(specials=("<s>", "<pad>", "</s>", "<unk>")) -> list[tuple[str, float
 
 
 def m2m100_tokenizer(folder: Path):
-    """Its sentencepiece model is trained on the letters."""
+    """Its sentencepiece model, of BPE as in the published ones, is trained on the letters."""
     folder.mkdir(parents=True, exist_ok=True)
     text, prefix = folder / "text.txt", folder / "sentencepiece.bpe"
     text.write_text("\n".join([" ".join(LETTERS), LETTERS, *TEXTS]))
     sentencepiece.SentencePieceTrainer.train(
         input=str(text),
         model_prefix=str(prefix),
-        vocab_size=56,
-        model_type="char",
+        vocab_size=40,
+        model_type="bpe",
         minloglevel=2,
     )
-    words = ["<s>", "<pad>", "</s>", "<unk>", "▁", *LETTERS]
+    trained = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    pieces_there = [trained.id_to_piece(number) for number in range(3, len(trained))]
+    words = ["<s>", "<pad>", "</s>", "<unk>", *pieces_there]
     vocabulary = folder / "words.json"
     vocabulary.write_text(json.dumps({word: number for number, word in enumerate(words)}))
     return transformers.M2M100Tokenizer(str(vocabulary), f"{prefix}.model", num_madeup_words=0)

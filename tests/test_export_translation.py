@@ -123,7 +123,7 @@ def test_what_is_not_exported_is_named(tmp_path):
     for name in ("openvino", "torch"):
         with pytest.raises(ValueError, match=f"format {name} does not hold an encoder-decoder"):
             export_folder(folder, tmp_path / "out", format=name)
-    set_generation(folder, no_repeat_ngram_size=3)
-    with pytest.raises(ValueError, match=r"generation_config\.no_repeat_ngram_size must be"):
+    set_generation(folder, encoder_no_repeat_ngram_size=3)
+    with pytest.raises(ValueError, match=r"config\.encoder_no_repeat_ngram_size must be"):
         export_folder(folder, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

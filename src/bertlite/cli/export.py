@@ -21,6 +21,8 @@ examples:
   bertlite export onnx out/sentiment --out out/small --int8 --data held_out.csv
       refused where the figure on these rows falls by more than 0.3 points
   bertlite export ctranslate2 Helsinki-NLP/opus-mt-en-de --out out/en-de
+  bertlite export onnx facebook/nllb-200-distilled-600M --out out/nllb
+  python out/nllb/run.py --source_language eng_Latn --target_language deu_Latn "Good morning."
   bertlite export openvino sentence-transformers/all-MiniLM-L6-v2 --out out/vectors
 
 What was found out comes as JSON, and stands in export.json of the folder. To install what writes a

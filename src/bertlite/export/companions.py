@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.sequence_classification import TEMPERATURE
-from .decoding import decoding_rules, write_subwords
+from .decoding import decoding_rules
 from .formats import Format
 from .sources import Source
+from .subwords import write_subwords
 
 SETTINGS_FILE = "export.json"
 RUNS = Path(__file__).parent / "runs"
@@ -21,6 +22,7 @@ def write_companions(source: Source, chosen: Format, folder: Path, int8: bool) -
     if source.task.name == "translate":
         settings["decoding"] = decoding_rules(source)
         write_subwords(source, folder, RUNS, settings["decoding"])
+        shutil.copyfile(RUNS / "writing.py", folder / "writing.py")
     else:
         source.tokenizer.save_pretrained(folder)
     text = json.dumps(settings, indent=2, ensure_ascii=False)

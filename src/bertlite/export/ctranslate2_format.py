@@ -10,6 +10,7 @@ Shapes: `B` batch, `T` length.
 import copy
 import dataclasses
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from ..backends.engines.onnx_graph import needed
 from ..inference.encode import finished
+from ..inference.language_codes import language_tokens, starts_with_language
 from ..inference.pooling import pool
+from ..models.transformer_families import FAMILIES
 from .checking import Compared, Compute, check_batches, expected_outputs
-from .formats import Format
+from .decoding import start_token
+from .formats import Format, check_start
 from .plans import Batch
 from .sources import Source
 
@@ -44,17 +49,12 @@ class CTranslate2(Format):
             )
         if task == "embed" and config.is_encoder_decoder:
             raise ValueError("format ctranslate2 holds the vectors of a BERT, got an encoder's")
-        if config.norm_first:
+        if config.norm_first and task == "embed":
             raise ValueError("format ctranslate2 needs post-norm, got norm_first=True")
         if source.recipe.layers:
             raise ValueError("format ctranslate2 holds no layers behind the pooling; use onnx")
-        if task == "translate" and config.family != "marian":
-            raise ValueError(f"format ctranslate2 needs Marian's layers, got {config.family}'s")
-        if task == "translate" and not config.share_encoder_decoder_embeddings:
-            raise ValueError(
-                "format ctranslate2 needs one vocabulary, got share_encoder_decoder_embeddings="
-                "False"
-            )
+        if task == "translate":
+            refuse_writer(config, source)
 
     def write(self, source: Source, folder: Path) -> None:
         convert(source, folder, None)
@@ -94,6 +94,31 @@ class CTranslate2(Format):
             return [states.numpy(), pooled(source, states, counts.tolist())]
 
         return run
+
+
+def refuse_writer(config: Any, source: Source) -> None:
+    """Refuse, with a ValueError, an encoder-decoder that CTranslate2 has no layers for."""
+    loaders = needed("ctranslate2.converters.transformers", HINT)
+    names = "MarianMTLoader", f"{FAMILIES[config.family].prefix}Loader"
+    if not hasattr(loaders, names[config.family != "marian"]):
+        raise ValueError(f"format ctranslate2 has no loader of {config.family}; use onnx")
+    check_start(source)
+    if is_changed(config):
+        raise ValueError(
+            f"format ctranslate2 needs the layers of {config.family} as transformers has them, got "
+            f"others in {source.folder}"
+        )
+    if not config.share_encoder_decoder_embeddings:
+        raise ValueError(
+            "format ctranslate2 needs one vocabulary, got share_encoder_decoder_embeddings=False"
+        )
+
+
+def is_changed(config: Any) -> bool:
+    """Whether an encoder-decoder's layers differ from those of its family."""
+    if config.family == "marian":
+        return config.norm_first or config.normalize_embedding
+    return config.plain_model_type() is None
 
 
 def pooled(source: Source, states: torch.Tensor, counts: list[int]) -> np.ndarray:
@@ -136,17 +161,36 @@ def specification(source: Source) -> Any:
             spec.config.unk_token = source.tokenizer.unk_token
             spec.config.layer_norm_epsilon = source.model.config.layer_norm_eps
         return spec
-    loader = loaders.BartLoader()
-    fields = {"normalize_before": False, "normalize_embedding": False}
-    with borrowed(source.model.config, **fields):
-        spec = loader.get_model_spec(source.model)
-    config, tokens = source.model.config, tokens_of(source)
-    ends = source.model.generation_config.eos_token_id
+    spec = marian_tree(source) if source.model.config.family == "marian" else family_tree(source)
+    config, tokens = source.model.generation_config, tokens_of(source)
+    ends = config.eos_token_id
     spec.config.eos_token = tokens[ends[0] if isinstance(ends, list) else ends]
     spec.config.unk_token = source.tokenizer.unk_token or spec.config.eos_token
     spec.config.bos_token = spec.config.eos_token
-    spec.config.decoder_start_token = tokens[config.decoder_start_token_id]
+    # None: the target's language is told with each text.
+    starts = starts_with_language(source.model, source.tokenizer)
+    spec.config.decoder_start_token = None if starts else tokens[first_token(source)]
     return spec
+
+
+def marian_tree(source: Source) -> Any:
+    """Marian's, with all rows of the vocabulary, of which the loader would cut the last."""
+    loaders = needed("ctranslate2.converters.transformers", HINT)
+    with borrowed(source.model.config, normalize_before=False, normalize_embedding=False):
+        return loaders.BartLoader().get_model_spec(source.model)
+
+
+def family_tree(source: Source) -> Any:
+    """Another family's, of transformers' own class, as CTranslate2's loader expects it."""
+    prefix = FAMILIES[source.model.config.family].prefix
+    loaders = needed("ctranslate2.converters.transformers", HINT)
+    with tempfile.TemporaryDirectory() as folder:
+        source.model.save_pretrained(folder)
+        theirs = getattr(transformers, f"{prefix}ForConditionalGeneration").from_pretrained(folder)
+    if source.model.config.family != "m2m_100":  # whose loader sets them itself
+        theirs.config.normalize_before = source.model.config.norm_first
+        theirs.config.normalize_embedding = source.model.config.normalize_embedding
+    return getattr(loaders, f"{prefix}Loader")().get_model_spec(theirs.eval())
 
 
 def tokens_of(source: Source) -> list[str]:
@@ -180,16 +224,27 @@ def scores(source: Source, folder: Path) -> Compared:
             for row, kept in zip(batch["input_ids"], real, strict=True)
         ]
         targets = tokens[batch["decoder_input_ids"].numpy()].tolist()
+        if starts_with_language(source.model, source.tokenizer):
+            targets = [[tokens[first_token(source)], *target] for target in targets]
         found = translator.score_batch(sources, targets)
         expected = log_probabilities(source, batch)
         size = expected.shape[1]
         yield "log_probabilities", np.array([each.log_probs[:size] for each in found]), expected
 
 
+def first_token(source: Source) -> int:
+    """What the target begins with; of mBART any language."""
+    if starts_with_language(source.model, source.tokenizer):
+        return next(iter(language_tokens(source.tokenizer).values()))
+    start = start_token(source.model)
+    assert start is not None  # `check_start` has seen to it
+    return start
+
+
 def log_probabilities(source: Source, batch: Batch) -> np.ndarray:
     """The model's of each token of `decoder_input_ids` `(B, T)`, after the start token."""
     targets = batch["decoder_input_ids"]
-    start = torch.full_like(targets[:, :1], source.model.config.decoder_start_token_id)
+    start = torch.full_like(targets[:, :1], first_token(source))
     given = {**batch, "decoder_input_ids": torch.cat([start, targets[:, :-1]], 1)}
     with torch.no_grad():
         logits = source.model(**given).logits

@@ -1,16 +1,11 @@
-"""How an encoder-decoder's folder writes: its rules for decoding, and its tokenizer.
+"""How an encoder-decoder's folder writes: its rules for decoding.
 
 What its generation config asks for beyond those rules is refused by name.
 """
 
-import importlib
-import json
-import shutil
-from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
+from ..inference.language_codes import language_tokens, starts_with_language
 from ..inference.sequence_to_sequence import Decoding
 from ..training.evaluation import infer_task
 from .sources import Source
@@ -18,12 +13,8 @@ from .sources import Source
 # Fields of a generation config that change what is written, with the values that change nothing.
 UNUSUAL: dict[str, tuple] = {
     "do_sample": (None, False),
-    "no_repeat_ngram_size": (None, 0),
     "encoder_no_repeat_ngram_size": (None, 0),
-    "repetition_penalty": (None, 1.0),
     "encoder_repetition_penalty": (None, 1.0),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
     "sequence_bias": (None,),
     "begin_suppress_tokens": (None, []),
     "exponential_decay_length_penalty": (None,),
@@ -35,7 +26,6 @@ UNUSUAL: dict[str, tuple] = {
     "prompt_lookup_num_tokens": (None,),
     "remove_invalid_values": (None, False),
 }
-SAMPLES = ("The file could not be opened.", "Größe & naïve café – 中文, 12.5%…", "  two  spaces ")
 
 
 def decoding_rules(source: Source) -> dict[str, Any]:
@@ -64,18 +54,29 @@ def decoding_rules(source: Source) -> dict[str, Any]:
         "num_beams": decoding.settings.get("num_beams", config.num_beams),
         "length_penalty": decoding.length_penalty,
         "early_stopping": False if early is None else early,
-        "start": model.config.decoder_start_token_id,
+        "languages": language_tokens(source.tokenizer),
+        "starts_with_language": starts_with_language(model, source.tokenizer),
+        "start": start_token(model),
         "eos_token_ids": decoding.eos_token_ids,
         "forced_eos_token_id": one_token(config.forced_eos_token_id, source),
         "forced_bos_token_id": config.forced_bos_token_id,
         "forced_at": limit if limit is not None else highest,
         "banned": banned,
+        "least": max((config.min_length or 0) - 1, config.min_new_tokens or 0, 0),
+        "no_repeat_ngram_size": config.no_repeat_ngram_size or 0,
+        "repetition_penalty": config.repetition_penalty or 1.0,
         "max_new_tokens": limit,
         "beyond_source": 50,
         "highest": highest,
         "by_line": not summarizes,
         "prefix": "",
     }
+
+
+def start_token(model: Any) -> int | None:
+    """The token that the target begins with and that is not written; None: the language's."""
+    start = model.generation_config.decoder_start_token_id
+    return model.config.decoder_start_token_id if start is None else start
 
 
 def one_token(forced: Any, source: Source) -> int | None:
@@ -97,69 +98,3 @@ def single_words(words: Any, source: Source) -> list[int]:
                 f"{source.folder}"
             )
     return [word[0] for word in words or []]
-
-
-def write_subwords(source: Source, folder: Path, runs: Path, rules: dict[str, Any]) -> None:
-    """The tokenizer's files, and `subwords.py`, which reads them.
-
-    Raises:
-        ValueError: a tokenizer that the `tokenizers` library alone cannot be.
-    """
-    tokenizer: Any = source.tokenizer
-    tokenizer.save_pretrained(folder)
-    if tokenizer.is_fast:
-        shutil.copyfile(runs / "subwords_fast.py", folder / "subwords.py")
-        return
-    if not hasattr(tokenizer, "spm_source"):
-        raise ValueError(
-            f"export: tokenizer must be one of the tokenizers library or Marian's, got "
-            f"{type(tokenizer).__name__} in {source.folder}"
-        )
-    shutil.copyfile(runs / "subwords_marian.py", folder / "subwords.py")
-    cutter = unigram_of(folder / "source.spm")
-    for text in SAMPLES:
-        expected = tokenizer.spm_source.encode(text, out_type=str)
-        found = cutter.encode(text, add_special_tokens=False).tokens
-        if found != expected:
-            raise ValueError(
-                f"export: source.spm of {source.folder} must cut {text!r} into {expected} without "
-                f"sentencepiece, got {found}"
-            )
-    cutter.save(str(folder / "tokenizer.json"))
-    separate = getattr(tokenizer, "separate_vocabs", False)
-    rules["target_vocab"] = "target_vocab.json" if separate else "vocab.json"
-    rules["unknown"], rules["end"] = tokenizer.unk_token, tokenizer.eos_token
-    rules["special"] = list(tokenizer.all_special_tokens)
-    vocabulary = json.loads((folder / rules["target_vocab"]).read_text(encoding="utf-8"))
-    if rules["end"] not in vocabulary:
-        raise ValueError(f"export: {rules['target_vocab']} must hold {rules['end']!r}")
-
-
-def unigram_of(path: Path) -> Tokenizer:
-    """A SentencePiece file as a tokenizer of the `tokenizers` library.
-
-    Raises:
-        ValueError: sentencepiece is not installed, or the file holds another model than Unigram.
-    """
-    try:
-        messages: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
-    except ImportError as error:
-        raise ValueError(
-            'sentencepiece must be installed; install it with: pip install "bertlite[tokenizers]"'
-        ) from error
-    proto = messages.ModelProto()
-    proto.ParseFromString(path.read_bytes())
-    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
-        raise ValueError(f"export: {path.name} must be a Unigram model")
-    pieces = [(each.piece, each.score) for each in proto.pieces]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=proto.trainer_spec.unk_id))
-    steps: list[Any] = []
-    if proto.normalizer_spec.precompiled_charsmap:
-        steps.append(normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap))
-    if proto.normalizer_spec.remove_extra_whitespaces:
-        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    tokenizer.normalizer = normalizers.Sequence(steps)
-    scheme = "always" if proto.normalizer_spec.add_dummy_prefix else "never"
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme)
-    return tokenizer

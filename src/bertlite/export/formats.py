@@ -15,7 +15,9 @@ from ..backends.engines.onnx_graph import (
     write_onnx,
 )
 from ..backends.engines.sessions import OPENVINO_HINT, OnnxSession, OpenVinoSession
+from ..inference.language_codes import starts_with_language
 from .checking import Compared, Compute, compared
+from .decoding import start_token
 from .plans import Plan, head_plan
 from .sources import Source
 from .translating import in_pieces, translation_plans
@@ -66,7 +68,7 @@ class Onnx(Format):
 
     def refuse(self, source: Source, int8: bool) -> None:
         if source.task.name == "translate":
-            check_languages(source)
+            check_start(source)
 
     def write(self, source: Source, folder: Path) -> None:
         if source.task.name == "translate":
@@ -160,13 +162,14 @@ class Torch(Format):
         return run
 
 
-def check_languages(source: Source) -> None:
-    """Refuse, with a ValueError, families whose tokenizers write languages into their rows."""
-    family = source.model.config.family
-    if family not in ("marian", "bart") or source.model.config.decoder_start_token_id is None:
+def check_start(source: Source) -> None:
+    """Refuse, with a ValueError, an encoder-decoder of which nobody says how a text begins."""
+    if start_token(source.model) is None and not starts_with_language(
+        source.model, source.tokenizer
+    ):
         raise ValueError(
-            f"export: an encoder-decoder must be of the family marian or bart, whose texts begin "
-            f"alike in every language, got {family} in {source.folder}"
+            f"export: decoder_start_token_id must be in the generation config of {source.folder}, "
+            "which says with what a text begins"
         )
 
 

@@ -78,7 +78,7 @@ def make_batch(
     if source.task.name == "choose":
         lengths = [length for length in lengths for _ in range(choices)]
     longest = max(lengths)
-    ids = torch.randint(config.vocab_size, (len(lengths), longest), generator=generator)
+    ids = words((len(lengths), longest), config.vocab_size, config.pad_token_id, generator)
     places = torch.arange(longest)[None]  # (1, T)
     counts = torch.tensor(list(lengths))[:, None]  # (B, 1)
     real = places < counts if side == "right" else places >= longest - counts
@@ -88,9 +88,16 @@ def make_batch(
         batch["token_type_ids"] = types
     if source.task.name == "translate":
         size = (len(lengths), TARGETS)
-        batch["decoder_input_ids"] = torch.randint(
-            config.target_vocab_size, size, generator=generator
-        )
+        vocabulary, padding = config.target_vocab_size, config.pad_token_id
+        batch["decoder_input_ids"] = words(size, vocabulary, padding, generator)
     if source.task.name == "choose":
         batch = {name: each.unflatten(0, (-1, choices)) for name, each in batch.items()}
     return batch
+
+
+def words(
+    shape: tuple[int, ...], vocabulary: int, padding: int | None, generator: torch.Generator
+) -> torch.Tensor:
+    """Random ids, none of them padding, of which some models make other positions."""
+    ids = torch.randint(vocabulary, shape, generator=generator)
+    return torch.where(ids == padding, (ids + 1) % vocabulary, ids) if padding is not None else ids

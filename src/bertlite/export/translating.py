@@ -80,10 +80,12 @@ class TargetGraph(nn.Module):
         places = torch.arange(before + new)  # (P + T,)
         hidden = (places[None] > places[before:, None]).to(torch.float32)  # (T, P + T)
         rows, length = attention_mask.shape
-        states = self.model.get_decoder()(
+        decoder = self.model.get_decoder()
+        positions = decoder.default_positions(decoder_input_ids, new, before, places.device)
+        states = decoder(
             decoder_input_ids,
             attention_mask=(hidden * torch.finfo(torch.float32).min)[None, None],
-            position_ids=places[None, before:],
+            position_ids=positions,
             # Nobody reads it: the cache holds what the layers want of it.
             encoder_hidden_states=tensors[0].new_zeros(rows, length, 1),
             encoder_attention_mask=additive_mask(attention_mask),

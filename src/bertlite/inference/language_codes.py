@@ -24,6 +24,17 @@ def language_tokens(tokenizer: Any) -> dict[str, int]:
     return {token: tokenizer.convert_tokens_to_ids(token) for token in special}
 
 
+def texts_of(tokenizer: Any, sequences: Any) -> list[str]:
+    """The texts of rows of ids `(B, T)`, without special tokens and the languages' own.
+
+    Deviation: not every tokenizer of M2M100 counts the languages among its special tokens, and
+    `batch_decode(..., skip_special_tokens=True)` of such a one begins a text with `__fr__`.
+    """
+    languages = {*language_tokens(tokenizer).values()}
+    rows = [[token for token in row if token not in languages] for row in sequences.tolist()]
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+
 @dataclass(frozen=True)
 class Languages:
     """The codes of the languages of source and target; None: as tokenizer and model have them."""

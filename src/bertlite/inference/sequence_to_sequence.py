@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..backends.cpu.generation_rules import RowLimits
 from .batching import RunOptions, collate, evaluating, length_batches
-from .language_codes import Languages, generation_settings, marking
+from .language_codes import Languages, generation_settings, marking, texts_of
 from .loading import SEQ2SEQ, as_texts, check_counts, load, position_limit
 from .long_texts import Source, TooLong, encode_sources
 
@@ -322,10 +322,9 @@ def generate_rows(
             scores = [0.0] * len(sequences)
             if request.return_scores:
                 scores = sequence_scores(model, tensors, sequences, limits, decoding)
-            decoded = tokenizer.batch_decode(sequences, skip_special_tokens=True)
+            texts = texts_of(tokenizer, sequences)
             each = [
-                {"text": text.strip(), "score": score}
-                for text, score in zip(decoded, scores, strict=True)
+                {"text": text, "score": score} for text, score in zip(texts, scores, strict=True)
             ]
             for place, index in enumerate(batch):
                 first = place * decoding.num_return_sequences

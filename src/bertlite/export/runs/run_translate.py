@@ -2,33 +2,30 @@
 
 import numpy as np
 from engine import load
-from subwords import ids_of, text_of
+from subwords import text_of
 from texts import SETTINGS, main
+from writing import Direction, lines, longest
 
 encoder, decoder = load("encoder"), load("decoder")
 RULES = SETTINGS["decoding"]
 
 
-def translate(texts):
-    """A text for each text, line by line, by beam search; as `bertlite.translate`."""
+def translate(texts, source_language=None, target_language=None):
+    """A text for each text, line by line, by beam search; as `bertlite.translate`.
+
+    The languages by the codes of models that write several; None: as the folder was exported.
+    """
+    direction = Direction(source_language, target_language)
     return [
-        "\n".join(write(line) if line.strip() else line for line in lines(text)) for text in texts
+        "\n".join(write(line, direction) if line.strip() else line for line in lines(text))
+        for text in texts
     ]
 
 
-def lines(text):
-    """The lines of a text that are written by themselves."""
-    return text.strip().split("\n") if RULES["by_line"] else [text]
-
-
-def write(text):
+def write(text, direction):
     """What the decoder writes for one line."""
-    source = np.array([ids_of(text)], dtype=np.int64)
-    limit = RULES["max_new_tokens"]
-    longest = min(
-        source.shape[1] + RULES["beyond_source"] if limit is None else limit, RULES["highest"]
-    )
-    return text_of(search(Steps(source), longest))
+    row = direction.row(text)
+    return text_of(search(Steps(np.array([row], dtype=np.int64)), longest(row), direction))
 
 
 class Steps:
@@ -62,27 +59,47 @@ def names(count, kind):
     return [f"{kind}.{index}.{part}" for index in range(count // 2) for part in ("key", "value")]
 
 
-def allowed(scores, length, longest):
-    """Scores without what the model's generation config bans or forces at this length."""
+def allowed(scores, texts, length, limit, direction):
+    """Scores without what the model's generation config bans or forces after these texts."""
+    penalty = RULES["repetition_penalty"]
+    for row, text in zip(scores, texts, strict=True):
+        written = [direction.start, *text]
+        seen = np.unique(written)
+        row[seen] *= np.where(row[seen] < 0, penalty, 1 / penalty)
+        row[repeating(written)] = -np.inf
     scores[:, RULES["banned"]] = -np.inf
-    forced = RULES["forced_eos_token_id"] if length + 1 == longest else None
-    forced = RULES["forced_bos_token_id"] if length == 0 else forced
+    if length < RULES["least"]:
+        scores[:, RULES["eos_token_ids"]] = -np.inf
+    forced = direction.first if length == 0 else None
+    if length + 1 == limit and RULES["forced_eos_token_id"] is not None:
+        forced = RULES["forced_eos_token_id"]
     if forced is not None:
         scores = np.full_like(scores, -np.inf)
         scores[:, forced] = 0.0
     return scores
 
 
-def search(step, longest):
-    """The ids of the best text of at most `longest` tokens: greedy or beam search, with the rules
+def repeating(written):
+    """The tokens that would write a run of `no_repeat_ngram_size` tokens again."""
+    size = RULES["no_repeat_ngram_size"]
+    if not size:
+        return []
+    last = written[len(written) - size + 1 :]
+    places = range(size - 1, len(written))
+    return [written[place] for place in places if written[place - size + 1 : place] == last]
+
+
+def search(step, limit, direction):
+    """The ids of the best text of at most `limit` tokens: greedy or beam search, with the rules
     of transformers' `generate`.
     """
     width, ends = RULES["num_beams"], RULES["eos_token_ids"]
-    forced_at = RULES["forced_at"] or longest
-    running, texts, scores, parents = np.zeros(1), [[]], [RULES["start"]], [0]
+    forced_at = RULES["forced_at"] or limit
+    running, texts, scores, parents = np.zeros(1), [[]], [direction.start], [0]
     finished, count = [], max(2, 1 + len(ends)) * width
-    for length in range(longest):
-        found = allowed(step(scores, parents), length, forced_at) + running[:, None]
+    for length in range(limit):
+        found = allowed(step(scores, parents), texts, length, forced_at, direction)
+        found = found + running[:, None]
         if width == 1:
             token = int(found[0].argmax())
             texts, scores, running = [[*texts[0], token]], [token], np.zeros(1)
@@ -90,32 +107,39 @@ def search(step, longest):
                 break
             continue
         flat = found.ravel()
-        best = np.argsort(-flat, kind="stable")[:count]
+        best = highest(flat, count)
         tokens, beams = best % found.shape[1], best // found.shape[1]
-        over = np.isin(tokens, ends) | (length + 1 >= longest)
+        over = np.isin(tokens, ends) | (length + 1 >= limit)
         may_end = not (len(finished) == width and RULES["early_stopping"] is True)
         for place in np.flatnonzero(over[:width]) if may_end else ():
             text = [*texts[beams[place]], int(tokens[place])]
             finished.append((flat[best[place]] / (length + 1) ** RULES["length_penalty"], text))
         finished = sorted(finished, key=lambda each: -each[0])[:width]
         going = np.flatnonzero(~over)[:width]
-        if not len(going) or done(finished, width, flat[best[going[0]]], length + 1, longest):
+        if not len(going) or done(finished, width, flat[best[going[0]]], length + 1, limit):
             break
         texts = [[*texts[beams[place]], int(tokens[place])] for place in going]
         running, scores, parents = flat[best[going]], tokens[going].tolist(), beams[going]
     return finished[0][1] if finished else texts[0]
 
 
-def done(finished, width, best, length, longest):
+def highest(scores, count):
+    """The places of the highest scores, from the highest on; of equal ones the first."""
+    least = np.partition(scores, -count)[-count]
+    places = np.flatnonzero(scores >= least)
+    return places[np.argsort(-scores[places], kind="stable")][:count]
+
+
+def done(finished, width, best, length, limit):
     """Whether no text in work can become better than those that have ended."""
     if len(finished) < width:
         return False
     penalty = RULES["length_penalty"]
     if RULES["early_stopping"] is True:
         return True
-    reach = longest if RULES["early_stopping"] == "never" and penalty > 0 else length
+    reach = limit if RULES["early_stopping"] == "never" and penalty > 0 else length
     return best / reach**penalty <= finished[-1][0]
 
 
 if __name__ == "__main__":
-    main(translate)
+    main(translate, ("source_language", "target_language"))

@@ -2,13 +2,16 @@
 
 from texts import SETTINGS, tokenizer
 
+RULES = SETTINGS["decoding"]
 
-def ids_of(text):
-    """Ids of a text, cut to what the model reads."""
-    tokenizer.enable_truncation(SETTINGS["max_length"])
-    ids = tokenizer.encode(SETTINGS["decoding"]["prefix"] + text).ids
+
+def ids_of(text, language):
+    """Ids of a text in this language, cut to what the model reads."""
+    before, behind = RULES["rows"][language]
+    tokenizer.enable_truncation(SETTINGS["max_length"] - len(before) - len(behind))
+    ids = tokenizer.encode(RULES["prefix"] + text, add_special_tokens=False).ids
     tokenizer.no_truncation()
-    return ids
+    return [*before, *ids, *behind]
 
 
 def text_of(ids):

@@ -105,14 +105,23 @@ def softmax(logits):
     return exponents / exponents.sum(-1, keepdims=True)
 
 
-def main(function):
+def name_of(option):
+    """The argument that an option of the command line stands for."""
+    return option[2:].replace("-", "_")
+
+
+def main(function, options=()):
     """What `python run.py` does: a line of JSON for each text given, or line of the input.
 
-    Of a blank one the line is null.
+    Of a blank one the line is null. `options` are names of further arguments of `function`, which
+    stand before the texts, such as --target_language.
     """
-    texts = sys.argv[1:] or [line.rstrip("\n") for line in sys.stdin]
+    words, given = sys.argv[1:], {}
+    while len(words) > 1 and words[0].startswith("--") and name_of(words[0]) in options:
+        given[name_of(words[0])], words = words[1], words[2:]
+    texts = words or [line.rstrip("\n") for line in sys.stdin]
     try:
-        results = iter(function([text for text in texts if text.strip()]))
+        results = iter(function([text for text in texts if text.strip()], **given))
     except ValueError as error:
         sys.exit(f"run.py: error: {error}")
     for text in texts:

@@ -1,4 +1,4 @@
-"""Texts to the source's ids, and the target's ids to texts, by Marian's two tables.
+"""Texts to the source's ids, and the target's ids to texts, by tables of pieces.
 
 `tokenizer.json` cuts a text into pieces; `vocab.json` numbers them.
 """
@@ -13,18 +13,22 @@ TARGET = json.loads((FOLDER / RULES["target_vocab"]).read_text(encoding="utf-8")
 PIECES = {number: piece for piece, number in TARGET.items()}
 
 
-def ids_of(text):
-    """Ids of a text, cut to what the model reads; a code at its start, >>deu<< say, is a token."""
+def ids_of(text, language):
+    """Ids of a text in this language, cut to what the model reads.
+
+    A code at the start of a text, >>deu<< say, is a token of Marian's models.
+    """
+    before, behind = RULES["rows"][language]
     text, code = RULES["prefix"] + text, []
     if text.startswith(">>") and "<<" in text:
         end = text.index("<<") + 2
         code, text = [text[:end]], text[end:]
     pieces = code + tokenizer.encode(text, add_special_tokens=False).tokens
     ids = [SOURCE.get(piece, SOURCE[RULES["unknown"]]) for piece in pieces]
-    return ids[: SETTINGS["max_length"] - 1] + [SOURCE[RULES["end"]]]
+    return [*before, *ids[: SETTINGS["max_length"] - len(before) - len(behind)], *behind]
 
 
 def text_of(ids):
     """The text that ids stand for, without special tokens."""
-    pieces = [PIECES[number] for number in ids if PIECES.get(number) not in RULES["special"]]
+    pieces = [PIECES.get(number, "") for number in ids if number not in RULES["special"]]
     return "".join(pieces).replace("\u2581", " ").strip()
