@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import subprocess
+import sys
 
 import pytest
 from tasks_cases import ROWS, base_folder, write_rows
 
+import bertlite
 from bertlite.cli.main import COMMANDS, main
 from bertlite.tasks import TASKS
 
@@ -283,3 +286,10 @@ def test_bad_files_of_options_are_refused(text, message, tmp_path, capsys):
     file.write_text(text)
     assert main(["finetune", "translation", str(file)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_python_m_bertlite_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "bertlite", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().endswith(bertlite.__version__)

@@ -12,6 +12,7 @@ from export_cases import folder_of, run_alone
 from inference_cases import TEXTS, byte_pairs, same, wordpiece
 from pairs import bert_pair, marian_pair
 from tasks_cases import ROWS, write_rows
+from test_families_commands import save as save_family
 
 import bertlite
 from bertlite.cli.main import main
@@ -228,3 +229,29 @@ def test_int8_of_a_translator(tmp_path, monkeypatch):
     figures = export_folder(folder, tmp_path / "measured", int8=True, data=rows)["figures"]
     assert figures["model"] == bertlite.evaluate(folder, test=rows)["chrf"]
     assert figures["examples"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", ["DistilBert", "Roberta", "XLMRoberta", "Camembert"])
+def test_ctranslate2_reads_families(stem, tmp_path):
+    """Encoders that transformers has saved: their vectors, without torch."""
+    pytest.importorskip("ctranslate2", reason="it runs what was exported")
+    theirs, words = save_family(stem, "Model", tmp_path / "model")
+    report = export_folder(tmp_path / "model", tmp_path / "out", format="ctranslate2")
+    assert report["largest_difference"]["last_hidden_state"] < 1e-4
+    (alone,) = run_alone(tmp_path / "out", ["embed", TEXTS])
+    batch = words(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        states = theirs.eval()(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    means = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1))
+    np.testing.assert_allclose(alone, means, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_ctranslate2_lacks_other_families(tmp_path):
+    save_family("MPNet", "Model", tmp_path / "model")
+    with pytest.raises(
+        ValueError, match="holds vectors of bert, distilbert, .* got those of mpnet"
+    ):
+        export_folder(tmp_path / "model", tmp_path / "out", format="ctranslate2")

@@ -1,6 +1,7 @@
 """A few rows a class: the loss of pairs by hand, the head against scikit-learn, and whole runs."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,11 +9,17 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from tasks_cases import ROWS
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import bertlite
 from bertlite.tasks import TASKS, TaskOptions
-from bertlite.training.few_shot import check_few_shot, classifier_inputs, fit_head, pair_loss
+from bertlite.training.few_shot import (
+    check_few_shot,
+    classifier_inputs,
+    fit_head,
+    pair_loss,
+    prepare,
+)
 from bertlite.training.options import RecipeOptions
 
 CLASSIFICATION = "sequence-classification"
@@ -123,3 +130,61 @@ def test_what_it_cannot_do_is_refused(base, tmp_path):
     deep = SimpleNamespace(classifier=torch.nn.Sequential())
     with pytest.raises(ValueError, match="classifier is one linear layer"):
         check_few_shot(deep, data, RecipeOptions())
+
+
+def test_the_classifier_reads_the_mean(base):
+    """One layer more than the model's: the pooler gives the mean of its vectors, normed."""
+    model = bertlite.BertLiteForSequenceClassification.from_pretrained(base, num_labels=2).eval()
+    theirs = AutoModel.from_pretrained(base).eval()
+    prepare(model, base)
+    prepare(model, base)  # a second time changes nothing
+    assert model.config.num_hidden_layers == theirs.config.num_hidden_layers + 1
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 60, (3, 7), generator=generator)
+    mask = (torch.arange(7) < torch.tensor([[7], [4], [1]])).long()
+    with torch.no_grad():
+        states = theirs(ids, attention_mask=mask).last_hidden_state
+        found = model.bert(ids, attention_mask=mask).pooler_output
+    means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    normed = torch.nn.functional.layer_norm(means, means.shape[1:])
+    expected = torch.nn.functional.normalize(normed)
+    cosines = torch.nn.functional.cosine_similarity(found, expected)
+    assert float(cosines.min()) > 0.999
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3), atol=0.05, rtol=0)
+
+
+def test_the_mean_stays_one_in_training(base):
+    """Queries, keys and the feed-forward part of the layer that averages have no gradient."""
+    model = bertlite.BertLiteForSequenceClassification.from_pretrained(base, num_labels=2).train()
+    prepare(model, base)
+    ids = torch.randint(5, 60, (4, 6), generator=torch.Generator().manual_seed(0))
+    model(ids, labels=torch.tensor([0, 1, 0, 1])).loss.backward()
+    layer = model.bert.encoder.layer[-1]
+    for part in (layer.attention.self.query, layer.attention.self.key, layer.intermediate.dense):
+        assert not part.weight.grad.any()
+    assert not layer.output.dense.weight.grad.any()
+    assert layer.attention.self.value.weight.grad.any()
+    assert model.bert.encoder.layer[0].attention.self.query.weight.grad.any()
+
+
+def test_a_folder_of_first_vectors_keeps_its_layers(base, tmp_path):
+    """`modules.json` says that vectors are the first token's: the pooler hands them on."""
+    folder = tmp_path / "model"
+    shutil.copytree(base, folder)
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_P", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_P").mkdir()
+    pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (folder / "1_P" / "config.json").write_text(json.dumps(pooling))
+    model = bertlite.BertLiteForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
+    count = model.config.num_hidden_layers
+    prepare(model, str(folder))
+    assert model.config.num_hidden_layers == len(model.bert.encoder.layer) == count
+    with torch.no_grad():
+        found = model.bert(torch.tensor([[5, 6, 7]]))
+    first = found.last_hidden_state[:, 0]
+    cosine = torch.nn.functional.cosine_similarity(found.pooler_output, first)
+    assert float(cosine) > 0.999

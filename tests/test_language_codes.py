@@ -11,6 +11,7 @@ from seq2seq_folders import TEXTS, make_folder
 
 import bertlite
 from bertlite.inference.language_codes import Languages, language_tokens, marking
+from bertlite.inspection import attention_maps
 from bertlite.tasks import TASKS
 from bertlite.tasks.base import TaskOptions
 
@@ -65,6 +66,8 @@ def test_a_language_is_named_by_somebody(folder, tmp_path):
     kind, path, model, tokenizer, (first, second, _) = folder
     with pytest.raises(ValueError, match="target_language must be given"):
         bertlite.translate("a", str(path))
+    with pytest.raises(ValueError, match="explain: written must be given, since the model writes"):
+        attention_maps("a", str(path))
     ours = bertlite.TransformerLiteForConditionalGeneration.from_pretrained(path).eval()
     tokenizer.src_lang = first
     name = "decoder_start_token_id" if kind == "mbart" else "forced_bos_token_id"

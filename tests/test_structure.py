@@ -52,6 +52,7 @@ ROOMS = (
     ("training",),
     ("export", "inspection", "serving"),
     ("cli",),
+    ("__main__",),
 )
 # What is known to be over a limit: to be made smaller, and then taken from here.
 LONG_FILES: set[str] = set()
@@ -115,7 +116,7 @@ def test_backends_stand_on_the_core_alone():
 
 def test_nothing_imports_the_command_line():
     for path in FILES:
-        if path.is_relative_to(SOURCE / "cli"):
+        if path.is_relative_to(SOURCE / "cli") or path.name == "__main__.py":
             continue
         rooms = {name.split(".")[1] for _, name in imports_of(path) if "." in name}
         assert "cli" not in rooms, name_of(path)

@@ -32,6 +32,12 @@ from .plans import Batch
 from .sources import Source
 
 HINT = 'install it with: pip install "bertlite[ctranslate2]"'
+# Its loader of each family's encoder: RoBERTa's reads the modules of those that have its names.
+ENCODERS = {
+    "bert": "BertLoader",
+    "distilbert": "DistilBertLoader",
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), "RobertaLoader"),
+}
 FOLDER, VOCABULARY = "model", "tokens.json"
 
 
@@ -47,10 +53,8 @@ class CTranslate2(Format):
                 f"format ctranslate2 holds no heads, got a ...{source.head} in {source.folder}; "
                 "use onnx, openvino or torch"
             )
-        if task == "embed" and config.is_encoder_decoder:
-            raise ValueError("format ctranslate2 holds the vectors of a BERT, got an encoder's")
-        if config.norm_first and task == "embed":
-            raise ValueError("format ctranslate2 needs post-norm, got norm_first=True")
+        if task == "embed":
+            refuse_encoder(config)
         if source.recipe.layers:
             raise ValueError("format ctranslate2 holds no layers behind the pooling; use onnx")
         if task == "translate":
@@ -94,6 +98,22 @@ class CTranslate2(Format):
             return [states.numpy(), pooled(source, states, counts.tolist())]
 
         return run
+
+
+def kind_of(config: Any) -> str:
+    """The `model_type` of an encoder, as transformers calls it."""
+    return "bert" if config.model_type == "bertlite" else config.model_type
+
+
+def refuse_encoder(config: Any) -> None:
+    """Refuse, with a ValueError, an encoder that CTranslate2 has no layers for."""
+    if config.is_encoder_decoder or kind_of(config) not in ENCODERS:
+        raise ValueError(
+            f"format ctranslate2 holds vectors of {', '.join(ENCODERS)}, got those of "
+            f"{config.model_type}; use onnx"
+        )
+    if config.norm_first:
+        raise ValueError("format ctranslate2 needs post-norm, got norm_first=True")
 
 
 def refuse_writer(config: Any, source: Source) -> None:
@@ -155,9 +175,13 @@ def specification(source: Source) -> Any:
     source = dataclasses.replace(source, model=copy.deepcopy(source.model))
     loaders = needed("ctranslate2.converters.transformers", HINT)
     if source.task.name == "embed":
-        loader = loaders.BertLoader()
+        loader = getattr(loaders, ENCODERS[kind_of(source.model.config)])()
         with borrowed(source.model.config, position_embedding_type="absolute"):
             spec = loader.get_model_spec(source.encoder)
+            if (padding := source.model.config.position_padding) is not None:
+                # Its loader cuts the rows before the first position where padding is not 0 alone.
+                table = source.encoder.embeddings.position_embeddings.weight
+                spec.encoder.position_encodings.encodings = table[padding + 1 :]
             spec.config.unk_token = source.tokenizer.unk_token
             spec.config.layer_norm_epsilon = source.model.config.layer_norm_eps
         return spec

@@ -53,9 +53,15 @@ class Languages:
                 raise unknown_language(function, f"{side}_{ending}", code, tokenizer, known)
 
     def check_target(
-        self, function: str, model: Any, tokenizer: Any, given: dict[str, Any]
+        self,
+        function: str,
+        model: Any,
+        tokenizer: Any,
+        given: dict[str, Any],
+        *,
+        name: str = "target_language",
     ) -> None:
-        """Refuse to let chance choose the language that is written.
+        """Refuse to let chance choose the language that is written; `name` is what settles it.
 
         Raises:
             ValueError: the tokenizer has several, and neither the caller, by the target or by the
@@ -65,10 +71,11 @@ class Languages:
         if self.target is not None or not known:
             return
         config = given.get("generation_config") or model.generation_config
-        names = ("forced_bos_token_id", "decoder_start_token_id")
-        if not {given.get(name, getattr(config, name, None)) for name in names} & {*known.values()}:
+        fields = ("forced_bos_token_id", "decoder_start_token_id")
+        said = {given.get(field, getattr(config, field, None)) for field in fields}
+        if not said & {*known.values()}:
             raise ValueError(
-                f"{function}: target_language must be given, since the model writes {len(known)} "
+                f"{function}: {name} must be given, since the model writes {len(known)} "
                 f"languages ({', '.join(sorted(known)[:3])}, ...) and its generation config names "
                 "none"
             )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..inference.batching import evaluating
+from ..inference.language_codes import Languages
 from ..inference.loading import check_text
 from .loading import eager, open_model
 from .tokens import TextTokens, pieces_of, read_text
@@ -171,9 +172,10 @@ def written_ids(
     """The start and what is written after it, `(1, T + 1)`.
 
     Raises:
-        ValueError: `written` is no text.
+        ValueError: `written` is no text; nobody says which language the model is to write.
     """
     if written is None:
+        Languages().check_target("explain", model, tokenizer, generate_kwargs, name="written")
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
         return model.generate(**inputs, **{"num_beams": 1, "do_sample": False, **generate_kwargs})
     check_text("written", written)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..inference.language_codes import Languages
 from ..inference.loading import check_counts, check_text, position_limit
 from .importance import evaluating
 from .loading import open_model
@@ -138,6 +139,7 @@ def generated(
     """Logits `(L + 1, P, V)` before each token of the target, and the target's ids."""
     inputs = whole_text(model, tokenizer, text)
     if target is None:
+        Languages().check_target("logit_lens", model, tokenizer, {}, name="target")
         labels = model.generate(**inputs, max_new_tokens=max_new_tokens)[:, 1:]
     else:
         encoded = tokenizer(text_target=target, truncation=True, return_tensors="pt")

@@ -26,6 +26,10 @@ from .losses import Count, cross_entropy
 from .seam import Seam, installed_backends
 
 
+class WrongSizes(ValueError, RuntimeError):
+    """A file's tensors have other sizes than the config says; the library has a RuntimeError."""
+
+
 class LitePreTrainedModel(Seam, PreTrainedModel):
     """Base of every model. A family sets `config`, `base_model_prefix` and `auto_map`."""
 
@@ -168,6 +172,23 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         return PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, *args, **kwargs
         )
+
+    @staticmethod
+    def _finalize_model_loading(model, load_config, loading_info):
+        """As the library's, whose error names no tensor of another size."""
+        try:
+            return PreTrainedModel._finalize_model_loading(model, load_config, loading_info)
+        except RuntimeError as error:
+            if not (found := sorted(loading_info.mismatched_keys)):
+                raise
+            name, file_size, config_size = found[0]
+            more = f", and {len(found) - 1} more differ" if len(found) > 1 else ""
+            raise WrongSizes(
+                f"{load_config.pretrained_model_name_or_path}: config and weights must have the "
+                f"same sizes, got {name} of {tuple(file_size)} in the file and of "
+                f"{tuple(config_size)} by the config{more} (in Python, "
+                "ignore_mismatched_sizes=True makes these anew)"
+            ) from error
 
     @classmethod
     def is_remote_code(cls) -> bool:

@@ -4,13 +4,17 @@ After Tunstall et al. 2022 (SetFit, https://arxiv.org/abs/2209.11055): the encod
 texts of one class have like vectors and two of different classes unlike ones, which makes of 16
 rows 120 pairs; then a logistic regression on these vectors becomes the classifier's weights.
 
-Deviation: SetFit's vectors are means over tokens, under a head of scikit-learn; ours are the
-pooler's, which BERT's own classifier reads, so that the folder is that of any other classifier. A
-step sees all pairs of a batch of rows, where SetFit draws pairs of texts.
+Vectors are those of `bertlite.encode`: means over tokens, or the first token's where the folder of
+sentence-transformers says so. What BERT's own classifier reads is made the same, by a layer more
+(`averaging.py`), so that the folder is that of any other classifier.
+
+Deviation: a step sees all pairs of a batch of rows, where SetFit draws pairs of texts; the head is
+BERT's linear layer, where SetFit keeps scikit-learn's.
 
 Shapes: `B` rows, `E` hidden size, `L` classes.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +23,9 @@ import torch
 from torch import nn
 
 from ..inference.batching import evaluating
+from ..inference.embedding_recipe import read_recipe
 from ..tasks.base import Row, Task, TaskOptions
+from .averaging import can_read_mean, hand_on_first, read_mean
 
 SINGLE = "single_label_classification"
 BATCH = 32
@@ -97,6 +103,23 @@ def check_few_shot(model: Any, data: Any, recipe: Any) -> None:
             "few_shot needs a model whose classifier is one linear layer, as BERT's is, got "
             f"{type(model).__name__}"
         )
+
+
+def prepare(model: Any, source: Any) -> None:
+    """Have the classifier read what `encode` makes of the folder that a model comes from.
+
+    Models whose classifier is not BERT's read what they read.
+
+    Args:
+        source: a folder, a hub name, or the model itself.
+    """
+    if not can_read_mean(model):
+        return
+    name = source if isinstance(source, str | os.PathLike) else model.name_or_path
+    if read_recipe(os.fspath(name or "")).poolings == ("cls",):
+        hand_on_first(model)
+    else:
+        read_mean(model)
 
 
 def fit_head(

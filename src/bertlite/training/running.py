@@ -24,6 +24,7 @@ from .checkpoint_averaging import CheckpointAveraging
 from .checkpoints import STATE, disk_errors, find_checkpoint, steps_trained, sweep_leftovers
 from .class_weights import WeightedLoss, class_weights
 from .few_shot import PairLoss, check_few_shot, fit_head
+from .few_shot import prepare as prepare_few_shot
 from .freezing import freeze
 from .measuring import NOT_FIGURES
 from .options import RecipeOptions
@@ -94,6 +95,7 @@ def prepare_trainer(job: Job, output_dir: str, seed: int | None) -> tuple[Any, O
     loss: Any = None if weights is None else WeightedLoss(weights, kind)
     if recipe.few_shot:
         check_few_shot(model, data, recipe)
+        prepare_few_shot(model, start.model)
         loss = PairLoss(model)
     extras = Extras(job.extras.callbacks, job.extras.compute_metrics, loss)
     trainer = make_trainer(
