@@ -1,5 +1,7 @@
 """Encoding sentences of very different lengths: each family against transformers' own class.
 
+And against CTranslate2, where it is installed and has the family.
+
 Random weights of layers of the base size; the same ids and weights for all, in turn in one
 process, outputs compared. `python -m benchmarks families` prints a table a family.
 """
@@ -10,6 +12,7 @@ import torch
 import transformers
 from family_race import (
     VOCABULARY,
+    CTranslate2,
     close,
     options_of,
     race,
@@ -34,6 +37,8 @@ def measure(family: str, batches: list[dict], options: argparse.Namespace) -> No
         vocab_size=VOCABULARY, num_hidden_layers=options.layers, **OWN.get(family, {})
     )
     models = rivals(getattr(transformers, f"{stem}Model")(config).eval())
+    if CTranslate2.has(models["bertlite, as loaded"]):
+        models["CTranslate2"] = CTranslate2(models["bertlite, as loaded"])
     batches = with_padding(batches, 1)  # of every family, and none of the words
     with torch.inference_mode():
         title = f"{family} ({config._attn_implementation})"

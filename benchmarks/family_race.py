@@ -1,14 +1,20 @@
 """What the benchmarks of families share: the models, ragged batches, and a compared race."""
 
 import argparse
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from common import Race, natural_lengths, padded_batches, positions_a_token, print_environment
 
 import bertlite
+from bertlite.export import ctranslate2_format
+from bertlite.export.sources import Source
 
 VOCABULARY = 8000
 TOLERANCE = 1e-4  # of the largest value, or of 1 where that is smaller
@@ -50,6 +56,41 @@ def rivals(theirs: Any) -> dict[str, Any]:
     return {"transformers": theirs, "bertlite, as loaded": loaded, "bertlite, optimised": fast}
 
 
+class CTranslate2:
+    """An encoder of ours as CTranslate2 computes it, in fp32, called as ours is.
+
+    Args:
+        model: without a head, of a family that CTranslate2 has.
+    """
+
+    def __init__(self, model: Any):
+        import ctranslate2
+
+        words: Any = SimpleNamespace(get_vocab=dict, unk_token="<unused0>")
+        with tempfile.TemporaryDirectory() as folder:
+            ctranslate2_format.convert(Source("", model, words, "Model"), Path(folder), None)
+            self.encoder = ctranslate2.Encoder(
+                str(Path(folder, ctranslate2_format.FOLDER)),
+                compute_type="float32",
+                intra_threads=torch.get_num_threads(),
+            )
+
+    @staticmethod
+    def has(model: Any) -> bool:
+        """Whether it is installed and has the family."""
+        known = ctranslate2_format.kind_of(model.config) in ctranslate2_format.ENCODERS
+        return known and importlib.util.find_spec("ctranslate2") is not None
+
+    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        """`(B, T)` ids to vectors `(B, T, E)`."""
+        import ctranslate2
+
+        given = [input_ids.numpy(), attention_mask.sum(1).numpy()]
+        views = [ctranslate2.StorageView.from_array(each.astype(np.int32)) for each in given]
+        found = self.encoder.forward_batch(*views).last_hidden_state
+        return SimpleNamespace(last_hidden_state=torch.from_numpy(np.array(found)))
+
+
 def vectors(encoder: Any, batches: list[dict]) -> torch.Tensor:
     """Every real vector, `(tokens, E)`."""
     made = [encoder(**batch).last_hidden_state[batch["attention_mask"].bool()] for batch in batches]
@@ -67,4 +108,4 @@ def race(title: str, models: dict[str, Any], work: Callable, same: Callable, rou
     for name, model in models.items():
         assert same(work(model), expected), f"{title}, {name}: other results"
     calls = {name: lambda model=model: work(model) for name, model in models.items()}
-    Race(calls, pause=0.1).run(rounds).print(title)
+    Race(calls, pause=0.3 if "CTranslate2" in calls else 0.1).run(rounds).print(title)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -158,7 +160,7 @@ class BertLiteModel(BertLitePreTrainedModel, TextEncoder):
         num_positions: int | None = None,
         lengths: BatchLengths | Sequence[int] | None = None,
         past_key_values: Cache | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode `(B, T)` ids.
 

@@ -14,7 +14,8 @@ from torch import nn
 from transformers import initialization as init
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .bert_base import BertLitePreTrainedModel
 from .configuration import BertLiteConfig
@@ -97,7 +98,7 @@ class BertLiteForMaskedLM(VocabularyModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
         """Scores of the words at each position.
 
@@ -196,7 +197,7 @@ class BertLiteForPreTraining(VocabularyModel):
         next_sentence_label: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
         num_sequences_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BertForPreTrainingOutput:
         """Scores of the words at each position, and of the second sentence following the first.
 

@@ -112,8 +112,9 @@ class LiteConfig(PreTrainedConfig):
 
     def check_heads(self) -> None:
         """Refuse, when a model is built, sizes that do not fit: of heads, layers, words."""
-        if (pad := self.pad_token_id) is not None and not -self.vocab_size <= pad < self.vocab_size:
-            self._refuse("pad_token_id", pad, f"None or below vocab_size, {self.vocab_size}")
+        pad, words = self.pad_token_id, getattr(self, "vocab_size", None)
+        if pad is not None and words is not None and not -words <= pad < words:
+            self._refuse("pad_token_id", pad, f"None or below vocab_size, {words}")
         for heads in self.head_counts():
             if heads < 1 or self.hidden_size < 1 or self.hidden_size % heads:
                 expected = f"a positive multiple of the {heads} attention heads"

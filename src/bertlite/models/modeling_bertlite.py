@@ -23,7 +23,8 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .bert_base import BertLiteModel, BertLitePreTrainedModel
 from .bert_vocabulary import BertLiteForMaskedLM, BertLiteForPreTraining, VocabularyModel
@@ -66,7 +67,7 @@ class BertLiteForNextSentencePrediction(BertLitePreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> NextSentencePredictorOutput:
         """Scores `(B, 2)`; `labels` `(B,)`: 0 it follows, 1 it is a random one.
 
@@ -131,7 +132,7 @@ class BertLiteForSequenceClassification(BertLitePreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """Scores `(B, L)`; `labels` as in `sequence_loss`, by `config.problem_type`.
 
@@ -197,7 +198,7 @@ class BertLiteForTokenClassification(BertLitePreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """Scores `(B, T, L)`; `labels` `(B, T)`, -100 for tokens without one.
 
@@ -275,7 +276,7 @@ class BertLiteForQuestionAnswering(BertLitePreTrainedModel):
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
         """Scores `(B, T)` of the answer's start and of its end.
 
@@ -369,7 +370,7 @@ class BertLiteForMultipleChoice(BertLitePreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MultipleChoiceModelOutput:
         """Scores `(B, C)` of inputs `(B, C, T)`; `labels` `(B,)` in `[0, C)`.
 

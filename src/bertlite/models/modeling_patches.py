@@ -20,7 +20,8 @@ from transformers.modeling_outputs import (
     ImageClassifierOutput,
     MaskedImageModelingOutput,
 )
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -197,7 +198,7 @@ class PatchModel(LayerStack, Grown, PatchPreTrainedModel, TextEncoder):
         interpolate_pos_encoding: bool | None = None,
         attention_mask: torch.Tensor | None = None,
         first: int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> PatchOutput:
         """Encode images.
 
@@ -294,7 +295,7 @@ class PatchClassification(PatchPreTrainedModel):
         interpolate_pos_encoding: bool | None = None,
         attention_mask: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         """Scores of the classes.
 
@@ -348,7 +349,7 @@ class PatchReconstruction(PatchPreTrainedModel):
         bool_masked_pos: torch.Tensor | None = None,
         interpolate_pos_encoding: bool | None = None,
         attention_mask: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedImageModelingOutput:
         """Images again.
 

@@ -19,7 +19,8 @@ from transformers.modeling_outputs import (
     Seq2SeqQuestionAnsweringModelOutput,
     Seq2SeqSequenceClassifierOutput,
 )
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration import TransformerLiteConfig
 from .decoder import shifted_right
@@ -142,7 +143,7 @@ class TransformerLiteForConditionalGeneration(TransformerLitePreTrainedModel, Ge
         position_ids: torch.Tensor | None = None,
         zero_padding: bool | None = None,
         packed: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Scores of the next token at each target position.
 
@@ -310,7 +311,7 @@ class TransformerLiteForSequenceClassification(TransformerLitePreTrainedModel):
         decoder_input_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqSequenceClassifierOutput:
         """Scores `(B, L)`.
 
@@ -357,7 +358,7 @@ class TransformerLiteForQuestionAnswering(TransformerLitePreTrainedModel):
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqQuestionAnsweringModelOutput:
         """Scores `(B, S)` of the answer's start and of its end.
 

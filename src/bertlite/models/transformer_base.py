@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqModelOutput
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -107,7 +108,7 @@ class TransformerEncoder(LayerStack, EmbeddingSteps, Grown, TextEncoder):
         packed: bool | None = None,
         lengths: BatchLengths | Sequence[int] | None = None,
         counted: tuple[torch.Tensor, ...] = (),
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Encode `(B, S)` ids; arguments, result and errors as of `BertLiteModel`.
 
@@ -171,7 +172,7 @@ class TransformerLiteModel(TransformerLitePreTrainedModel):
         packed: bool | None = None,
         counted: tuple[torch.Tensor, ...] = (),
         target_mask: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqModelOutput:
         """Encode `(B, S)` ids and decode `(B, T)` ids against them.
 
