@@ -213,10 +213,15 @@ def test_a_fault_of_the_server_tells_nothing_of_its_inside(server, monkeypatch):
     assert server.ask("/tag", {"texts": "a"})[0] == 200
 
 
+def test_idle_connections_outlive_those_of_clients(server):
+    """Httpx, and so openai's client, drops an idle connection after 5 seconds."""
+    assert server.server.config.timeout_keep_alive >= 2 * 5
+
+
 def test_figures_for_prometheus(server):
     from prometheus_client.parser import text_string_to_metric_families
 
-    server.ask("/classify", {"texts": TEXTS})
+    server.good("/classify", texts=TEXTS[:2])
     server.ask("/classify", {"texts": 3})
     families = text_string_to_metric_families(server.ask("/metrics")[1])
     found = {each.name: each for each in families}

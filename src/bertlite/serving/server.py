@@ -23,6 +23,9 @@ from .options import ServingOptions
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SWITCH = 0.0005  # seconds after which a thread gives way: the models' thread needs its turn often
+# Seconds that an idle connection stays. Clients drop theirs after 5 (httpx, and so openai's), which
+# is uvicorn's own time too: some would send a request just as it closes.
+KEEP_ALIVE = 30
 SPARE_CONNECTIONS = 256  # beyond the requests that may be under way
 
 
@@ -131,6 +134,7 @@ def make_server(engine: Engine, access: Access, options: ServingOptions) -> Serv
         make_app(engine, access),
         access_log=False,
         log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(options.timeout) + 1,
         limit_concurrency=options.queue + SPARE_CONNECTIONS,
         server_header=False,
