@@ -4,6 +4,8 @@ Keys, order, module types, names that scripts filter by, and modules that can be
 """
 
 import copy
+import inspect
+import re
 
 import pytest
 import torch
@@ -269,3 +271,15 @@ def test_auto_config_of_a_folder_makes_a_model(tmp_path):
         assert model.config.model_type == "bertlite"
         assert model(IDS)[0].isfinite().all()
     assert transformers.AutoModel.from_config(config)(IDS)[0].isfinite().all()
+
+
+EVERY_CLASS = [
+    getattr(bertlite, name) for name in bertlite.__all__ if re.search("Model$|For", name)
+]
+
+
+@pytest.mark.parametrize("model_class", EVERY_CLASS, ids=lambda each: each.__name__)
+def test_forward_says_what_it_takes_besides(model_class):
+    """As in transformers, whose exporters and tests read it: typed, with `output_attentions`."""
+    given = inspect.signature(model_class.forward).parameters["kwargs"]
+    assert "output_attentions" in given.annotation.__args__[0].__annotations__

@@ -341,3 +341,11 @@ def contracts_of(families: tuple[str, ...], dtype: str) -> list:
 @pytest.mark.parametrize(("case", "check"), contracts_of(("vit", AST), "float32"))
 def test_contract(case, check, device):
     check(case.on(device=device))
+
+
+def test_a_config_may_name_padding():
+    """Images have no words; transformers' own tests set the id on every config."""
+    config = FAMILIES["vit"].get("ViTConfig")(**SETTINGS["vit"][0])
+    config.pad_token_id = 0
+    model = FAMILIES["vit"].model("Model")(config)
+    assert model(torch.zeros(1, 3, 12, 12)).last_hidden_state.shape == (1, 10, 32)
