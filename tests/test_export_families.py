@@ -10,6 +10,7 @@ from seq2seq_cases import their_model
 from seq2seq_folders import KINDS, TEXTS, make_folder
 
 import bertlite
+from bertlite.backends.engines import onnx_graph
 from bertlite.export.exporting import export_folder
 
 pytestmark = pytest.mark.slow
@@ -107,3 +108,21 @@ def test_a_family_that_ctranslate2_lacks(tmp_path):
     export_folder(folder, tmp_path / "out")
     (found,) = run_alone(tmp_path / "out", ["translate", ASKED])
     assert found == bertlite.translate(ASKED, str(folder))
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_graphs_larger_than_a_file_may_be(int8, tmp_path, monkeypatch):
+    """Protobuf ends at 2 GiB, and NLLB does not: weights lie beside the graph, and are found."""
+    monkeypatch.setattr(onnx_graph, "LIMIT", 1000)
+    folder = tmp_path / "model"
+    _, _, (first, second, _) = make_folder("nllb", folder)
+    set_generation(folder, **SHORT)
+    export_folder(folder, tmp_path / "out", int8=int8)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    graphs = {"encoder.onnx", "encoder.onnx.data", "decoder.onnx", "decoder.onnx.data"}
+    assert {name for name in names if ".onnx" in name} == graphs
+    (found,) = run_alone(tmp_path / "out", ["translate", ASKED, first, second])
+    languages = {"source_language": first, "target_language": second}
+    if not int8:
+        assert found == bertlite.translate(ASKED, str(folder), **languages)
+    assert len(found) == len(ASKED)

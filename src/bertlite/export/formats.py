@@ -1,5 +1,6 @@
 """How each format is written, and run again to be checked."""
 
+import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import torch
 
 from ..backends.engines.onnx_graph import (
     fuse,
+    move_graph,
     needed,
     quantize,
     quantize_weights,
+    remove_graph,
     write_onnx,
 )
 from ..backends.engines.sessions import OPENVINO_HINT, OnnxSession, OpenVinoSession
@@ -80,8 +83,10 @@ class Onnx(Format):
 
     def to_int8(self, source: Source, folder: Path) -> None:
         for graph in sorted(folder.glob("*.onnx")):
-            quantize(graph, folder / "int8.onnx", KEPT)
-            (folder / "int8.onnx").replace(graph)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                made = Path(scratch, graph.name)
+                quantize(graph, made, KEPT)
+                move_graph(made, graph)
 
     def compute(self, source: Source, folder: Path) -> Compute:
         if source.task.name != "translate":
@@ -115,7 +120,7 @@ class OpenVino(Format):
             quantize_weights(recorded, KEPT)
         model = openvino.convert_model(str(recorded))
         openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
-        recorded.unlink()
+        remove_graph(recorded)
 
     def compute(self, source: Source, folder: Path) -> Compute:
         return OpenVinoSession(folder / "model.xml").run
@@ -181,7 +186,7 @@ def write_fused(plan: Plan, folder: Path) -> None:
         return
     write_plan(plan, folder / "recorded.onnx")
     fuse(folder / "recorded.onnx", target, plan.num_heads, plan.hidden_size)
-    (folder / "recorded.onnx").unlink()
+    remove_graph(folder / "recorded.onnx")
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -12,6 +12,7 @@ import importlib
 import io
 import logging
 import math
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from torch import nn
 
 OPSET = 17
-LIMIT = 2**31 - 2**24  # bytes of a file in protobuf, with room for what is not weights
+LIMIT = 2**31 - 2**24  # bytes of a file in protobuf
 HINT = 'install it with: pip install "bertlite[onnx]"'
 
 
@@ -88,30 +89,56 @@ def write_onnx(
         module: in evaluation mode, with the inputs by position.
         inputs: examples, by the names that the graph will have for them.
         outputs: names of what `forward` returns, in order.
-        path: the file.
+        path: the file; of more than 2 GiB with its weights in a file beside it.
         free: of inputs and outputs, the sides whose size is not that of the example.
 
     Raises:
-        ValueError: onnx is not installed, or the weights do not fit into one file.
+        ValueError: onnx is not installed.
     """
-    needed("onnx")
-    size = sum(each.numel() * each.element_size() for each in module.parameters())
-    if size > LIMIT:
-        raise ValueError(
-            f"model must have at most {LIMIT / 2**30:.2f} GiB of weights for an ONNX file, got "
-            f"{size / 2**30:.2f} GiB"
-        )
-    with quietly(), torch.no_grad():
-        torch.onnx.export(
-            module,
-            tuple(inputs.values()),
+    onnx = needed("onnx")
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        recorded = Path(scratch, path.name)
+        with quietly(), torch.no_grad():
+            torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                str(recorded),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={name: dict(sides) for name, sides in free.items()},
+            )
+        parts = list(Path(scratch).iterdir())
+        if sum(each.stat().st_size for each in parts) <= LIMIT:
+            recorded.replace(path)
+            return
+        # torch writes a file for each weight where one file can't hold them.
+        onnx.save_model(
+            onnx.load(str(recorded)),
             str(path),
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: dict(sides) for name, sides in free.items()},
+            save_as_external_data=True,
+            location=weights_beside(path).name,
         )
+
+
+def weights_beside(path: Path) -> Path:
+    """Where the weights of a graph are that one file cannot hold, as ONNX Runtime names it."""
+    return path.with_name(f"{path.name}.data")
+
+
+def move_graph(source: Path, target: Path) -> None:
+    """Move a graph and what lies beside it; the name stays, by which a graph knows its weights."""
+    weights_beside(target).unlink(missing_ok=True)
+    if weights_beside(source).exists():
+        weights_beside(source).replace(weights_beside(target))
+    source.replace(target)
+
+
+def remove_graph(path: Path) -> None:
+    """Remove a graph and what lies beside it."""
+    path.unlink()
+    weights_beside(path).unlink(missing_ok=True)
 
 
 def fuse(source: Path, target: Path, num_heads: int, hidden_size: int) -> dict[str, int]:
@@ -133,7 +160,8 @@ def fuse(source: Path, target: Path, num_heads: int, hidden_size: int) -> dict[s
             hidden_size=hidden_size,
             optimization_options=chosen,
         )
-        fused.save_model_to_file(str(target))
+        is_large = weights_beside(source).exists()
+        fused.save_model_to_file(str(target), use_external_data_format=is_large)
     return {name: count for name, count in fused.get_fused_operator_statistics().items() if count}
 
 
@@ -159,6 +187,7 @@ def quantize(source: Path, target: Path, kept: Sequence[str] = ()) -> None:
             str(target),
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
+            use_external_data_format=weights_beside(source).exists(),
             op_types_to_quantize=["MatMul", "Attention"],
             nodes_to_exclude=[name for name in named if any(part in name for part in kept)],
             # The kind of what comes out of fused operators, which the tool cannot tell.
