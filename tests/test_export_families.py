@@ -121,6 +121,7 @@ def test_graphs_larger_than_a_file_may_be(int8, tmp_path, monkeypatch):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     graphs = {"encoder.onnx", "encoder.onnx.data", "decoder.onnx", "decoder.onnx.data"}
     assert {name for name in names if ".onnx" in name} == graphs
+    assert len({(tmp_path / "out" / name).stat().st_mode for name in graphs}) == 1
     (found,) = run_alone(tmp_path / "out", ["translate", ASKED, first, second])
     languages = {"source_language": first, "target_language": second}
     if not int8:

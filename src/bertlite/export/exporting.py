@@ -109,7 +109,8 @@ def whole_export(out: Path) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=out.parent))
         try:
             yield scratch
-            scratch.chmod(0o777 & ~current_umask())
+            for path in (scratch, *scratch.rglob("*")):  # onnx makes some for its user alone
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~current_umask())
             os.rename(scratch, out)  # over an empty folder too
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
