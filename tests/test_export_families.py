@@ -5,21 +5,36 @@ import subprocess
 import sys
 
 import pytest
-from export_cases import run_alone
+import transformers
+from export_cases import folder_of, run_alone
 from seq2seq_cases import their_model
 from seq2seq_folders import KINDS, TEXTS, make_folder
 
 import bertlite
 from bertlite.backends.engines import onnx_graph
+from bertlite.cli.main import main
 from bertlite.export.exporting import export_folder
 
 pytestmark = pytest.mark.slow
 
 MANY = ["m2m100", "nllb", "mbart", "mbart50"]
-ASKED = [*TEXTS, "bad cab\n\nhead", "a b c d e f g h i j k l m n o p q r s t"]
+ASKED = [*TEXTS, "bad cab\r\n\n head\u2028jig", "a b c d e f g h i j k l m n o p q r s t"]
 SHORT = {"num_beams": 2, "max_new_tokens": 9, "length_penalty": 0.6}
-# What the summarisers that people use ask for, in small.
-RULES = {**SHORT, "min_length": 5, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3}
+# What the summarisers and translators that people use ask for, in small.
+RULES = {
+    "beams": {**SHORT, "min_length": 5, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3},
+    "greedy": {"num_beams": 1, "max_new_tokens": 9, "repetition_penalty": 1.5},
+    "early": {
+        "num_beams": 4,
+        "max_new_tokens": 12,
+        "length_penalty": 2.0,
+        "early_stopping": True,
+        "min_length": 3,
+        "no_repeat_ngram_size": 3,
+        "renormalize_logits": True,
+    },
+}
+GREEDY = {"num_beams": 1, "max_new_tokens": 9, "min_length": 4, "no_repeat_ngram_size": 2}
 
 
 def set_generation(folder, **fields):
@@ -28,13 +43,27 @@ def set_generation(folder, **fields):
     path.write_text(json.dumps(written))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_onnx_writes_what_we_write(kind, tmp_path):
+def ending(folder):
+    """Let a tiny model end its texts at times: it gains on others at the end token."""
+    model = bertlite.TransformerLiteForConditionalGeneration.from_pretrained(folder)
+    if model.config.traits.has_logits_bias:
+        model.final_logits_bias[:, model.config.eos_token_id] += 2.5
+        model.save_pretrained(folder)
+
+
+CASES = [(kind, "beams") for kind in KINDS]
+CASES += [(kind, rules) for kind in ("bart", "m2m100", "mbart50") for rules in ("greedy", "early")]
+
+
+@pytest.mark.parametrize(("kind", "rules"), CASES)
+def test_onnx_writes_what_we_write(kind, rules, tmp_path):
     """By the rules of the folder's generation config; languages by their codes."""
     folder = tmp_path / "model"
     _, _, codes = make_folder(kind, folder)
-    set_generation(folder, **RULES)
-    export_folder(folder, tmp_path / "out")
+    ending(folder)
+    forced = {} if codes else {"forced_bos_token_id": 8}
+    set_generation(folder, **RULES[rules], **forced)
+    export_folder(folder, tmp_path / "out", task="translation")
     directions = [(codes[0], codes[1]), (codes[2], codes[0])] if codes else [(None, None)]
     calls = [["translate", ASKED, *direction] for direction in directions]
     for found, (source, target) in zip(
@@ -51,8 +80,9 @@ def test_ctranslate2_writes_what_we_write(kind, tmp_path):
     pytest.importorskip("ctranslate2", reason="it runs what was exported")
     folder = tmp_path / "model"
     _, _, codes = make_folder(kind, folder)
-    set_generation(folder, **RULES | {"num_beams": 1})
-    report = export_folder(folder, tmp_path / "out", format="ctranslate2")
+    ending(folder)
+    set_generation(folder, **GREEDY)
+    report = export_folder(folder, tmp_path / "out", format="ctranslate2", task="translation")
     assert report["largest_difference"]["log_probabilities"] < 1e-4
     directions = [(codes[0], codes[1]), (codes[2], codes[0])] if codes else [(None, None)]
     calls = [["translate", ASKED, *direction] for direction in directions]
@@ -102,7 +132,7 @@ def test_a_family_that_ctranslate2_lacks(tmp_path):
     tokenizer = KINDS["bart"][0](tmp_path)
     their_model("blenderbot-small", vocab_size=len(tokenizer), std=0.3).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    set_generation(folder, **RULES)
+    set_generation(folder, **RULES["beams"])
     with pytest.raises(ValueError, match="ctranslate2 has no loader of blenderbot-small"):
         export_folder(folder, tmp_path / "out", format="ctranslate2")
     export_folder(folder, tmp_path / "out")
@@ -127,3 +157,88 @@ def test_graphs_larger_than_a_file_may_be(int8, tmp_path, monkeypatch):
     if not int8:
         assert found == bertlite.translate(ASKED, str(folder), **languages)
     assert len(found) == len(ASKED)
+
+
+@pytest.mark.parametrize("format", ["onnx", "ctranslate2"])
+def test_summarisers_read_texts_whole(format, tmp_path):
+    """Published folders of BART and Pegasus have no run record, and say so in their config."""
+    pytest.importorskip("ctranslate2" if format == "ctranslate2" else "onnxruntime")
+    for kind, fields in (
+        ("bart", {"task_specific_params": {"summarization": {}}}),
+        ("pegasus", {}),
+    ):
+        folder = tmp_path / kind
+        make_folder(kind, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **fields}))
+        set_generation(folder, **GREEDY)
+        export_folder(folder, tmp_path / f"{kind}-out", format=format)
+        (found,) = run_alone(tmp_path / f"{kind}-out", ["translate", ASKED])
+        assert found == bertlite.summarize(ASKED, str(folder))
+
+
+def test_the_folders_own_languages(tmp_path):
+    """Told when it is exported; without them a figure on rows is refused before any work."""
+    folder = tmp_path / "model"
+    _, _, (first, second, third) = make_folder("nllb", folder)
+    set_generation(folder, **SHORT)
+    rows = tmp_path / "rows.jsonl"
+    lines = [{"source": text, "target": text[::-1]} for text in TEXTS]
+    rows.write_text("\n".join(json.dumps(line) for line in lines))
+    with pytest.raises(ValueError, match="export: target_language must be given, since"):
+        export_folder(folder, tmp_path / "out", int8=True, data=str(rows))
+    words = ["export", "onnx", str(folder), "--out", str(tmp_path / "out")]
+    assert main([*words, "--source_language", second, "--target-language", third]) == 0
+    (found,) = run_alone(tmp_path / "out", ["translate", ASKED])
+    languages = {"source_language": second, "target_language": third}
+    assert found == bertlite.translate(ASKED, str(folder), **languages)
+    with pytest.raises(ValueError, match="source_language must be one of"):
+        export_folder(folder, tmp_path / "no", source_language="Klingon")
+
+
+def test_what_only_writers_take_is_refused_of_others(tmp_path):
+    folder = folder_of("SequenceClassification", tmp_path / "model")
+    with pytest.raises(ValueError, match="must come with an encoder-decoder that writes, got a"):
+        export_folder(folder, tmp_path / "out", task="translation")
+
+
+def test_ctranslate2_counts_no_start_token(tmp_path):
+    """Where it is the end too, a penalty on repetition counts it in transformers alone."""
+    make_folder("bart", tmp_path / "model")
+    set_generation(tmp_path / "model", **RULES["greedy"])
+    with pytest.raises(ValueError, match="repetition_penalty must be 1.0, got 1.5"):
+        export_folder(tmp_path / "model", tmp_path / "out", format="ctranslate2")
+
+
+def test_mbart_with_a_tokenizer_of_one_language(tmp_path):
+    """As BARThez has it: nothing begins with a language."""
+    pytest.importorskip("ctranslate2", reason="it runs what was exported")
+    tokenizer = KINDS["bart"][0](tmp_path)
+    fields = {"vocab_size": len(tokenizer), "decoder_start_token_id": 2, "std": 0.3}
+    their_model("mbart", **fields).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    set_generation(tmp_path / "model", **GREEDY)
+    export_folder(tmp_path / "model", tmp_path / "out", format="ctranslate2")
+    (found,) = run_alone(tmp_path / "out", ["translate", ASKED])
+    assert found == bertlite.translate(ASKED, str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("kind", ["m2m100", "mbart", "nllb"])
+def test_texts_are_cut_and_joined_as_by_the_tokenizer(kind, tmp_path):
+    """Spaces before marks go where its config says so, but of BPE; `>>x<<` is Marian's alone."""
+    folder = tmp_path / "model"
+    _, _, (first, second, _) = make_folder(kind, folder)
+    path = folder / "tokenizer_config.json"
+    cleaning = {**json.loads(path.read_text()), "clean_up_tokenization_spaces": True}
+    path.write_text(json.dumps(cleaning))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    set_generation(folder, **SHORT)
+    export_folder(folder, tmp_path / "out", source_language=first, target_language=second)
+    settings = json.loads((tmp_path / "out" / "export.json").read_text())["decoding"]
+    written = tokenizer.decode(tokenizer("a ' b", add_special_tokens=False)["input_ids"])
+    assert bool(settings["cleaned"]) == (kind != "nllb")
+    assert "'" not in written or ("a'b" in written) == (kind != "nllb")
+    asked = [">>bad<< cab", "a ' b"]
+    (found,) = run_alone(tmp_path / "out", ["translate", asked])
+    languages = {"source_language": first, "target_language": second}
+    assert found == bertlite.translate(asked, str(folder), **languages)

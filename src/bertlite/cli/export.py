@@ -44,6 +44,9 @@ def main(argv: list[str]) -> int:
         format=arguments.format,
         int8=arguments.int8,
         data=arguments.data,
+        task=arguments.task,
+        source_language=arguments.source_language,
+        target_language=arguments.target_language,
     )
     for line in lines_of(report):
         sys.stderr.write(f"{line}\n")
@@ -81,4 +84,12 @@ def make_parser() -> CommandParser:
         metavar="FILE",
         help="labelled rows to measure int8 on, as bertlite evaluate takes them",
     )
+    add(
+        "--task",
+        choices=("translation", "summarization"),
+        help="what an encoder-decoder does (default: as its run or its config says)",
+    )
+    said = "language of the %s where run.py is told no other, such as eng_Latn"
+    add("--source-language", metavar="CODE", help=said % "source")
+    add("--target-language", metavar="CODE", help=said % "target")
     return parser

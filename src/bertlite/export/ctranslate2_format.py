@@ -123,6 +123,14 @@ def refuse_writer(config: Any, source: Source) -> None:
     if not hasattr(loaders, names[config.family != "marian"]):
         raise ValueError(f"format ctranslate2 has no loader of {config.family}; use onnx")
     check_start(source)
+    rules = source.model.generation_config
+    ends = rules.eos_token_id if isinstance(rules.eos_token_id, list) else [rules.eos_token_id]
+    if rules.repetition_penalty not in (None, 1.0) and start_token(source.model) in ends:
+        raise ValueError(
+            "format ctranslate2 does not penalise the token that a text begins with, which is its "
+            f"end too in {source.folder}: generation_config.repetition_penalty must be 1.0, got "
+            f"{rules.repetition_penalty}"
+        )
     if is_changed(config):
         raise ValueError(
             f"format ctranslate2 needs the layers of {config.family} as transformers has them, got "
@@ -171,8 +179,9 @@ def convert(source: Source, folder: Path, quantization: str | None) -> None:
 
 
 def specification(source: Source) -> Any:
-    """A copy of the model as CTranslate2's tree of weights, which are rounded where they lie."""
-    source = dataclasses.replace(source, model=copy.deepcopy(source.model))
+    """The model as CTranslate2's tree of weights, which are rounded where they lie."""
+    if source.task.name == "embed" or source.model.config.family == "marian":
+        source = dataclasses.replace(source, model=copy.deepcopy(source.model))
     loaders = needed("ctranslate2.converters.transformers", HINT)
     if source.task.name == "embed":
         loader = getattr(loaders, ENCODERS[kind_of(source.model.config)])()

@@ -5,11 +5,17 @@ What its generation config asks for beyond those rules is refused by name.
 
 from typing import Any
 
-from ..inference.language_codes import language_tokens, starts_with_language
+from ..inference.language_codes import (
+    Languages,
+    generation_settings,
+    language_tokens,
+    starts_with_language,
+)
 from ..inference.sequence_to_sequence import Decoding
 from ..training.evaluation import infer_task
 from .sources import Source
 
+WRITING = ("translation", "summarization")
 # Fields of a generation config that change what is written, with the values that change nothing.
 UNUSUAL: dict[str, tuple] = {
     "do_sample": (None, False),
@@ -28,6 +34,30 @@ UNUSUAL: dict[str, tuple] = {
 }
 
 
+def tell_writing(source: Source, task: str | None, languages: Languages) -> None:
+    """Settle whether an encoder-decoder translates or summarises, and by which languages.
+
+    Raises:
+        ValueError: no such task or language, or a model that writes nothing.
+    """
+    if source.task.name != "translate":
+        if task is not None or languages != Languages():
+            raise ValueError(
+                "task, source_language and target_language must come with an encoder-decoder that "
+                f"writes, got a ...{source.head} in {source.folder}"
+            )
+        return
+    if task not in (None, *WRITING):
+        raise ValueError(f"task must be one of {', '.join(WRITING)}, got {task!r}")
+    source.writes = task or infer_task(source.folder)
+    languages.check("export", source.tokenizer)
+    if languages.source is not None:
+        source.tokenizer.src_lang = languages.source
+    settings = generation_settings(source.model, source.tokenizer, languages.target)
+    for name, token in settings.items():
+        setattr(source.model.generation_config, name, token)
+
+
 def decoding_rules(source: Source) -> dict[str, Any]:
     """What `run_translate.py` must know.
 
@@ -42,13 +72,9 @@ def decoding_rules(source: Source) -> dict[str, Any]:
                 f"export: generation_config.{name} must be one of {list(usual)}, got "
                 f"{getattr(config, name)!r} in {source.folder}"
             )
-    banned = [*(config.suppress_tokens or []), *single_words(config.bad_words_ids, source)]
-    positions = getattr(model.config, "max_position_embeddings", None)
-    highest = 10**6 if positions is None else max(positions - 1, 1)
-    summarizes = infer_task(source.folder) == "summarization"
-    limit = 128 if summarizes else None
-    if not decoding.limit_is_ours:
-        limit = config.max_new_tokens or config.max_length - 1
+    words = single_words(config.bad_words_ids, source)
+    words = [word for word in words if word not in decoding.eos_token_ids]  # as transformers does
+    banned = [*(config.suppress_tokens or []), *words]
     early = config.early_stopping
     return {
         "num_beams": decoding.settings.get("num_beams", config.num_beams),
@@ -60,16 +86,30 @@ def decoding_rules(source: Source) -> dict[str, Any]:
         "eos_token_ids": decoding.eos_token_ids,
         "forced_eos_token_id": one_token(config.forced_eos_token_id, source),
         "forced_bos_token_id": config.forced_bos_token_id,
-        "forced_at": limit if limit is not None else highest,
         "banned": banned,
         "least": max((config.min_length or 0) - 1, config.min_new_tokens or 0, 0),
         "no_repeat_ngram_size": config.no_repeat_ngram_size or 0,
         "repetition_penalty": config.repetition_penalty or 1.0,
+        "renormalize_logits": bool(config.renormalize_logits),
+        "by_line": source.writes == "translation",
+        "prefix": "",
+        **length_rules(source, decoding),
+    }
+
+
+def length_rules(source: Source, decoding: Decoding) -> dict[str, int | None]:
+    """How long a text may become, and at which length it is made to end."""
+    config = source.model.generation_config
+    positions = getattr(source.model.config, "max_position_embeddings", None)
+    highest = 10**6 if positions is None else max(positions - 1, 1)
+    limit = 128 if source.writes == "summarization" else None
+    if not decoding.limit_is_ours:
+        limit = config.max_new_tokens or config.max_length - 1
+    return {
         "max_new_tokens": limit,
         "beyond_source": 50,
         "highest": highest,
-        "by_line": not summarizes,
-        "prefix": "",
+        "forced_at": highest if limit is None else min(limit, highest),
     }
 
 

@@ -14,11 +14,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..data.places import check_writable
+from ..inference.language_codes import Languages
 from ..models.files import NO_LOCKS
 from ..version import VERSION
 from .checking import check_exact, compare_roughly
 from .companions import SETTINGS_FILE, write_companions
 from .ctranslate2_format import CTranslate2
+from .decoding import tell_writing
 from .formats import Format, Onnx, OpenVino, Torch
 from .measuring import Measured, measure_int8
 from .sources import Source, read_source
@@ -35,6 +37,9 @@ def export_folder(
     format: str = "onnx",
     int8: bool = False,
     data: Any = None,
+    task: str | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
 ) -> dict[str, Any]:
     """Write a folder that runs without torch, transformers and bertlite.
 
@@ -51,6 +56,11 @@ def export_folder(
         int8: whether products are computed in int8.
         data: labelled rows to measure int8 on, as `bertlite.evaluate` takes them; None: how near
             its outputs are to the model's is reported, and judged by nobody.
+        task: of an encoder-decoder: "translation", line by line, or "summarization", of whole
+            texts; None: as its run or its config says.
+        source_language: of models that mark texts with it, the code that the folder goes by where
+            nobody says another; None: as its tokenizer is set.
+        target_language: likewise the language that is written; None: as its generation config says.
 
     Returns:
         What was found out: `largest_difference` of each output in fp32, and in int8 `figures`, or
@@ -62,6 +72,7 @@ def export_folder(
     """
     chosen = check_options(out, format, int8, data)
     source = read_source(model)
+    tell_writing(source, task, Languages(source_language, target_language))
     chosen.refuse(source, int8)
     measured = None if data is None else Measured.read(source, data)
     with whole_export(Path(out)) as folder:

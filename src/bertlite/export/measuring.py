@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
+from ..inference.language_codes import Languages
 from ..inference.loading import SEQ2SEQ
 from ..tasks.base import Row, Task, TaskOptions
 from ..tasks.registry import TASKS as KNOWN
 from ..training.evaluation import (
-    infer_task,
     model_labels,
     remembered_columns,
     with_remembered,
@@ -90,7 +90,9 @@ def measure_int8(
 def task_of(source: Source) -> Task:
     """The task whose figure counts; a ValueError where the head has none."""
     if source.head == SEQ2SEQ:
-        return KNOWN[infer_task(source.folder)]
+        if source.writes == "translation":
+            Languages().check_target("export", source.model, source.tokenizer, {})
+        return KNOWN[source.writes]
     task = next((each for each in KNOWN.values() if each.head == source.head), None)
     if task is None:
         raise ValueError(

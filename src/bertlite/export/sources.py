@@ -65,6 +65,7 @@ class Source:
         tokenizer: its tokenizer.
         head: a key of `TASKS`.
         recipe: how vectors are made, of a model without a head.
+        writes: of an encoder-decoder, "translation" or "summarization".
     """
 
     folder: str
@@ -72,6 +73,7 @@ class Source:
     tokenizer: PreTrainedTokenizerBase
     head: str
     recipe: EmbeddingRecipe = field(default_factory=EmbeddingRecipe)
+    writes: str = "translation"
 
     @property
     def task(self) -> Task:

@@ -17,6 +17,8 @@ from ..inference.language_codes import Languages, language_tokens, marking
 from .sources import Source
 
 SAMPLES = ("The file could not be opened.", "Größe & naïve café – 中文, 12.5%…", "  two  spaces ")
+# What transformers' `clean_up_tokenization` replaces, in its order.
+SPACED = [" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"]
 NO_LANGUAGE = ""  # the name of the one row of a tokenizer that marks none
 
 
@@ -28,9 +30,8 @@ def write_subwords(source: Source, folder: Path, runs: Path, rules: dict[str, An
     """
     tokenizer: Any = source.tokenizer
     rules["rows"] = special_tokens_of_rows(source)
-    rules["source_language"] = getattr(tokenizer, "src_lang", None) or NO_LANGUAGE
-    if rules["source_language"] not in rules["rows"]:
-        rules["source_language"] = next(iter(rules["rows"]))
+    rules["source_language"] = source_language(source, rules["rows"])
+    rules["cleaned"] = SPACED if cleans_up(tokenizer) else []
     tokenizer.save_pretrained(folder)
     if tokenizer.is_fast:
         shutil.copyfile(runs / "subwords_fast.py", folder / "subwords.py")
@@ -47,10 +48,37 @@ def write_subwords(source: Source, folder: Path, runs: Path, rules: dict[str, An
     separate = getattr(tokenizer, "separate_vocabs", False)
     rules["target_vocab"] = "target_vocab.json" if separate else "vocab.json"
     rules["unknown"] = tokenizer.unk_token
-    rules["special"] = [*tokenizer.all_special_ids, *language_tokens(tokenizer).values()]
+    rules["reads_codes"] = hasattr(tokenizer, "spm_source")
+    written = json.loads((folder / rules["target_vocab"]).read_text("utf-8"))
+    special = [written[token] for token in tokenizer.all_special_tokens if token in written]
+    rules["special"] = [*special, *language_tokens(tokenizer).values()]
     cutter = pieces_of(file)
     check_pieces(cutter, processor, source, json.loads((folder / "vocab.json").read_text("utf-8")))
     cutter.save(str(folder / "tokenizer.json"))
+
+
+def source_language(source: Source, rows: dict[str, Any]) -> str:
+    """The language of a text where nobody says it; a ValueError for one that is not known."""
+    if NO_LANGUAGE in rows:
+        return NO_LANGUAGE
+    code = source.tokenizer.src_lang
+    if code not in rows:
+        raise ValueError(
+            f"export: src_lang of the tokenizer of {source.folder} must be one of its "
+            f"{len(rows)} languages, got {code!r}"
+        )
+    return code
+
+
+def cleans_up(tokenizer: Any) -> bool:
+    """Whether a tokenizer's `decode` takes the spaces before marks away.
+
+    That of the tokenizers library does not with BPE, whatever its config says.
+    """
+    inner = getattr(tokenizer, "backend_tokenizer", None)
+    is_bpe = inner is not None and isinstance(inner.model, models.BPE)
+    name = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+    return tokenizer.clean_up_tokenization_spaces and (not is_bpe or getattr(tokenizer, name))
 
 
 def special_tokens_of_rows(source: Source) -> dict[str, list[list[int]]]:

@@ -119,7 +119,7 @@ def starts_with_language(model: Any, tokenizer: Any) -> bool:
     config = model.config
     is_mbart = getattr(config, "family", config.model_type) == "mbart"
     ends_with_it = [*getattr(tokenizer, "suffix_tokens", [])][-1:] != [tokenizer.eos_token_id]
-    return is_mbart and ends_with_it
+    return is_mbart and ends_with_it and bool(language_tokens(tokenizer))
 
 
 def generation_settings(model: Any, tokenizer: Any, target: str | None) -> dict[str, int]:

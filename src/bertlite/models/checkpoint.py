@@ -179,7 +179,8 @@ class LitePreTrainedModel(Seam, PreTrainedModel):
         try:
             return PreTrainedModel._finalize_model_loading(model, load_config, loading_info)
         except RuntimeError as error:
-            if not (found := sorted(loading_info.mismatched_keys)):
+            found = sorted(loading_info.mismatched_keys)
+            if not found or load_config.ignore_mismatched_sizes:
                 raise
             name, file_size, config_size = found[0]
             more = f", and {len(found) - 1} more differ" if len(found) > 1 else ""

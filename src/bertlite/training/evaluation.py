@@ -38,16 +38,24 @@ def infer_task(model: Any) -> str:
         return record["task"]
     if isinstance(model, str | os.PathLike):
         config = read_config("", os.fspath(model))
-        names, writes = config.get("architectures") or [], config.get("is_encoder_decoder", False)
+        names = config.get("architectures") or []
     else:
-        names, writes = [type(model).__name__], getattr(model.config, "is_encoder_decoder", False)
+        config, names = model.config.to_dict(), [type(model).__name__]
     for task in TASKS.values():
         if task.head != SEQ2SEQ and any(name.endswith(task.head) for name in names):
             return task.name
-    if writes:
-        return next(task.name for task in TASKS.values() if task.head == SEQ2SEQ)
+    if config.get("is_encoder_decoder", False):
+        return "summarization" if summarizes(config) else "translation"
     raise ValueError(
         f"task must be given: it cannot be told from the architectures {names} of {model!r:.80}"
+    )
+
+
+def summarizes(config: dict[str, Any]) -> bool:
+    """Whether a published encoder-decoder's config speaks of summaries alone, as BART's does."""
+    told = config.get("task_specific_params") or {}
+    return config.get("model_type") == "pegasus" or (
+        bool(told) and all(name.startswith("summarization") for name in told)
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from engine import load
 from subwords import text_of
 from texts import SETTINGS, main
-from writing import Direction, lines, longest
+from writing import Direction, by_lines, longest
 
 encoder, decoder = load("encoder"), load("decoder")
 RULES = SETTINGS["decoding"]
@@ -16,10 +16,7 @@ def translate(texts, source_language=None, target_language=None):
     The languages by the codes of models that write several; None: as the folder was exported.
     """
     direction = Direction(source_language, target_language)
-    return [
-        "\n".join(write(line, direction) if line.strip() else line for line in lines(text))
-        for text in texts
-    ]
+    return ["".join(by_lines(text, lambda line: write(line, direction))) for text in texts]
 
 
 def write(text, direction):
@@ -42,7 +39,9 @@ class Steps:
         self.kept = [np.zeros((rows, heads, 0, size), np.float32)] * len(made)
 
     def __call__(self, tokens, beams):
-        """Log-probabilities (beams, words) after `tokens`, which go on from these earlier beams."""
+        """Scores (beams, words) after `tokens`, which go on from these earlier beams: logits of one
+        beam, of several their log-probabilities, as in transformers.
+        """
         kept = [each[beams] for each in self.kept]
         given = dict(zip(names(len(kept), "before"), kept, strict=True))
         for name, each in self.source.items():
@@ -50,8 +49,13 @@ class Steps:
         given["attention_mask"] = np.repeat(self.mask, len(tokens), 0)
         given["decoder_input_ids"] = np.array(tokens, dtype=np.int64)[:, None]
         logits, *self.kept = decoder(given)
-        logits = logits[:, -1] - logits[:, -1].max(-1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return logits[:, -1] if RULES["num_beams"] == 1 else log_softmax(logits[:, -1])
+
+
+def log_softmax(scores):
+    """Of the last side."""
+    scores = scores - scores.max(-1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
 
 
 def names(count, kind):
@@ -61,11 +65,12 @@ def names(count, kind):
 
 def allowed(scores, texts, length, limit, direction):
     """Scores without what the model's generation config bans or forces after these texts."""
-    penalty = RULES["repetition_penalty"]
+    penalty, scores = RULES["repetition_penalty"], scores.copy()
     for row, text in zip(scores, texts, strict=True):
         written = [direction.start, *text]
         seen = np.unique(written)
-        row[seen] *= np.where(row[seen] < 0, penalty, 1 / penalty)
+        if penalty != 1:
+            row[seen] *= np.where(row[seen] < 0, penalty, 1 / penalty)
         row[repeating(written)] = -np.inf
     scores[:, RULES["banned"]] = -np.inf
     if length < RULES["least"]:
@@ -76,7 +81,7 @@ def allowed(scores, texts, length, limit, direction):
     if forced is not None:
         scores = np.full_like(scores, -np.inf)
         scores[:, forced] = 0.0
-    return scores
+    return log_softmax(scores) if RULES["renormalize_logits"] else scores
 
 
 def repeating(written):
@@ -111,7 +116,8 @@ def search(step, limit, direction):
         tokens, beams = best % found.shape[1], best // found.shape[1]
         over = np.isin(tokens, ends) | (length + 1 >= limit)
         may_end = not (len(finished) == width and RULES["early_stopping"] is True)
-        for place in np.flatnonzero(over[:width]) if may_end else ():
+        ended = over[:width] & np.isfinite(flat[best[:width]])
+        for place in np.flatnonzero(ended) if may_end else ():
             text = [*texts[beams[place]], int(tokens[place])]
             finished.append((flat[best[place]] / (length + 1) ** RULES["length_penalty"], text))
         finished = sorted(finished, key=lambda each: -each[0])[:width]

@@ -5,7 +5,7 @@ import json
 from engine import translator
 from subwords import text_of
 from texts import FOLDER, SETTINGS, main
-from writing import Direction, lines, longest
+from writing import Direction, by_lines, longest
 
 RULES = SETTINGS["decoding"]
 TOKENS = json.loads((FOLDER / "tokens.json").read_text(encoding="utf-8"))
@@ -21,10 +21,7 @@ def translate(texts, source_language=None, target_language=None):
     several; None: as the folder was exported.
     """
     direction = Direction(source_language, target_language)
-    return [
-        "\n".join(write(line, direction) if line.strip() else line for line in lines(text))
-        for text in texts
-    ]
+    return ["".join(by_lines(text, lambda line: write(line, direction))) for text in texts]
 
 
 def write(text, direction):
@@ -44,6 +41,8 @@ def write(text, direction):
         min_decoding_length=min(RULES["least"], limit),
         repetition_penalty=RULES["repetition_penalty"],
         no_repeat_ngram_size=RULES["no_repeat_ngram_size"],
+        max_input_length=0,  # rows are as long as the model reads
+        end_token=[TOKENS[number] for number in RULES["eos_token_ids"]],
         suppress_sequences=[[TOKENS[number]] for number in RULES["banned"]] or None,
     )
     return text_of([NUMBERS[token] for token in found.hypotheses[0]])

@@ -1,6 +1,6 @@
 """Texts to the source's ids, and the target's ids to texts."""
 
-from texts import SETTINGS, tokenizer
+from texts import SETTINGS, clean, tokenizer
 
 RULES = SETTINGS["decoding"]
 
@@ -16,4 +16,4 @@ def ids_of(text, language):
 
 def text_of(ids):
     """The text that ids stand for, without special tokens."""
-    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return clean(tokenizer.decode(ids, skip_special_tokens=True)).strip()

@@ -5,7 +5,7 @@
 
 import json
 
-from texts import FOLDER, SETTINGS, tokenizer
+from texts import FOLDER, SETTINGS, clean, tokenizer
 
 RULES = SETTINGS["decoding"]
 SOURCE = json.loads((FOLDER / "vocab.json").read_text(encoding="utf-8"))
@@ -20,7 +20,7 @@ def ids_of(text, language):
     """
     before, behind = RULES["rows"][language]
     text, code = RULES["prefix"] + text, []
-    if text.startswith(">>") and "<<" in text:
+    if RULES["reads_codes"] and text.startswith(">>") and "<<" in text:
         end = text.index("<<") + 2
         code, text = [text[:end]], text[end:]
     pieces = code + tokenizer.encode(text, add_special_tokens=False).tokens
@@ -31,4 +31,4 @@ def ids_of(text, language):
 def text_of(ids):
     """The text that ids stand for, without special tokens."""
     pieces = [PIECES.get(number, "") for number in ids if number not in RULES["special"]]
-    return "".join(pieces).replace("\u2581", " ").strip()
+    return clean("".join(pieces).replace("\u2581", " ").strip())

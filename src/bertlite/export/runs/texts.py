@@ -3,6 +3,7 @@
 A text that is too long for one row becomes several rows, windows, that overlap.
 """
 
+import argparse
 import json
 import sys
 import unicodedata
@@ -105,21 +106,28 @@ def softmax(logits):
     return exponents / exponents.sum(-1, keepdims=True)
 
 
-def name_of(option):
-    """The argument that an option of the command line stands for."""
-    return option[2:].replace("-", "_")
+def clean(text):
+    """A text without the spaces before its marks, where the tokenizer's config asks for that."""
+    for spaced in SETTINGS["decoding"]["cleaned"]:
+        text = text.replace(spaced, spaced.strip() if spaced == " ' " else spaced[1:])
+    return text
 
 
 def main(function, options=()):
     """What `python run.py` does: a line of JSON for each text given, or line of the input.
 
-    Of a blank one the line is null. `options` are names of further arguments of `function`, which
-    stand before the texts, such as --target_language.
+    Of a blank one the line is null. `options` are names of further arguments of `function`, such as
+    target_language, for --target_language or --target-language.
     """
-    words, given = sys.argv[1:], {}
-    while len(words) > 1 and words[0].startswith("--") and name_of(words[0]) in options:
-        given[name_of(words[0])], words = words[1], words[2:]
-    texts = words or [line.rstrip("\n") for line in sys.stdin]
+    texts, given = sys.argv[1:], {}
+    if options:
+        parser = argparse.ArgumentParser(prog="run.py", description=function.__doc__)
+        for name in options:
+            parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", metavar="CODE")
+        parser.add_argument("texts", nargs="*", help="none: a text a line on the input")
+        given = vars(parser.parse_args())
+        texts = given.pop("texts")
+    texts = texts or [line.rstrip("\n") for line in sys.stdin]
     try:
         results = iter(function([text for text in texts if text.strip()], **given))
     except ValueError as error:

@@ -1,14 +1,21 @@
 """What of a text is written at a time, from which language, and into which."""
 
+import re
+
 from subwords import ids_of
 from texts import SETTINGS
 
 RULES = SETTINGS["decoding"]
+ENDS = re.compile(r"(\s*[\n\r\u2028\u2029]\s*)")  # of lines, and white space around them
 
 
-def lines(text):
-    """The lines of a text that are written by themselves."""
-    return text.strip().split("\n") if RULES["by_line"] else [text]
+def by_lines(text, write):
+    """What `write` makes of each line of a text, where lines are written by themselves, with what
+    stands between them.
+    """
+    pieces = ENDS.split(text.strip()) if RULES["by_line"] else [text]
+    for place, piece in enumerate(pieces):
+        yield write(piece) if place % 2 == 0 and piece.strip() else piece
 
 
 def among(codes):
@@ -33,7 +40,7 @@ class Direction:
         self.start, self.first = RULES["start"], RULES["forced_bos_token_id"]
         if target_language is not None:
             self.set_target(known[target_language])
-        elif known and not {self.start, self.first} & {*known.values()}:
+        elif known and RULES["by_line"] and not {self.start, self.first} & {*known.values()}:
             raise ValueError(f"target_language must be given, {among(known)}")
 
     def set_target(self, language):
