@@ -1,6 +1,7 @@
 """The words that each encoder-decoder family writes: transformers' class, our core, our loop."""
 
 import copy
+import random
 
 import pytest
 import torch
@@ -88,3 +89,49 @@ def test_int8_writes_what_fp32_writes_mostly(models):
     width = min(expected.shape[1], found.shape[1])
     same = (expected[:, :width] == found[:, :width]).float().mean()
     assert same > 0.5, same
+
+
+def some_settings(chance: random.Random, start: dict) -> dict:
+    """Settings as generation configs have them, in any mixture."""
+    choices = {
+        "min_length": (1, 3, 6),
+        "min_new_tokens": (1, 3, 20),
+        "no_repeat_ngram_size": (1, 2, 3),
+        "repetition_penalty": (0.7, 1.2, 2.0),
+        "forced_eos_token_id": (2, 7, None, [7, 8]),
+        "bad_words_ids": ([[4], [7]], [[4, 5], [9]], [[2], [6]]),
+        "suppress_tokens": ([3, 4, 5],),
+        "renormalize_logits": (True,),
+        "eos_token_id": ([2, 11, 12],),
+        "encoder_no_repeat_ngram_size": (2,),
+        "sequence_bias": ([[[5], 2.0], [[6, 7], -3.0]],),
+    }
+    found = {"max_new_tokens": chance.choice((1, 2, 5, 14)), "num_beams": chance.choice((1, 2, 5))}
+    found |= start or ({"forced_bos_token_id": 9} if chance.random() < 0.3 else {})
+    for name, values in choices.items():
+        if chance.random() < 0.25:
+            found[name] = chance.choice(values)
+    if found["num_beams"] > 1:
+        found["length_penalty"] = chance.choice((0.0, 0.6, 2.0, -1.0))
+        found["early_stopping"] = chance.choice((False, True, "never"))
+        found["num_return_sequences"] = chance.randint(1, found["num_beams"])
+    return found
+
+
+def test_any_settings_write_theirs(models):
+    """Mixtures drawn by chance, for models that end their texts at times."""
+    family, theirs, ours = copy.deepcopy(models)  # they get a bias that others do not want
+    bias = theirs.final_logits_bias if hasattr(theirs, "final_logits_bias") else None
+    chance = random.Random(family)
+    written = []
+    for _ in range(15):
+        batch = batch_of(theirs.config, chance.choice(("left", "right", None)))
+        batch = {name: each for name, each in batch.items() if not name.startswith("decoder")}
+        options = some_settings(chance, BEGINS.get(family, {}))
+        for model in (theirs, ours):
+            if bias is not None:
+                model.final_logits_bias[:, 2] = 2.5
+        expected, found = (model.generate(**batch, **options) for model in (theirs, ours))
+        assert torch.equal(found, expected), options
+        written.append(expected.shape[1])
+    assert len(set(written)) > 2
