@@ -12,7 +12,16 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LARGEST = 500_000  # bytes, pictures included
 # What makes a notebook long, and shorter in a test: the pictures in the file are of the whole.
 SHORTER = {
-    "03_fine_tuning": {"for _ in range(200)]": "for _ in range(80)]", "range(240)]": "range(80)]"},
+    "03_fine_tuning": {
+        "read_reviews(), 320, 300)": "read_reviews(), 128, 60)",
+        "[:150]  # for": "[:40]  # for",
+        "for _ in range(200)]": "for _ in range(80)]",
+        "for _ in range(120)]": "for _ in range(40)]",
+        '"num_train_epochs": 3}': '"num_train_epochs": 1}',
+        "in range(240)]": "in range(80)]",
+        "in range(100)]": "in range(40)]",
+        '"num_train_epochs": 4}': '"num_train_epochs": 1}',
+    },
     "05_pretraining": {"steps = 2800\n": "steps = 400\n"},
 }
 EVERY_NOTEBOOK = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
