@@ -196,3 +196,8 @@ def test_one_long_text_costs_no_memory_for_all():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6  # the table alone would have 400 MB
+
+
+def test_a_missing_file_is_called_by_its_own_argument():
+    with pytest.raises(ValueError, match="^data must be a file that exists, got no.csv"):
+        bertlite.check_labels("no.csv")

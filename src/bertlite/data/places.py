@@ -1,7 +1,27 @@
-"""Where a result is to be written, looked at before the work that makes it."""
+"""Where a result is to be written, looked at before the work that makes it; names in errors."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def called(name: str, inside: str) -> Iterator[None]:
+    """Errors that begin with an argument's name `inside` begin with that of the caller's instead.
+
+    >>> with called("data", "test"):
+    ...     raise ValueError("test must be a file that exists, got a.csv")
+    Traceback (most recent call last):
+    ValueError: data must be a file that exists, got a.csv
+    """
+    try:
+        yield
+    except ValueError as error:
+        said = str(error)
+        if not said.startswith(f"{inside} "):
+            raise
+        raise ValueError(name + said.removeprefix(inside)) from error
 
 
 def check_writable(name: str, path: str | os.PathLike) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
+from ..data.places import called
 from ..inference.language_codes import Languages
 from ..inference.loading import SEQ2SEQ
 from ..tasks.base import Row, Task, TaskOptions
@@ -48,7 +49,8 @@ class Measured:
         are bad.
         """
         task = task_of(source)
-        return cls(task, *labelled_rows(source, task, data))
+        with called("data", "test"):
+            return cls(task, *labelled_rows(source, task, data))
 
 
 def measure_int8(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.places import called
 from ..data.problems import BadRow, Problems
 from ..data.rows import Wanted
 from ..data.sources import open_source
@@ -117,7 +118,8 @@ def check_labels(
     if importlib.util.find_spec("cleanlab") is None:
         raise ValueError(INSTALL)
     check_counts(2, folds=folds)
-    rows, names, problems = read_rows(data, columns, on_bad_row, encoding)
+    with called("data", "train"):
+        rows, names, problems = read_rows(data, columns, on_bad_row, encoding)
     rows, unchecked = with_enough_rows(rows, names, folds)
     labels = np.asarray([row["label"] for row in rows])
     texts = [" \n ".join(text_parts(row)) for row in rows]
