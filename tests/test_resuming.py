@@ -11,7 +11,12 @@ from transformers import TrainerCallback
 
 import bertlite
 from bertlite import finetune
-from bertlite.training.checkpoints import disk_errors, is_disk_error
+from bertlite.training.checkpoints import (
+    disk_errors,
+    is_disk_error,
+    is_whole,
+    sweep_leftovers,
+)
 from bertlite.training.measuring import MeasuringTrainer
 
 pytestmark = pytest.mark.slow  # runs that are killed and go on
@@ -287,3 +292,16 @@ def test_several_seeds_go_on_where_they_were_killed(given, tmp_path):
         )
     assert again.metrics["seeds"] == whole.metrics["seeds"]
     assert json.loads((out / "metrics.json").read_text())["seeds"]["kept"] == 1
+
+
+def test_a_checkpoint_without_weights_is_not_whole(tmp_path):
+    """What a kill leaves of one that was being removed: its note went first, its state is there."""
+    folder = tmp_path / "checkpoint-4"
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text('{"global_step": 4}')
+    assert not is_whole(folder)
+    (folder / "model.safetensors").write_bytes(b"")  # of an earlier version, which had no note
+    assert is_whole(folder)
+    (folder / "model.safetensors").unlink()
+    sweep_leftovers(tmp_path)
+    assert not folder.exists()

@@ -1,5 +1,7 @@
 """The tasks by their names."""
 
+from typing import Any
+
 from .base import Task
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
@@ -30,3 +32,15 @@ def task_named(name: str) -> Task:
     if name not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, got {name!r}")
     return TASKS[name]
+
+
+def writing_task(config: dict[str, Any]) -> Task:
+    """What an encoder-decoder does that bertlite has not trained.
+
+    It translates, unless its config speaks of summaries alone, as published ones of BART do, or its
+    family, as Pegasus.
+    """
+    told = config.get("task_specific_params") or {}
+    speaks = bool(told) and all(name.startswith("summarization") for name in told)
+    is_summarizer = speaks or config.get("model_type") == "pegasus"
+    return TASKS["summarization" if is_summarizer else "translation"]

@@ -28,10 +28,13 @@ def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint is as it was written.
 
     Of one without the note of its files (an earlier version wrote it, or a kill came just before
-    the note), the state that is written last decides.
+    the note), the state that is written last decides, beside weights: those are gone where a kill
+    came while it was removed.
     """
     if (checkpoint / MARKER).exists():
         return is_complete(checkpoint)
+    if not any(checkpoint.glob("*.safetensors")) and not any(checkpoint.glob("*.bin")):
+        return False
     try:
         return steps_trained(checkpoint) == step_of(checkpoint)
     except (OSError, ValueError, KeyError, TypeError):

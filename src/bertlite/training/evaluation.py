@@ -11,7 +11,7 @@ from ..data.sources import open_source, open_sources
 from ..inference.label_sets import threshold_for
 from ..inference.loading import SEQ2SEQ, load, read_config
 from ..tasks.base import Row, Task, TaskOptions
-from ..tasks.registry import TASKS, task_named
+from ..tasks.registry import TASKS, task_named, writing_task
 from .calibration import CLASSES, with_all_labels
 from .label_sets import names_of, set_figures
 from .options import DataOptions, split_options
@@ -45,17 +45,9 @@ def infer_task(model: Any) -> str:
         if task.head != SEQ2SEQ and any(name.endswith(task.head) for name in names):
             return task.name
     if config.get("is_encoder_decoder", False):
-        return "summarization" if summarizes(config) else "translation"
+        return writing_task(config).name
     raise ValueError(
         f"task must be given: it cannot be told from the architectures {names} of {model!r:.80}"
-    )
-
-
-def summarizes(config: dict[str, Any]) -> bool:
-    """Whether a published encoder-decoder's config speaks of summaries alone, as BART's does."""
-    told = config.get("task_specific_params") or {}
-    return config.get("model_type") == "pegasus" or (
-        bool(told) and all(name.startswith("summarization") for name in told)
     )
 
 
