@@ -51,6 +51,16 @@ def ending(folder):
         model.save_pretrained(folder)
 
 
+def assert_writes_ours(out, folder, codes):
+    """The texts of `run.py` are those of `bertlite.translate`, in two directions if there are."""
+    directions = [(codes[0], codes[1]), (codes[2], codes[0])] if codes else [(None, None)]
+    alone = run_alone(out, *(["translate", ASKED, *direction] for direction in directions))
+    for found, (source, target) in zip(alone, directions, strict=True):
+        languages = {"source_language": source, "target_language": target}
+        assert found == bertlite.translate(ASKED, str(folder), **languages)
+        assert len(set(found)) > 1
+
+
 CASES = [(kind, "beams") for kind in KINDS]
 CASES += [(kind, rules) for kind in ("bart", "m2m100", "mbart50") for rules in ("greedy", "early")]
 
@@ -64,14 +74,7 @@ def test_onnx_writes_what_we_write(kind, rules, tmp_path):
     forced = {} if codes else {"forced_bos_token_id": 8}
     set_generation(folder, **RULES[rules], **forced)
     export_folder(folder, tmp_path / "out", task="translation")
-    directions = [(codes[0], codes[1]), (codes[2], codes[0])] if codes else [(None, None)]
-    calls = [["translate", ASKED, *direction] for direction in directions]
-    for found, (source, target) in zip(
-        run_alone(tmp_path / "out", *calls), directions, strict=True
-    ):
-        languages = {"source_language": source, "target_language": target}
-        assert found == bertlite.translate(ASKED, str(folder), **languages)
-        assert len(set(found)) > 1
+    assert_writes_ours(tmp_path / "out", folder, codes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,14 +87,7 @@ def test_ctranslate2_writes_what_we_write(kind, tmp_path):
     set_generation(folder, **GREEDY)
     report = export_folder(folder, tmp_path / "out", format="ctranslate2", task="translation")
     assert report["largest_difference"]["log_probabilities"] < 1e-4
-    directions = [(codes[0], codes[1]), (codes[2], codes[0])] if codes else [(None, None)]
-    calls = [["translate", ASKED, *direction] for direction in directions]
-    for found, (source, target) in zip(
-        run_alone(tmp_path / "out", *calls), directions, strict=True
-    ):
-        languages = {"source_language": source, "target_language": target}
-        assert found == bertlite.translate(ASKED, str(folder), **languages)
-        assert len(set(found)) > 1
+    assert_writes_ours(tmp_path / "out", folder, codes)
 
 
 @pytest.mark.parametrize("format", ["onnx", "ctranslate2"])
