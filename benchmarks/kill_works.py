@@ -18,7 +18,7 @@ from bertlite.cli import pretrain
 from bertlite.export.exporting import export_folder
 from bertlite.pretraining.training import is_complete, last_complete_checkpoint
 from bertlite.tokenization import train_wordpiece
-from bertlite.training.checkpoints import find_checkpoint, is_whole
+from bertlite.training.checkpoints import find_checkpoint
 
 STEPS = 6
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
@@ -132,7 +132,7 @@ class Saving(Work):
 class Training(Work):
     """`finetune` with a checkpoint at each step; goes on with `resume`."""
 
-    last_whole, is_kept = staticmethod(find_checkpoint), staticmethod(is_whole)
+    last_whole = staticmethod(find_checkpoint)
     figures = "metrics.json"
 
     def prepare(self, room):
@@ -178,7 +178,7 @@ class Training(Work):
         found, wanted = names_in(out), names_in(expected)
         if {each for each in found ^ wanted if "checkpoint" not in each and "runs/" not in each}:
             return f"WRONG: files {sorted(found ^ wanted)}"
-        halves = [each for each in out.glob("checkpoint-*") if not self.is_kept(each)]
+        halves = [each for each in out.glob("checkpoint-*") if not is_complete(each)]
         if halves:
             return f"WRONG: left half written: {halves}"
         whole = same_weights(out / "model.safetensors", expected / "model.safetensors")
@@ -189,7 +189,6 @@ class Pretraining(Training):
     """`bertlite pretrain` from raw text, its own tokenizer included; goes on with `--resume`."""
 
     last_whole = staticmethod(last_complete_checkpoint)
-    is_kept = staticmethod(is_complete)
 
     def prepare(self, room):
         Work.prepare(self, room)

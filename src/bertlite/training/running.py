@@ -16,6 +16,7 @@ from transformers.utils import logging
 from ..hub.probe import keep_probe
 from ..hub.run_card import write_run_card
 from ..hub.run_facts import run_facts
+from ..pretraining.training import MARKER, mark_complete
 from ..tasks.base import Task
 from .adapters import add_adapters, merge_adapters
 from .arguments import make_arguments
@@ -248,6 +249,8 @@ def checkpoint_of(trainer: Any, target: Path, resume: bool) -> Path | None:
         return None
     checkpoint = find_checkpoint(target)
     sweep_leftovers(target)
+    if checkpoint is not None and not (checkpoint / MARKER).exists():
+        mark_complete(checkpoint)  # the kill came just before its note
     if checkpoint is None:
         logger.warning(f"resume: {target} holds no whole checkpoint: the run starts anew")
     return checkpoint
